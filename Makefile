@@ -1,0 +1,63 @@
+# Every task of the project. `make` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# Where cargo builds: CARGO_TARGET_DIR, what cargo is configured to, or target/.
+TARGET = $(shell cargo metadata --no-deps --format-version 1 | sed -nE 's/.*"target_directory":"([^"]*)".*/\1/p')
+# Options of `tidemark demo`: make demo DEMO='--duration 60s'
+DEMO ?=
+# Options of the benchmark: make bench BENCH='--points 1000000'
+BENCH ?=
+LONGEST_FILE := 500
+
+# A stray pkg-config ahead of the system's breaks the build of openssl-sys.
+ifneq ($(wildcard /usr/bin/pkg-config),)
+export PKG_CONFIG ?= /usr/bin/pkg-config
+endif
+
+.PHONY: help
+help: ## List the tasks
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# The same command as for the tests, so that neither builds anything that the other has.
+.PHONY: debug
+debug:
+	cargo build --workspace --all-targets
+
+.PHONY: demo
+demo: debug ## The whole pipeline at work on this machine's own metrics, nothing to install
+	$(TARGET)/debug/tidemark demo $(DEMO)
+
+.PHONY: test
+test: ## All unit tests and the suite; ends with their total
+	tests/total.sh cargo test --workspace --no-fail-fast -- --show-output
+
+.PHONY: servers
+servers: ## Provide the real servers that tests run against; 10 minutes the first time
+	tests/servers.sh
+
+.PHONY: build
+build: ## The program, optimised: target/release/tidemark
+	cargo build --release --workspace
+
+.PHONY: bench
+bench: build ## Points per second, against a real Kafka
+	$(TARGET)/release/bench $(BENCH)
+
+.PHONY: golden
+golden: ## Rewrite the expected output of the suite's cases; read the difference before committing it
+	TIDEMARK_GOLDEN=rewrite cargo test --workspace --test tidemark
+	git status --short tests
+
+.PHONY: lint
+lint: ## Formatting, clippy without warnings, length of files
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	@git ls-files -co --exclude-standard '*.rs' | xargs wc -l | awk '$$2 != "total" && $$1 > $(LONGEST_FILE) \
+		{ print $$2 " has " $$1 " lines, more than $(LONGEST_FILE): what is its second idea?"; bad = 1 } END { exit bad }'
+
+.PHONY: fmt
+fmt: ## Format the code
+	cargo fmt --all

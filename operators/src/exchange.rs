@@ -1,0 +1,248 @@
+//! The format of messages in the partials topic and of snapshots: Arrow IPC inside Arrow IPC.
+//!
+//! Both are one Arrow IPC stream with a row per section, `rollup: Utf8, fingerprint: UInt64, states: Binary`;
+//! `states` is an IPC stream of that rollup's state batches, compressed with LZ4. The schema's metadata carries the
+//! format version and, as JSON, what is not tabular. A reader refuses another version, and leaves out
+//! sections whose fingerprint is not that of its own plan rather than misreading them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, BinaryArray, RecordBatch, StringArray, UInt64Array};
+use arrow::datatypes::{DataType, Field, Schema, UInt64Type};
+use arrow::ipc::CompressionType;
+use arrow::ipc::reader::StreamReader;
+use arrow::ipc::writer::{IpcWriteOptions, StreamWriter};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{Error, Result};
+use crate::sql::Rollup;
+use crate::watermark::EpochFacts;
+
+const VERSION: &str = "1";
+
+/// One message of the partials topic: an epoch's facts and the states that belong to one rollup partition.
+#[derive(Debug, Clone)]
+pub struct Partials {
+    pub facts: EpochFacts,
+    pub states: Vec<Section>,
+}
+
+/// State batches of one rollup.
+#[derive(Debug, Clone)]
+pub struct Section {
+    pub rollup: String,
+    /// Of the plan that made the states.
+    pub fingerprint: u64,
+    pub batches: Vec<RecordBatch>,
+}
+
+impl Partials {
+    pub(crate) fn push(&mut self, rollup: &Rollup, rows: RecordBatch) {
+        self.states.push(Section {
+            rollup: rollup.name.clone(),
+            fingerprint: rollup.fingerprint,
+            batches: vec![rows],
+        });
+    }
+
+    pub fn encode(&self) -> Result<Vec<u8>> {
+        encode("facts", &self.facts, &self.states)
+    }
+
+    /// As [`Partials::encode`], in several messages when one would be larger than `limit` bytes; a single row is
+    /// never divided. Only the last one has the facts, so that all states are merged before the watermark moves.
+    pub fn encode_within(mut self, limit: usize) -> Result<Vec<Vec<u8>>> {
+        let bytes = self.encode()?;
+        if bytes.len() <= limit {
+            return Ok(vec![bytes]);
+        }
+        let Some(first) = self.take_half()? else { return Ok(vec![bytes]) };
+        let mut messages = first.encode_within(limit)?;
+        messages.extend(self.encode_within(limit)?);
+        Ok(messages)
+    }
+
+    /// Half of the states, with facts that say nothing; none when there is only one row.
+    fn take_half(&mut self) -> Result<Option<Self>> {
+        let facts = EpochFacts { wall: i64::MIN, topics: BTreeMap::new(), partitions: Vec::new() };
+        if self.states.len() > 1 {
+            let half = self.states.len() / 2;
+            return Ok(Some(Self { facts, states: self.states.drain(..half).collect() }));
+        }
+        let Some(section) = self.states.first_mut() else { return Ok(None) };
+        let mut halves = (Vec::new(), Vec::new());
+        for batch in &section.batches {
+            let half = batch.num_rows().div_ceil(2);
+            halves.0.push(compact(&batch.slice(0, half))?);
+            if half < batch.num_rows() {
+                halves.1.push(compact(&batch.slice(half, batch.num_rows() - half))?);
+            }
+        }
+        if halves.1.is_empty() {
+            return Ok(None);
+        }
+        let first = Section { batches: halves.0, ..section.clone() };
+        section.batches = halves.1;
+        Ok(Some(Self { facts, states: vec![first] }))
+    }
+
+    pub fn decode(bytes: &[u8]) -> Result<Self> {
+        let (facts, states) = decode("facts", bytes, "partials message")?;
+        Ok(Self { facts, states })
+    }
+}
+
+/// The batch with only the text that its rows use: a row taken from a larger batch still holds all of that one's,
+/// and IPC would write it.
+pub(crate) fn compact(batch: &RecordBatch) -> Result<RecordBatch> {
+    let mut columns = Vec::with_capacity(batch.num_columns());
+    for column in batch.columns() {
+        columns.push(match column.as_string_view_opt() {
+            Some(texts) => Arc::new(texts.gc()) as ArrayRef,
+            None => Arc::clone(column),
+        });
+    }
+    Ok(RecordBatch::try_new(batch.schema(), columns)?)
+}
+
+/// Writes a header and sections. `key` names the header in the metadata.
+pub(crate) fn encode<H: Serialize>(key: &str, header: &H, sections: &[Section]) -> Result<Vec<u8>> {
+    let header = serde_json::to_string(header).map_err(|error| Error::format("header", error))?;
+    let metadata = HashMap::from([
+        ("tidemark.version".to_owned(), VERSION.to_owned()),
+        (format!("tidemark.{key}"), header),
+    ]);
+    let schema = Schema::new_with_metadata(
+        vec![
+            Field::new("rollup", DataType::Utf8, false),
+            Field::new("fingerprint", DataType::UInt64, false),
+            Field::new("states", DataType::Binary, false),
+        ],
+        metadata,
+    );
+    let bodies = sections.iter().map(|section| body(&section.batches)).collect::<Result<Vec<_>>>()?;
+    let names = StringArray::from_iter_values(sections.iter().map(|section| &section.rollup));
+    let fingerprints = UInt64Array::from_iter_values(sections.iter().map(|section| section.fingerprint));
+    let columns: Vec<ArrayRef> =
+        vec![Arc::new(names), Arc::new(fingerprints), Arc::new(BinaryArray::from_iter_values(bodies))];
+    let batch = RecordBatch::try_new(Arc::new(schema), columns)?;
+    let mut bytes = Vec::new();
+    let mut writer = StreamWriter::try_new(&mut bytes, &batch.schema())?;
+    writer.write(&batch)?;
+    writer.finish()?;
+    drop(writer);
+    Ok(bytes)
+}
+
+pub(crate) fn decode<H: DeserializeOwned>(
+    key: &str,
+    bytes: &[u8],
+    what: &'static str,
+) -> Result<(H, Vec<Section>)> {
+    let unreadable = |error: arrow::error::ArrowError| Error::format(what, error);
+    let mut reader = StreamReader::try_new(bytes, None).map_err(unreadable)?;
+    let schema = reader.schema();
+    let version = schema.metadata().get("tidemark.version");
+    if version.map(String::as_str) != Some(VERSION) {
+        let found = version.map_or("none", String::as_str);
+        return Err(Error::format(what, format!("format version=`{found}`, this release reads `{VERSION}`")));
+    }
+    let header = schema.metadata().get(&format!("tidemark.{key}"));
+    let header = header.ok_or_else(|| Error::format(what, format!("no {key}")))?;
+    let header = serde_json::from_str(header).map_err(|error| Error::format(what, error))?;
+    let mut sections = Vec::new();
+    while let Some(batch) = reader.next().transpose().map_err(unreadable)? {
+        if batch.num_columns() != 3 {
+            return Err(Error::format(what, "sections need three columns"));
+        }
+        let names = batch.column(0).as_string_opt::<i32>();
+        let fingerprints = batch.column(1).as_primitive_opt::<UInt64Type>();
+        let bodies = batch.column(2).as_binary_opt::<i32>();
+        let (Some(names), Some(fingerprints), Some(bodies)) = (names, fingerprints, bodies) else {
+            return Err(Error::format(what, "sections have other column types"));
+        };
+        for row in 0..batch.num_rows() {
+            let reader = StreamReader::try_new(bodies.value(row), None).map_err(unreadable)?;
+            sections.push(Section {
+                rollup: names.value(row).to_owned(),
+                fingerprint: fingerprints.value(row),
+                batches: reader.collect::<Result<_, _>>().map_err(unreadable)?,
+            });
+        }
+    }
+    Ok((header, sections))
+}
+
+fn body(batches: &[RecordBatch]) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let Some(first) = batches.first() else { return Err(Error::format("section", "no batch")) };
+    let options = IpcWriteOptions::default().try_with_compression(Some(CompressionType::LZ4_FRAME))?;
+    let mut writer = StreamWriter::try_new_with_options(&mut bytes, &first.schema(), options)?;
+    for batch in batches {
+        writer.write(batch)?;
+    }
+    writer.finish()?;
+    drop(writer);
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Array, StringViewArray};
+
+    use super::*;
+
+    fn message(rows: usize) -> Partials {
+        let texts =
+            StringViewArray::from_iter_values((0..rows).map(|row| format!("a rather long host name {row}")));
+        let batch = RecordBatch::try_from_iter([("host", Arc::new(texts) as ArrayRef)]).unwrap();
+        let section = |rollup: &str| Section {
+            rollup: rollup.to_owned(),
+            fingerprint: 1,
+            batches: vec![batch.clone()],
+        };
+        let topics = BTreeMap::from([("points".to_owned(), 4)]);
+        let facts = EpochFacts { wall: 7, topics, partitions: Vec::new() };
+        Partials { facts, states: vec![section("one"), section("two")] }
+    }
+
+    #[test]
+    fn a_large_message_is_divided_and_only_the_last_part_has_the_facts() {
+        let whole = message(2_000);
+        let parts = whole.clone().encode_within(10_000).unwrap();
+        assert!(parts.len() > 4 && parts.iter().all(|part| part.len() <= 10_000));
+        let parts: Vec<Partials> = parts.iter().map(|part| Partials::decode(part).unwrap()).collect();
+        let (last, others) = parts.split_last().unwrap();
+        assert_eq!(last.facts, whole.facts);
+        assert!(others.iter().all(|part| part.facts.wall == i64::MIN && part.facts.topics.is_empty()));
+        for rollup in ["one", "two"] {
+            let sections =
+                parts.iter().flat_map(|part| &part.states).filter(|section| section.rollup == rollup);
+            let mut hosts = Vec::new();
+            for batch in sections.flat_map(|section| &section.batches) {
+                hosts.extend(batch.column(0).as_string_view().iter().map(|host| host.unwrap().to_owned()));
+            }
+            let expected: Vec<String> =
+                (0..2_000).map(|row| format!("a rather long host name {row}")).collect();
+            assert_eq!(hosts, expected);
+        }
+    }
+
+    #[test]
+    fn a_row_is_never_divided() {
+        let parts = message(1).encode_within(1).unwrap();
+        assert_eq!(parts.len(), 2, "one for each rollup");
+    }
+
+    #[test]
+    fn a_part_of_a_batch_is_written_without_the_texts_of_the_rest() {
+        let whole = message(1_000).states.remove(0).batches.remove(0);
+        let part = compact(&whole.slice(0, 1)).unwrap();
+        let bytes: usize =
+            part.column(0).as_string_view().data_buffers().iter().map(arrow::buffer::Buffer::len).sum();
+        assert_eq!(bytes, "a rather long host name 0".len());
+        assert_eq!(part.column(0).len(), 1);
+    }
+}

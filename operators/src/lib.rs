@@ -1,0 +1,25 @@
+//! Pure computation on Arrow batches: no I/O, no clock, no waiting.
+//!
+//! In the order in which a point meets them:
+//! - `decode`: message bytes to points; `series`: each series known by a number
+//! - `sql`: rollups defined in SQL files, refused or planned
+//! - `partial`: one epoch's points to mergeable states, one message per rollup partition
+//! - `exchange`: the format of those messages and of snapshots
+//! - `fold`: what a `rollup` partition does with its log: merge, move the watermark, close and correct windows
+//! - `threshold`: alert rules over closed windows
+//! - `watermark`, `window`, `state`, `stages`: the parts of the fold and of the plans it runs
+
+pub mod decode;
+mod error;
+pub mod exchange;
+pub mod fold;
+pub mod partial;
+pub mod series;
+pub mod sql;
+mod stages;
+mod state;
+pub mod threshold;
+pub mod watermark;
+pub mod window;
+
+pub use error::{Error, Result};

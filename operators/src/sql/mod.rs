@@ -1,0 +1,74 @@
+//! Rollups defined in SQL: parsing, refusing what cannot be streamed, planning.
+//!
+//! - `view`: a file's `CREATE MATERIALIZED VIEW … AS SELECT …`
+//! - `refuse`: what the SELECT may not hold, and what to write instead
+//! - `failing`: what could fail on some point
+//! - `labels`: `labels['x']` as a column of its own
+//! - `tumble`: the window function, the same in stream and batch
+//! - `rollup`: a planned rollup, ready to run
+//! - `columns`: its window, tags and fields; `planning`: DataFusion's errors in our words
+
+mod columns;
+mod error;
+mod failing;
+mod labels;
+mod planning;
+mod refuse;
+mod rollup;
+mod tumble;
+mod view;
+
+pub use error::SqlError;
+pub use labels::label_column;
+pub(crate) use rollup::points_schema;
+pub use rollup::{Rollup, Shape};
+pub use tumble::tumble_udf;
+
+use std::sync::Arc;
+
+use view::View;
+
+/// The hidden count of points behind every result row.
+pub const POINTS_COLUMN: &str = "__points";
+
+/// All rollups of a deployment, planned over one shared table of points.
+#[derive(Debug, Default)]
+pub struct Catalog {
+    pub rollups: Vec<Arc<Rollup>>,
+    /// The labels that some rollup asks for, sorted: one column each after `name`, `time` and `value`.
+    pub labels: Vec<String>,
+    /// Why files were left out. The others run without them.
+    pub errors: Vec<SqlError>,
+}
+
+/// Plans the rollups of `files`, given as (name, text). A refused file does not stop the others.
+pub fn compile(files: &[(String, String)]) -> Catalog {
+    let mut views: Vec<(&str, View, Vec<String>)> = Vec::new();
+    let mut catalog = Catalog::default();
+    for (file, text) in files {
+        match view::parse(text) {
+            Err(error) => catalog.errors.push(error.in_file(file)),
+            Ok(view) => {
+                if let Some((first, ..)) = views.iter().find(|(_, other, _)| other.name == view.name) {
+                    let message = format!("a second rollup named `{}`", view.name);
+                    let remedy = format!("rename it, or the one in {first}");
+                    catalog.errors.push(SqlError::new(view.name_span, message, remedy).in_file(file));
+                    continue;
+                }
+                let labels = labels::labels_to_columns(&mut view.select.clone());
+                views.push((file, view, labels));
+            }
+        }
+    }
+    catalog.labels = views.iter().flat_map(|(_, _, labels)| labels.clone()).collect();
+    catalog.labels.sort();
+    catalog.labels.dedup();
+    for (file, view, _) in views {
+        match Rollup::plan(view, &catalog.labels) {
+            Ok(rollup) => catalog.rollups.push(Arc::new(rollup)),
+            Err(error) => catalog.errors.push(error.in_file(file)),
+        }
+    }
+    catalog.rollups.sort_by(|a, b| a.name.cmp(&b.name));
+    catalog
+}

@@ -1,0 +1,280 @@
+//! A planned rollup: its windows, the meaning of its columns, and the stages that compute it.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use datafusion::execution::{SessionStateBuilder, TaskContext};
+use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::ast::{
+    Expr as SqlExpr, Ident, Select, SelectItem, Statement as SqlStatement, visit_expressions,
+};
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::parser::Parser;
+use datafusion::sql::sqlparser::tokenizer::Span;
+use futures::executor::block_on;
+use twox_hash::XxHash3_64;
+
+use super::columns::Columns;
+use super::error::SqlError;
+use super::failing::refuse_failing;
+use super::labels::{label_column, labels_to_columns};
+use super::planning::planning_error;
+use super::view::View;
+use super::{POINTS_COLUMN, tumble};
+use crate::error::{Error, Result};
+use crate::stages::{Inlet, Stages};
+use crate::window::Tumble;
+
+/// A rollup, ready to run on batches.
+#[derive(Debug)]
+pub struct Rollup {
+    pub name: String,
+    pub windows: Tumble,
+    /// How long after its end a window is still corrected, nanoseconds.
+    pub allowed_lateness: i64,
+    /// Columns of a result: the window's start, the tags, the fields.
+    pub schema: SchemaRef,
+    pub shape: Shape,
+    /// Tells states of this plan from those of another: a hash of the name, of the plan up to the states and of the
+    /// states' types. It does not depend on what other rollups there are.
+    pub fingerprint: u64,
+    /// The SELECT as it runs in batch over a table `points` whose `labels` is a map.
+    pub batch_sql: String,
+    /// The group column that holds the window's start; the same in states of all stages.
+    window_column: usize,
+    /// Result name and result column of each group column.
+    groups: Vec<(String, usize)>,
+    stages: Stages,
+    context: Arc<TaskContext>,
+}
+
+/// What the columns of a result mean to a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shape {
+    /// Start of the window, `Timestamp(Nanosecond, None)`.
+    pub time: usize,
+    /// Group columns, text, part of the row's identity.
+    pub tags: Vec<usize>,
+    /// Aggregates and what is computed from them.
+    pub fields: Vec<usize>,
+}
+
+impl Rollup {
+    pub(super) fn plan(view: View, labels: &[String]) -> Result<Self, SqlError> {
+        let batch_sql = view.select.to_string();
+        let mut select = view.select.clone();
+        labels_to_columns(&mut select);
+        select.projection.push(points_item()?);
+
+        let inlet = Inlet::new(points_schema(labels));
+        let session = session(&inlet).map_err(|error| planning_error(&error, &view.select, None))?;
+        let explained = |error| planning_error(&error, &view.select, Some(&session));
+        let state = session.state();
+        let statement = Statement::Statement(Box::new(SqlStatement::Query(Box::new(query_of(select)))));
+        let logical = block_on(state.statement_to_plan(statement)).map_err(explained)?;
+        let columns = Columns::of(&logical, &view.select)?;
+        let optimized = state.optimize(&logical).map_err(explained)?;
+        refuse_failing(&optimized, &view.select)?;
+        let planned = block_on(state.create_physical_plan(&logical)).map_err(explained)?;
+        let schema = result_schema(&planned.schema());
+        let stages = Stages::cut(planned, inlet, columns.groups.len()).map_err(explained)?;
+        let shape = columns.shape(&schema, &view.select)?;
+        Ok(Self {
+            windows: columns.windows,
+            allowed_lateness: view.allowed_lateness,
+            shape,
+            fingerprint: fingerprint(&view, &stages),
+            batch_sql,
+            window_column: columns.window_group,
+            groups: columns.groups,
+            schema,
+            stages,
+            context: session.task_ctx(),
+            name: view.name,
+        })
+    }
+
+    /// Points to states. Input: `name`, `time`, `value`, then a column per label of the catalog.
+    pub fn partial(&self, points: Vec<RecordBatch>) -> Result<RecordBatch> {
+        self.stages.partial.run(points, &self.context).map_err(Error::compute(&self.name))
+    }
+
+    /// States to fewer states: one row a group and window.
+    pub fn reduce(&self, states: Vec<RecordBatch>) -> Result<RecordBatch> {
+        self.stages.reduce.run(states, &self.context).map_err(Error::compute(&self.name))
+    }
+
+    /// States to results with the columns of `schema`, without the rows that HAVING refuses.
+    pub fn finish(&self, states: Vec<RecordBatch>) -> Result<RecordBatch> {
+        let results = self.stages.finish.run(states, &self.context).map_err(Error::compute(&self.name))?;
+        Ok(RecordBatch::try_new(
+            Arc::clone(&self.schema),
+            results.columns()[..self.schema.fields().len()].to_vec(),
+        )?)
+    }
+
+    /// Arrow schema of states: group columns, then the aggregates' state columns.
+    pub fn state_schema(&self) -> SchemaRef {
+        self.stages.partial.schema()
+    }
+
+    pub(crate) fn window_column(&self) -> usize {
+        self.window_column
+    }
+
+    pub(crate) fn points_column(&self) -> usize {
+        self.stages.points_column
+    }
+
+    /// The label columns of a state, as (result name, column), the window left out.
+    pub(crate) fn tag_columns(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.groups
+            .iter()
+            .enumerate()
+            .filter(|(column, _)| *column != self.window_column)
+            .map(|(column, (name, _))| (name.as_str(), column))
+    }
+
+    /// Column in states and column in results of the window and of each tag.
+    pub(crate) fn key_columns(&self) -> Vec<(usize, usize)> {
+        self.groups.iter().enumerate().map(|(group, (_, result))| (group, *result)).collect()
+    }
+
+    /// Both stages' plans, as text for people.
+    pub fn explain(&self) -> String {
+        format!(
+            "ingest, points to states:\n{}\nrollup, states to results:\n{}",
+            indent(&self.stages.partial.explain()),
+            indent(&self.stages.finish.explain())
+        )
+    }
+}
+
+/// Arrow schema of the points that rollups are planned over.
+pub(crate) fn points_schema(labels: &[String]) -> SchemaRef {
+    let mut fields = vec![
+        Field::new("name", DataType::Utf8View, false),
+        Field::new("time", DataType::Timestamp(TimeUnit::Nanosecond, None), false),
+        Field::new("value", DataType::Float64, false),
+    ];
+    fields.extend(labels.iter().map(|label| Field::new(label_column(label), DataType::Utf8View, true)));
+    Arc::new(Schema::new(fields))
+}
+
+/// Without physical optimizer rules the plan holds exactly the SELECT's own nodes: no exchange, no sort.
+fn session(points: &Arc<Inlet>) -> datafusion::error::Result<SessionContext> {
+    let config = SessionConfig::new()
+        .with_target_partitions(1)
+        .with_information_schema(false)
+        .set_bool("datafusion.sql_parser.collect_spans", true)
+        // A high-cardinality epoch is still merged: rows would cost more in Kafka than here.
+        .set_usize("datafusion.execution.skip_partial_aggregation_probe_rows_threshold", usize::MAX);
+    let state = SessionStateBuilder::new()
+        .with_config(config)
+        .with_default_features()
+        .with_physical_optimizer_rules(vec![])
+        .build();
+    let session = SessionContext::new_with_state(state);
+    // The rule takes group columns out of the aggregate when others decide them, but states are kept by the
+    // columns of the SELECT.
+    session.remove_optimizer_rule("eliminate_group_by_constant");
+    session.register_udf(tumble::tumble_udf());
+    session.register_table("points", Arc::new(points.table()?))?;
+    Ok(session)
+}
+
+fn points_item() -> Result<SelectItem, SqlError> {
+    let internal = |error: datafusion::sql::sqlparser::parser::ParserError| {
+        SqlError::new(Span::empty(), error.to_string(), "")
+    };
+    let expr = Parser::new(&GenericDialect {})
+        .try_with_sql("count(*)")
+        .and_then(|mut parser| parser.parse_expr())
+        .map_err(internal)?;
+    Ok(SelectItem::ExprWithAlias { expr, alias: Ident::new(POINTS_COLUMN) })
+}
+
+fn query_of(select: Select) -> datafusion::sql::sqlparser::ast::Query {
+    use datafusion::sql::sqlparser::ast::{Query, SetExpr};
+    Query {
+        with: None,
+        body: Box::new(SetExpr::Select(Box::new(select))),
+        order_by: None,
+        limit_clause: None,
+        fetch: None,
+        locks: vec![],
+        for_clause: None,
+        settings: None,
+        format_clause: None,
+        pipe_operators: vec![],
+    }
+}
+
+/// The leaf has a column for every label of the catalog, so it and the positions in it are left out: a new rollup
+/// must not cost the others their open windows.
+fn fingerprint(view: &View, stages: &Stages) -> u64 {
+    let mut described = view.name.clone();
+    for line in stages.partial.explain().lines().filter(|line| !line.contains("StreamingTableExec")) {
+        let mut parts = line.split('@');
+        described.push_str(parts.next().unwrap_or_default());
+        for part in parts {
+            described.push_str(part.trim_start_matches(|c: char| c.is_ascii_digit()));
+        }
+        described.push('\n');
+    }
+    // What was taken for a position may have been a part of a text.
+    let _ = visit_expressions(&view.select, |expr| {
+        let text = expr.to_string();
+        if matches!(expr, SqlExpr::Value(_)) && text.contains('@') {
+            described.push_str(&text);
+        }
+        ControlFlow::<()>::Continue(())
+    });
+    for field in stages.partial.schema().fields() {
+        described.push_str(&field.data_type().to_string());
+    }
+    XxHash3_64::oneshot(described.as_bytes())
+}
+
+fn result_schema(planned: &Schema) -> SchemaRef {
+    let fields = planned.fields().iter().filter(|field| field.name() != POINTS_COLUMN);
+    // Merged results may lack what a single pass never lacks, so every column may be null.
+    Arc::new(Schema::new(fields.map(|field| field.as_ref().clone().with_nullable(true)).collect::<Vec<_>>()))
+}
+
+fn indent(text: &str) -> String {
+    text.lines().map(|line| format!("  {line}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::sql::compile;
+
+    #[test]
+    fn another_rollup_does_not_change_the_fingerprint() {
+        let view = |name: &str, label: &str, aggregate: &str| {
+            let sql = format!(
+                "CREATE MATERIALIZED VIEW {name} AS SELECT tumble(time, INTERVAL '1 minute') AS w, labels['{label}'] AS l,
+                 {aggregate} AS a FROM points WHERE labels['{label}'] <> '' GROUP BY 1, 2"
+            );
+            (format!("{name}.sql"), sql)
+        };
+        let fingerprint = |files: &[(String, String)]| {
+            let catalog = compile(files);
+            assert_eq!(catalog.errors, []);
+            catalog.rollups.iter().find(|rollup| rollup.name == "cpu").unwrap().fingerprint
+        };
+        let cpu = view("cpu", "host", "last_value(value ORDER BY labels['host'])");
+        let alone = fingerprint(std::slice::from_ref(&cpu));
+        assert_eq!(alone, fingerprint(&[cpu, view("other", "a", "max(value)")]));
+        assert_ne!(alone, fingerprint(&[view("cpu", "host", "max(value)")]));
+        let at = |text: &str| {
+            fingerprint(&[view("cpu", "host", &format!("count(*) FILTER (WHERE name = '{text}')"))])
+        };
+        assert_ne!(at("a@5"), at("a@6"));
+        assert_ne!(alone, fingerprint(&[view("cpu", "pod", "last_value(value ORDER BY labels['pod'])")]));
+    }
+}

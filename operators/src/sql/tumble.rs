@@ -1,0 +1,103 @@
+//! `tumble(time, size [, zone])`: the start of the tumbling window that a time falls into.
+//!
+//! An ordinary scalar function, so that a rollup's SELECT runs unchanged in batch over stored points.
+
+use std::sync::Arc;
+
+use arrow::array::{AsArray, TimestampNanosecondArray};
+use arrow::datatypes::{DataType, IntervalMonthDayNano, IntervalUnit, TimeUnit, TimestampNanosecondType};
+use datafusion::common::{ScalarValue, exec_err, plan_err};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::logical_expr::{
+    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
+};
+
+use crate::window::Tumble;
+
+/// The function as DataFusion knows it, for registration in a session.
+pub fn tumble_udf() -> ScalarUDF {
+    ScalarUDF::from(TumbleFunction::new())
+}
+
+pub(crate) const NAME: &str = "tumble";
+const TIME: DataType = DataType::Timestamp(TimeUnit::Nanosecond, None);
+const INTERVAL: DataType = DataType::Interval(IntervalUnit::MonthDayNano);
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct TumbleFunction {
+    signature: Signature,
+}
+
+impl TumbleFunction {
+    fn new() -> Self {
+        let forms = vec![
+            TypeSignature::Exact(vec![TIME, INTERVAL]),
+            TypeSignature::Exact(vec![TIME, INTERVAL, DataType::Utf8]),
+        ];
+        Self { signature: Signature::one_of(forms, Volatility::Immutable) }
+    }
+}
+
+impl ScalarUDFImpl for TumbleFunction {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(TIME)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let windows = windows_of(&args.args[1..])?;
+        match &args.args[0] {
+            ColumnarValue::Array(times) => {
+                let times = times.as_primitive::<TimestampNanosecondType>();
+                let starts: TimestampNanosecondArray = times.unary(|time| windows.start(time));
+                Ok(ColumnarValue::Array(Arc::new(starts)))
+            }
+            ColumnarValue::Scalar(ScalarValue::TimestampNanosecond(time, _)) => {
+                let start = time.map(|time| windows.start(time));
+                Ok(ColumnarValue::Scalar(ScalarValue::TimestampNanosecond(start, None)))
+            }
+            ColumnarValue::Scalar(other) => exec_err!("tumble takes a time, not {other}"),
+        }
+    }
+}
+
+fn windows_of(arguments: &[ColumnarValue]) -> Result<Tumble> {
+    let literals = arguments.iter().map(|argument| match argument {
+        ColumnarValue::Scalar(value) => Ok(value),
+        ColumnarValue::Array(_) => plan_err!("the window's size and zone must be constants"),
+    });
+    windows_of_literals(&literals.collect::<Result<Vec<_>>>()?)
+}
+
+/// The windows that the constant arguments after the time describe.
+pub(crate) fn windows_of_literals(literals: &[&ScalarValue]) -> Result<Tumble> {
+    let Some(ScalarValue::IntervalMonthDayNano(Some(interval))) = literals.first() else {
+        return plan_err!("the second argument of tumble is not an interval, write INTERVAL '1 minute'");
+    };
+    let zone = match literals.get(1) {
+        None => None,
+        Some(value) => match value.try_as_str() {
+            Some(Some(zone)) => Some(zone),
+            _ => return plan_err!("the third argument of tumble must be a time zone's name"),
+        },
+    };
+    let size = nanoseconds(*interval)?;
+    Tumble::new(size, zone).map_err(|error| DataFusionError::Plan(error.to_string()))
+}
+
+fn nanoseconds(interval: IntervalMonthDayNano) -> Result<i64> {
+    if interval.months != 0 {
+        return plan_err!("months and years differ in length, write a fixed one such as INTERVAL '30 days'");
+    }
+    i64::from(interval.days)
+        .checked_mul(86_400_000_000_000)
+        .and_then(|days| days.checked_add(interval.nanoseconds))
+        .ok_or_else(|| DataFusionError::Plan("the window is too long".into()))
+}

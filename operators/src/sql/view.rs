@@ -1,0 +1,206 @@
+//! A rollup's SQL file: `CREATE MATERIALIZED VIEW name WITH (…) AS SELECT …`, parsed and checked for what can
+//! be merged and bounded.
+
+use arrow::compute::kernels::cast_utils::parse_interval_month_day_nano;
+use datafusion::sql::sqlparser::ast::{
+    CreateTableOptions, CreateView, Expr, Ident, ObjectNamePart, Select, SelectItem, SetExpr, Spanned,
+    SqlOption, Statement, Value,
+};
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::parser::{Parser, ParserError};
+use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, Tokenizer};
+
+use super::error::SqlError;
+use super::labels::name_bare_labels;
+use super::planning::nearest;
+use super::refuse::refuse_unmergeable;
+
+/// What `WITH (…)` may say.
+const OPTIONS: [&str; 1] = ["allowed_lateness"];
+/// Without the option, a closed window is corrected for this long.
+const DEFAULT_LATENESS: i64 = 10 * 60 * 1_000_000_000;
+
+/// What a misspelt word may have been meant to be.
+const KEYWORDS: [&str; 12] = [
+    "as",
+    "create",
+    "filter",
+    "from",
+    "group",
+    "having",
+    "interval",
+    "materialized",
+    "select",
+    "view",
+    "where",
+    "with",
+];
+
+/// One parsed file.
+#[derive(Debug, Clone)]
+pub(super) struct View {
+    pub(super) name: String,
+    /// How long after a window's end its late points are still merged, nanoseconds.
+    pub(super) allowed_lateness: i64,
+    pub(super) select: Select,
+    pub(super) name_span: Span,
+}
+
+const FORM: &str = "write CREATE MATERIALIZED VIEW <name> WITH (allowed_lateness = '10 minutes') AS SELECT …";
+
+pub(super) fn parse(text: &str) -> Result<View, SqlError> {
+    let mut statements = Parser::new(&GenericDialect {})
+        .try_with_sql(text)
+        .and_then(|mut parser| parser.parse_statements())
+        .map_err(syntax_error)?;
+    let statement = match statements.len() {
+        0 => return Err(SqlError::at(Location { line: 1, column: 1 }, "the file holds no statement", FORM)),
+        1 => statements.remove(0),
+        _ => {
+            let second = statements[1].span();
+            return Err(SqlError::new(second, "a second statement in the file", "write one file per rollup"));
+        }
+    };
+    let span = statement.span();
+    let Statement::CreateView(view) = statement else {
+        return Err(SqlError::new(span, "this is not a materialized view", FORM));
+    };
+    if !view.materialized {
+        return Err(SqlError::new(view.name.span(), "a plain VIEW is not kept up to date", FORM));
+    }
+    let name = view_name(&view)?;
+    let allowed_lateness = options(&view.options)?;
+    let SetExpr::Select(select) = view.query.body.as_ref() else {
+        return Err(SqlError::new(
+            view.query.body.span(),
+            "only one plain SELECT can be kept up to date",
+            "write one file per SELECT instead of UNION, EXCEPT, INTERSECT or VALUES",
+        ));
+    };
+    refuse_unmergeable(&view.query, select).map_err(|error| at_keyword(text, error))?;
+    let mut select = select.as_ref().clone();
+    name_bare_labels(&mut select);
+    refuse_equal_names(&select)?;
+    Ok(View { name, allowed_lateness, name_span: view.name.span(), select })
+}
+
+/// The name becomes an InfluxDB measurement, a folder and a metric label, so it is a plain identifier.
+fn view_name(view: &CreateView) -> Result<String, SqlError> {
+    let [ObjectNamePart::Identifier(Ident { value, .. })] = view.name.0.as_slice() else {
+        return Err(SqlError::new(view.name.span(), "a rollup's name has one part", "leave the schema out"));
+    };
+    let plain = value.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        && value.starts_with(|c: char| c.is_ascii_alphabetic());
+    if !plain {
+        return Err(SqlError::new(
+            view.name.span(),
+            format!("`{value}` cannot name a rollup"),
+            "use letters, digits and underscores, starting with a letter",
+        ));
+    }
+    Ok(value.to_ascii_lowercase())
+}
+
+/// Columns of a row are told apart by their names alone.
+fn refuse_equal_names(select: &Select) -> Result<(), SqlError> {
+    let mut names: Vec<&str> = Vec::new();
+    for item in &select.projection {
+        let name = match item {
+            SelectItem::ExprWithAlias { alias, .. } => alias,
+            SelectItem::UnnamedExpr(Expr::Identifier(name)) => name,
+            _ => continue,
+        };
+        if names.contains(&name.value.as_str()) {
+            let problem = format!("there is already a column named `{}`", name.value);
+            return Err(SqlError::new(name.span, problem, "give each its own name, as in max(value) AS max"));
+        }
+        names.push(&name.value);
+    }
+    Ok(())
+}
+
+fn options(options: &CreateTableOptions) -> Result<i64, SqlError> {
+    let mut lateness = DEFAULT_LATENESS;
+    let CreateTableOptions::With(options) = options else { return Ok(lateness) };
+    for option in options {
+        let SqlOption::KeyValue { key, value } = option else {
+            return Err(SqlError::new(option.span(), "an option is written as name = 'value'", ""));
+        };
+        if key.value != "allowed_lateness" {
+            let nearest = OPTIONS.iter().max_by(|a, b| {
+                let score = |option: &str| strsim::jaro_winkler(option, &key.value);
+                score(a).total_cmp(&score(b))
+            });
+            let remedy = nearest.map(|option| format!("did you mean `{option}`?")).unwrap_or_default();
+            return Err(SqlError::new(key.span, format!("unknown option `{}`", key.value), remedy));
+        }
+        lateness = duration(value)?;
+    }
+    Ok(lateness)
+}
+
+fn duration(value: &Expr) -> Result<i64, SqlError> {
+    let refuse = |message: String| {
+        Err(SqlError::new(value.span(), message, "write a duration such as '10 minutes' or '3 hours'"))
+    };
+    let text = match value {
+        Expr::Value(literal) => match &literal.value {
+            Value::SingleQuotedString(text) => text,
+            other => return refuse(format!("{other} is not a quoted duration")),
+        },
+        other => return refuse(format!("{other} is not a quoted duration")),
+    };
+    let Ok(interval) = parse_interval_month_day_nano(text) else {
+        return refuse(format!("'{text}' is not a duration"));
+    };
+    let nanoseconds = i64::from(interval.days)
+        .checked_mul(86_400_000_000_000)
+        .and_then(|days| days.checked_add(interval.nanoseconds));
+    match nanoseconds {
+        Some(nanoseconds) if interval.months == 0 && nanoseconds >= 0 => Ok(nanoseconds),
+        _ => refuse(format!("'{text}' is not a duration of weeks or less")),
+    }
+}
+
+/// Clauses have no place in the parsed statement, only their contents have: goes back to the clause's first word.
+fn at_keyword(text: &str, mut error: SqlError) -> SqlError {
+    let clause = error.message.split(' ').next().unwrap_or_default();
+    if !["ORDER", "LIMIT", "QUALIFY"].contains(&clause) {
+        return error;
+    }
+    let tokens = Tokenizer::new(&GenericDialect {}, text).tokenize_with_location().unwrap_or_default();
+    let before = |place: &Location| (place.line, place.column) <= (error.line, error.column);
+    let mut keywords = tokens.iter().filter(|token| match &token.token {
+        Token::Word(word) => word.value.eq_ignore_ascii_case(clause) && before(&token.span.start),
+        _ => false,
+    });
+    if let Some(keyword) = keywords.next_back() {
+        (error.line, error.column) = (keyword.span.start.line, keyword.span.start.column);
+    }
+    error
+}
+
+/// The parser writes the place into its message; it is moved to where a user looks for it.
+fn syntax_error(error: ParserError) -> SqlError {
+    let text = match error {
+        ParserError::TokenizerError(text) | ParserError::ParserError(text) => text,
+        ParserError::RecursionLimitExceeded => "the statement is nested too deeply".to_owned(),
+    };
+    let (message, place) = match text.rsplit_once(" at Line: ") {
+        Some((message, place)) => (message.to_owned(), place.to_owned()),
+        None => (text, String::new()),
+    };
+    let mut words = message.split("found: ").skip(1);
+    let found = words.next().unwrap_or_default();
+    let remedy = match nearest(found, KEYWORDS.into_iter(), 0.85) {
+        Some(keyword) if !found.eq_ignore_ascii_case(keyword) => {
+            format!("did you mean {}?", keyword.to_uppercase())
+        }
+        _ => "look just before this place: a comma, a quote or a parenthesis is missing or one too many"
+            .to_owned(),
+    };
+    let message = message.replace("Expected: ", "expected ").replace("found: ", "found ");
+    let mut numbers = place.split(", Column: ").map(|number| number.trim().parse::<u64>().unwrap_or(0));
+    let place = Location { line: numbers.next().unwrap_or(0), column: numbers.next().unwrap_or(0) };
+    SqlError::at(place, format!("syntax error: {message}"), remedy)
+}

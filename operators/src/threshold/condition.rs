@@ -1,0 +1,152 @@
+//! Conditions of rules: SQL boolean expressions over a rollup's output, planned once and evaluated on whole
+//! batches.
+
+use super::rule::{Complaint, listed, nearest};
+use arrow::array::{Array, AsArray, BooleanArray};
+use arrow::datatypes::DataType;
+use arrow::record_batch::RecordBatch;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, DataFusionError, SchemaError};
+use datafusion::logical_expr::{Expr, Volatility};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::prelude::SessionContext;
+use std::sync::Arc;
+
+#[derive(Debug)]
+pub(super) struct Condition {
+    expression: Arc<dyn PhysicalExpr>,
+}
+
+impl Condition {
+    /// Plans `sql` over the columns of `schema`.
+    pub(super) fn compile(sql: &str, context: &SessionContext, schema: &DFSchema) -> Result<Self, Complaint> {
+        if sql.trim().is_empty() {
+            let remedy = format!("write a comparison over {}", columns(schema));
+            return Err(Complaint::new("the expression is empty", remedy));
+        }
+        let parsed = context.parse_sql_expr(sql, schema).map_err(|error| explain(&error, schema))?;
+        refuse_unrepeatable(&parsed)?;
+        let expression =
+            context.create_physical_expr(parsed, schema).map_err(|error| explain(&error, schema))?;
+        let found = expression.data_type(schema.as_arrow()).map_err(|error| explain(&error, schema))?;
+        if found != DataType::Boolean {
+            let message = format!("the expression is not true or false but a value, type=`{found}`");
+            return Err(Complaint::new(message, format!("compare it, for example `({sql}) > 90`")));
+        }
+        let condition = Self { expression };
+        // Mistakes in constants, such as text that is compared to a number, show without any rows.
+        let no_rows = RecordBatch::new_empty(Arc::clone(schema.inner()));
+        condition.evaluate_all(&no_rows).map_err(|error| explain(&error, schema))?;
+        Ok(condition)
+    }
+
+    /// True, false or null for each row. When the batch cannot be evaluated as a whole, rows are evaluated
+    /// one by one, and those that fail are null; the error is that of the first.
+    pub(super) fn evaluate(&self, rows: &RecordBatch) -> (BooleanArray, Option<String>) {
+        let error = match self.evaluate_all(rows) {
+            Ok(truth) => return (truth, None),
+            Err(error) => error,
+        };
+        let one_by_one = (0..rows.num_rows()).map(|row| {
+            let truth = self.evaluate_all(&rows.slice(row, 1)).ok()?;
+            truth.is_valid(0).then(|| truth.value(0))
+        });
+        (one_by_one.collect(), Some(error.strip_backtrace()))
+    }
+
+    fn evaluate_all(&self, rows: &RecordBatch) -> Result<BooleanArray, DataFusionError> {
+        let truth = self.expression.evaluate(rows)?.into_array(rows.num_rows())?;
+        match truth.as_boolean_opt() {
+            Some(truth) => Ok(truth.clone()),
+            None => Err(DataFusionError::Execution(format!("not a boolean, type=`{}`", truth.data_type()))),
+        }
+    }
+}
+
+/// The same window must give the same answer when it is replayed, and a row must be enough to give it.
+fn refuse_unrepeatable(expression: &Expr) -> Result<(), Complaint> {
+    let mut complaint = None;
+    let walked = expression.apply(|part| {
+        let found = match part {
+            Expr::ScalarFunction(call) if call.func.signature().volatility != Volatility::Immutable => {
+                let message =
+                    format!("`{}()` gives another answer when a window is replayed", call.func.name());
+                Some(Complaint::new(
+                    message,
+                    "use only the rollup's columns; `window_start` is the window's time",
+                ))
+            }
+            Expr::AggregateFunction(call) => {
+                let message =
+                    format!("`{}()` is an aggregate, and a condition sees one row", call.func.name());
+                Some(Complaint::new(message, "aggregate in the rollup, and use the column that it puts out"))
+            }
+            Expr::WindowFunction(_) => {
+                let message = "window functions look at other rows, and a condition sees one row";
+                Some(Complaint::new(
+                    message,
+                    "use `for` for a condition that has to hold over several windows",
+                ))
+            }
+            Expr::Exists(_) | Expr::InSubquery(_) | Expr::SetComparison(_) | Expr::ScalarSubquery(_) => {
+                Some(subquery())
+            }
+            Expr::Placeholder(_) | Expr::ScalarVariable(..) => {
+                Some(Complaint::new("there are no parameters or variables", "write the value itself"))
+            }
+            _ => None,
+        };
+        if found.is_some() {
+            complaint = found;
+            return Ok(TreeNodeRecursion::Stop);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    match (complaint, walked) {
+        (Some(complaint), _) => Err(complaint),
+        (None, Ok(_)) => Ok(()),
+        (None, Err(error)) => Err(Complaint::new(error.strip_backtrace(), "simplify the expression")),
+    }
+}
+
+fn subquery() -> Complaint {
+    Complaint::new("a condition cannot hold a subquery", "compute what it needs in the rollup's own SELECT")
+}
+
+/// An error of DataFusion's, in words for whoever wrote the rule.
+fn explain(error: &DataFusionError, schema: &DFSchema) -> Complaint {
+    let root = error.find_root();
+    if let DataFusionError::SchemaError(schema_error, _) = root
+        && let SchemaError::FieldNotFound { field, .. } = schema_error.as_ref()
+    {
+        let name = field.flat_name();
+        let names = schema.fields().iter().map(|field| field.name().as_str());
+        let remedy = match nearest(&field.name, names) {
+            Some(column) if column != field.name && column.eq_ignore_ascii_case(&field.name) => {
+                format!("write \"{column}\", with double quotes")
+            }
+            Some(column) => format!("did you mean `{column}`? There are {}", columns(schema)),
+            None => format!("there are {}; text is written in single quotes", columns(schema)),
+        };
+        return Complaint::new(format!("there is no column `{name}`"), remedy);
+    }
+    // Without the layers that an error came through: they mean nothing to whoever wrote the rule.
+    let message = match root {
+        DataFusionError::Plan(message) | DataFusionError::NotImplemented(message) => message.clone(),
+        DataFusionError::SQL(error, _) => error.to_string().replace("sql parser error: ", ""),
+        DataFusionError::ArrowError(error, _) => error.to_string(),
+        other => other.strip_backtrace(),
+    };
+    if message.contains("ubquery") {
+        return subquery();
+    }
+    let message = message.lines().next().unwrap_or_default().trim_end_matches('.').to_owned();
+    Complaint::new(
+        message,
+        "write an SQL expression that is true or false, for example `avg > 90 AND points >= 10`",
+    )
+}
+
+fn columns(schema: &DFSchema) -> String {
+    format!("the columns {}", listed(schema.fields().iter().map(|field| field.name().as_str())))
+}

@@ -1,0 +1,238 @@
+//! `tidemark check`: everything that is wrong with a configuration, its SQL files and its alert rules, found without
+//! any server.
+//!
+//! `run` builds on the same two functions, [`load_catalog`] and [`compile_rules`]: a bad file or rule is reported and
+//! left out, and the others run.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use operators::sql::{self, Catalog, Rollup, SqlError};
+use operators::threshold::{Rule, RuleError, RuleSpec};
+
+use crate::config::{AlertsConfig, Config, ConfigError, Environment, Located, RuleConfig, suggest};
+
+/// What `check` found. It displays as one paragraph a problem, `file:line:column: what is wrong` and `help: what to
+/// write instead`, and a summary in one line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// Empty when all is well.
+    pub problems: Vec<String>,
+    /// How many of each can be used as they are.
+    pub rollups: usize,
+    pub rules: usize,
+    pub receivers: usize,
+}
+
+/// The directory of the rollups cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{}: cannot read the directory of the rollups: {source}\n  help: `sql` in [rollup] names it, relative to the working directory",
+    path.display()
+)]
+pub struct SqlDirError {
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+/// Checks the configuration at `config` with the overrides of `environment`, the SQL files and the alert rules that it
+/// names. Goes on after a problem: the report has all of them, save that of a TOML file with an unknown key or a
+/// wrong type only the first is found.
+pub fn check(config: &Path, environment: &Environment) -> Report {
+    let mut report = Report { problems: Vec::new(), rollups: 0, rules: 0, receivers: 0 };
+    let (config, problems) = Config::load_all(config, environment);
+    report.add(&problems);
+    let Some(config) = config else {
+        return report;
+    };
+    let (alerts, problems) = match &config.alerts.rules {
+        Some(path) => AlertsConfig::load_all(path, environment),
+        None => (AlertsConfig::default(), Vec::new()),
+    };
+    report.receivers = alerts.receivers.len();
+    match load_catalog(&config.rollup.sql) {
+        Ok(catalog) => {
+            report.rollups = catalog.rollups.len();
+            report.problems.extend(catalog.errors.iter().map(ToString::to_string));
+            report.add(&problems);
+            let (rules, problems) = compile_rules(&alerts, &catalog);
+            report.rules = rules.len();
+            report.add(&problems);
+        }
+        Err(error) => {
+            report.problems.push(error.to_string());
+            report.add(&problems);
+        }
+    }
+    report
+}
+
+impl Report {
+    pub fn is_ok(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    fn add(&mut self, problems: &[ConfigError]) {
+        self.problems.extend(problems.iter().map(|problem| format!("{problem:#}")));
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for problem in &self.problems {
+            writeln!(f, "{problem}")?;
+        }
+        match self.problems.len() {
+            0 => f.write_str("no problems: ")?,
+            1 => f.write_str("1 problem; usable as they are: ")?,
+            count => write!(f, "{count} problems; usable as they are: ")?,
+        }
+        let counts = [(self.rollups, "rollup"), (self.rules, "rule"), (self.receivers, "receiver")];
+        for (index, (count, what)) in counts.into_iter().enumerate() {
+            let separator = if index == 0 { "" } else { ", " };
+            let plural = if count == 1 { "" } else { "s" };
+            write!(f, "{separator}{count} {what}{plural}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Plans the rollups of every `.sql` file in `sql_dir`, in the order of their names. Files that cannot be read or are
+/// refused are in `errors` of the catalog.
+///
+/// # Errors
+/// When the directory itself cannot be read.
+pub fn load_catalog(sql_dir: &Path) -> Result<Catalog, SqlDirError> {
+    let unreadable = |source| SqlDirError { path: sql_dir.to_owned(), source };
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(sql_dir).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        if path.extension().is_some_and(|extension| extension == "sql") {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    let (mut files, mut errors) = (Vec::new(), Vec::new());
+    for path in paths {
+        let file = path.display().to_string();
+        match fs::read_to_string(&path) {
+            Ok(text) => files.push((file, text)),
+            Err(error) => errors.push(SqlError {
+                file,
+                line: 0,
+                column: 0,
+                message: format!("cannot read the file: {error}"),
+                remedy: "it must be text in UTF-8 that this user may read".to_owned(),
+            }),
+        }
+    }
+    let mut catalog = sql::compile(&files);
+    catalog.errors.append(&mut errors);
+    catalog.errors.sort_by(|a, b| a.file.cmp(&b.file));
+    Ok(catalog)
+}
+
+/// Compiles every rule against the rollup that it watches, in the order of the file; a rule that is wrong is left out,
+/// and its error names the place in the rules' file.
+pub fn compile_rules(alerts: &AlertsConfig, catalog: &Catalog) -> (Vec<Rule>, Vec<ConfigError>) {
+    let (mut rules, mut errors) = (Vec::new(), Vec::new());
+    for config in &alerts.rules {
+        let Some(rollup) = catalog.rollups.iter().find(|rollup| rollup.name == config.rollup.text) else {
+            errors.push(unknown_rollup(&config.rollup, catalog));
+            continue;
+        };
+        match compile_rule(config, rollup) {
+            Ok(rule) => rules.push(rule),
+            Err(mistakes) => errors.extend(mistakes),
+        }
+    }
+    (rules, errors)
+}
+
+/// The rule, or every mistake in it: a text with a mistake is replaced by one without, to look at the others.
+fn compile_rule(config: &RuleConfig, rollup: &Rollup) -> Result<Rule, Vec<ConfigError>> {
+    let mut spec = spec_of(config);
+    let mut mistakes = Vec::new();
+    loop {
+        let error = match Rule::compile(spec.clone(), &rollup.schema, &rollup.shape) {
+            Ok(rule) if mistakes.is_empty() => return Ok(rule),
+            Ok(_) => return Err(mistakes),
+            Err(error) => error,
+        };
+        let key = error.key;
+        mistakes.push(place(config, error));
+        match key {
+            "condition" if spec.condition != "true" => spec.condition = "true".to_owned(),
+            "recovery" if spec.recovery.is_some() => spec.recovery = None,
+            "summary" if !spec.summary.is_empty() => spec.summary.clear(),
+            "description" if !spec.description.is_empty() => spec.description.clear(),
+            _ => return Err(mistakes),
+        }
+    }
+}
+
+fn spec_of(config: &RuleConfig) -> RuleSpec {
+    RuleSpec {
+        name: config.name.clone(),
+        rollup: config.rollup.text.clone(),
+        condition: config.condition.text.clone(),
+        recovery: config.recovery.as_ref().map(|recovery| recovery.text.clone()),
+        for_: config.hold_for,
+        severity: config.severity.clone(),
+        labels: config.labels.clone(),
+        summary: config.summary.text.clone(),
+        description: config.description.text.clone(),
+        receivers: config.receivers.clone(),
+    }
+}
+
+fn unknown_rollup(name: &Located, catalog: &Catalog) -> ConfigError {
+    let refused = catalog.errors.iter().find(|error| {
+        Path::new(&error.file).file_stem().is_some_and(|stem| stem.to_string_lossy() == name.text)
+    });
+    if let Some(error) = refused {
+        let problem = format!("the rollup `{name}` cannot be used");
+        return name.error(problem, format!("correct {} first", error.file));
+    }
+    let names = rollup_names(&catalog.rollups);
+    name.error(format!("unknown rollup `{name}`"), suggest_rollup(&name.text, &names))
+}
+
+/// The nearest of the rollups, or all of them.
+pub(crate) fn suggest_rollup(given: &str, names: &[&str]) -> String {
+    match names {
+        [] => "there are no rollups: write one as a .sql file in the directory that `sql` in [rollup] names"
+            .to_owned(),
+        names => suggest(given, names),
+    }
+}
+
+pub(crate) fn rollup_names(rollups: &[Arc<Rollup>]) -> Vec<&str> {
+    rollups.iter().map(|rollup| rollup.name.as_str()).collect()
+}
+
+/// The error at the text of the rule that it is about and, if the message tells it, at the place in that text.
+fn place(config: &RuleConfig, error: RuleError) -> ConfigError {
+    let text = match error.key {
+        "condition" | "recovery" | "summary" | "description" => config.located(error.key),
+        _ => &config.rollup,
+    };
+    let of_rule = |message: &str| format!("`{}` of rule `{}`: {message}", error.key, error.rule);
+    if let Some((message, line, column)) = parser_place(&error.message) {
+        let message = message.replace("Expected: ", "expected ").replace("found: ", "found ");
+        return text.error_in(line, column, of_rule(&message), error.remedy);
+    }
+    let quoted = error.message.split('`').nth(1).unwrap_or_default();
+    text.error_at(quoted, of_rule(&error.message), error.remedy.clone())
+}
+
+/// A message of the SQL parser without the place at its end, and that place.
+fn parser_place(message: &str) -> Option<(&str, usize, usize)> {
+    let (message, place) = message.rsplit_once(" at Line: ")?;
+    let (line, column) = place.split_once(", Column: ")?;
+    Some((message, line.parse().ok()?, column.parse().ok()?))
+}

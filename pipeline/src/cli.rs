@@ -1,0 +1,192 @@
+//! The command line: what can be asked of the program, and who answers.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tokio::runtime::Runtime;
+
+use crate::check;
+use crate::clock::Clock;
+use crate::config::{Config, DEFAULT_PATH, Environment};
+use crate::demo::{self, DemoArgs};
+use crate::explain;
+use crate::launch::{self, Role};
+use crate::load::{self, LoadArgs};
+use crate::query::{self, QueryArgs};
+use crate::sample::{self, SampleArgs};
+use crate::shutdown::Shutdown;
+use crate::telemetry::{self, LogFormat};
+use crate::topics;
+
+/// Exact windowed rollups and alerts from Kafka, defined in SQL.
+///
+/// Raw points come in through Kafka as JSON or Influx line protocol. Each file in `sql/` is one rollup: a SELECT
+/// with tumbling windows, kept up to date in InfluxDB (or Parquet), corrected when points come late, and equal to
+/// what the same SELECT gives in batch. Rules in `config/alerts.toml` judge closed windows and send mails and
+/// webhooks.
+///
+/// A first look, with nothing installed: `tidemark demo`. Against your Kafka: `tidemark check`, `tidemark topics
+/// create`, `tidemark run`.
+#[derive(Debug, Parser)]
+#[command(name = "tidemark", version, propagate_version = true, max_term_width = 110)]
+pub struct Cli {
+    /// The configuration file; every option in it is explained there
+    #[arg(long, global = true, env = "TIDEMARK_CONFIG", default_value = DEFAULT_PATH, value_name = "FILE")]
+    config: PathBuf,
+    /// What to log: error, warn, info, debug, trace, or pairs such as tidemark=debug
+    #[arg(long, global = true, env = "TIDEMARK_LOG", value_name = "FILTER")]
+    log: Option<String>,
+    /// How log lines look
+    #[arg(long, global = true, value_enum, default_value_t)]
+    log_format: LogFormat,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the pipeline: all roles in one process, or some of them
+    Run(RunArgs),
+    /// Show the whole pipeline at work on this machine's own metrics, with nothing installed
+    Demo(DemoArgs),
+    /// Validate configuration, SQL and rules, without a server
+    Check,
+    /// Show how a rollup is computed: windows, tags, fields, plans of both stages
+    Explain {
+        /// The rollup's name; without it, all are listed
+        rollup: Option<String>,
+    },
+    /// Load CSV, JSON lines or line protocol files into Kafka, merged by time
+    Load(Box<LoadArgs>),
+    /// Send this machine's CPU, memory, disk and network metrics to Kafka, a file or standard output
+    Sample(SampleArgs),
+    /// Run SQL over the stored points and rollups
+    Query(QueryArgs),
+    /// Manage the topics that Tidemark needs
+    #[command(subcommand)]
+    Topics(TopicsCommand),
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// Roles of this process; they share nothing but Kafka, so each scales by starting more processes
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Role::value_variants().to_vec())]
+    roles: Vec<Role>,
+}
+
+#[derive(Debug, Subcommand)]
+enum TopicsCommand {
+    /// Create the topics that are missing; those that exist are left as they are
+    Create {
+        /// Partitions of source topics that are created here
+        #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(i32).range(1..=10_000))]
+        partitions: i32,
+        /// How long to wait for the brokers
+        #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
+        timeout: Duration,
+    },
+}
+
+/// Carries out a command line.
+///
+/// # Errors
+/// Everything that a person has to see; the message names the place and the remedy.
+pub fn run(cli: Cli) -> Result<ExitCode> {
+    let default_log = if matches!(cli.command, Command::Run(_)) { "info" } else { "warn" };
+    telemetry::init(cli.log_format, cli.log.as_deref().unwrap_or(default_log))?;
+    // One process-wide choice of cryptography for every TLS connection.
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        bail!("the cryptography provider was installed twice");
+    }
+    let environment = Environment::of_process();
+    match cli.command {
+        Command::Run(args) => {
+            let config = Config::load(&cli.config, &environment)?;
+            runtime()?.block_on(launch::run(config, &environment, &args.roles))?;
+        }
+        Command::Demo(args) => runtime()?.block_on(demo::run(args))?,
+        Command::Check => return check_all(&cli.config, &environment),
+        Command::Explain { rollup } => explain_rollup(&cli.config, &environment, rollup.as_deref())?,
+        Command::Load(args) => load_files(&cli.config, &environment, &args)?,
+        Command::Sample(args) => take_samples(&cli.config, &environment, &args)?,
+        Command::Query(args) => {
+            let config = Config::load(&cli.config, &environment)?;
+            say(runtime()?.block_on(query::run(&config, &args))?)?;
+        }
+        Command::Topics(TopicsCommand::Create { partitions, timeout }) => {
+            let config = Config::load(&cli.config, &environment)?;
+            let report = runtime()?.block_on(topics::create(&config, partitions, timeout))?;
+            say(&report)?;
+            if let Some(problem) = report.problems().first() {
+                bail!("{problem}");
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn runtime() -> Result<Runtime> {
+    Runtime::new().context("cannot start the asynchronous runtime")
+}
+
+/// Writes to standard output. A reader that has gone, such as `head`, ends the program without complaint.
+fn say(text: impl Display) -> Result<()> {
+    match writeln!(io::stdout().lock(), "{text}") {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        written => written.context("cannot write to standard output"),
+    }
+}
+
+fn check_all(config: &Path, environment: &Environment) -> Result<ExitCode> {
+    let report = check::check(config, environment);
+    say(&report)?;
+    Ok(if report.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn explain_rollup(config: &Path, environment: &Environment, rollup: Option<&str>) -> Result<()> {
+    let config = Config::load(config, environment)?;
+    let catalog = check::load_catalog(&config.rollup.sql)?;
+    match rollup {
+        Some(name) => match explain::explain(&catalog, name, &config) {
+            Ok(text) => say(text)?,
+            Err(problem) => bail!("{problem}"),
+        },
+        None => {
+            for rollup in &catalog.rollups {
+                say(format_args!("{}\t{} windows", rollup.name, rollup.windows))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn load_files(config: &Path, environment: &Environment, args: &LoadArgs) -> Result<()> {
+    let config = Config::load(config, environment)?;
+    let catalog = check::load_catalog(&config.rollup.sql)?;
+    // The end of the last window of every rollup.
+    let close_at = |last: i64| {
+        let ends = catalog.rollups.iter().map(|rollup| rollup.windows.end(rollup.windows.start(last)));
+        ends.max().unwrap_or(last)
+    };
+    let report = load::run(args, &config, &Clock::system(), Some(&close_at), true)?;
+    say(report)
+}
+
+fn take_samples(config: &Path, environment: &Environment, args: &SampleArgs) -> Result<()> {
+    // Only Kafka needs a configuration; a recording can be made anywhere.
+    let config = match args.to {
+        sample::SampleTarget::Kafka => Config::load(config, environment)?,
+        _ => Config::default(),
+    };
+    let shutdown = Shutdown::new();
+    let runtime = runtime()?;
+    runtime.spawn(launch::stop_on_signal(shutdown.clone()));
+    let taken = runtime.block_on(sample::run(args, &config, &Clock::system(), shutdown.triggered()))?;
+    tracing::info!(points = taken, "samples taken");
+    Ok(())
+}

@@ -1,0 +1,101 @@
+//! Wall time and elapsed time: the only place that asks the operating system for them.
+//!
+//! Event time is data and never comes from here. What does come from here is the bound on future time stamps, the
+//! age of files, and silence; tests turn the hands themselves.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+/// A clock, cheap to clone; clones show the same time.
+#[derive(Debug, Clone)]
+pub struct Clock {
+    hands: Hands,
+}
+
+#[derive(Debug, Clone)]
+enum Hands {
+    System { started: Instant },
+    Manual { now_ns: Arc<AtomicI64>, elapsed_ns: Arc<AtomicU64> },
+}
+
+impl Clock {
+    /// The clock of this machine.
+    pub fn system() -> Self {
+        Self { hands: Hands::System { started: Instant::now() } }
+    }
+
+    /// A clock that stands still until [`Clock::advance`], and begins at `now_ns` nanoseconds since the epoch.
+    pub fn manual(now_ns: i64) -> Self {
+        let hands = Hands::Manual {
+            now_ns: Arc::new(AtomicI64::new(now_ns)),
+            elapsed_ns: Arc::new(AtomicU64::new(0)),
+        };
+        Self { hands }
+    }
+
+    /// Nanoseconds since the epoch, UTC. May step backwards when the machine's clock is set.
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
+    pub fn now_ns(&self) -> i64 {
+        match &self.hands {
+            Hands::System { .. } => match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
+                Ok(since) => saturating_ns(since),
+                Err(before) => -saturating_ns(before.duration()),
+            },
+            Hands::Manual { now_ns, .. } => now_ns.load(Ordering::Acquire),
+        }
+    }
+
+    /// Time since the clock was made; never goes back.
+    pub fn monotonic(&self) -> Duration {
+        match &self.hands {
+            Hands::System { started } => started.elapsed(),
+            Hands::Manual { elapsed_ns, .. } => Duration::from_nanos(elapsed_ns.load(Ordering::Acquire)),
+        }
+    }
+
+    /// Moves a manual clock forwards; the system's clock moves by itself and ignores this.
+    pub fn advance(&self, by: Duration) {
+        if let Hands::Manual { now_ns, elapsed_ns } = &self.hands {
+            let nanos = saturating_ns(by);
+            now_ns.fetch_add(nanos, Ordering::AcqRel);
+            elapsed_ns.fetch_add(nanos.unsigned_abs(), Ordering::AcqRel);
+        }
+    }
+
+    /// Sets the wall time of a manual clock, as an administrator would: elapsed time does not notice.
+    pub fn set(&self, to_ns: i64) {
+        if let Hands::Manual { now_ns, .. } = &self.hands {
+            now_ns.store(to_ns, Ordering::Release);
+        }
+    }
+}
+
+/// 64 bits of nanoseconds last until the year 2262.
+fn saturating_ns(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manual_clock_moves_only_when_told() {
+        let clock = Clock::manual(1_000);
+        let same = clock.clone();
+        assert_eq!((clock.now_ns(), clock.monotonic()), (1_000, Duration::ZERO));
+        clock.advance(Duration::from_nanos(5));
+        assert_eq!((same.now_ns(), same.monotonic()), (1_005, Duration::from_nanos(5)));
+        clock.set(10);
+        assert_eq!((same.now_ns(), same.monotonic()), (10, Duration::from_nanos(5)));
+    }
+
+    #[test]
+    fn the_system_clock_shows_this_century() {
+        let clock = Clock::system();
+        assert!(clock.now_ns() > 1_700_000_000_000_000_000, "after 2023");
+        let first = clock.monotonic();
+        assert!(clock.monotonic() >= first);
+    }
+}

@@ -1,0 +1,31 @@
+//! Configuration: `config/pipeline.toml` and `config/alerts.toml`, turned into checked values.
+//!
+//! Raw structs mirror the files and refuse unknown keys; [`Config::load`] and [`AlertsConfig::load`] turn them
+//! into the checked values below, and nothing later sees a raw one. Whatever is wrong is reported as one
+//! [`ConfigError`] that names file, line, column and what to write instead. Relative paths are relative to the
+//! working directory.
+
+mod alerts;
+mod check;
+mod checked;
+mod environment;
+mod error;
+mod raw;
+mod receivers;
+mod secret;
+mod settings;
+mod source;
+mod values;
+
+pub use alerts::{AlertsConfig, Located, RuleConfig};
+pub use checked::{
+    AlertsFile, ArchiveConfig, Config, DEFAULT_PATH, HttpConfig, InfluxConfig, IngestConfig, KafkaConfig,
+    PayloadFormat, RollupConfig, StorageConfig, TopicsConfig,
+};
+pub use environment::Environment;
+pub use error::ConfigError;
+pub use receivers::{EmailConfig, ReceiverConfig, ReceiverKind, SmtpTls, WebhookConfig};
+pub(crate) use source::suggest;
+
+#[cfg(test)]
+mod tests;

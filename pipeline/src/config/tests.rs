@@ -1,0 +1,336 @@
+//! Both files and every kind of mistake in them, with the exact text a user reads.
+
+use std::path::Path;
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+
+use super::*;
+
+const EXAMPLE: &str = include_str!("../../../config/pipeline.toml");
+const EXAMPLE_ALERTS: &str = include_str!("../../../config/alerts.toml");
+
+fn environment(variables: &[(&str, &str)]) -> Environment {
+    variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+fn parse(text: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    Config::parse(text.to_owned(), Path::new("pipeline.toml"), &environment(variables))
+}
+
+fn parse_alerts(text: &str) -> Result<AlertsConfig, ConfigError> {
+    AlertsConfig::parse(text.to_owned(), Path::new("alerts.toml"), &environment(&[]))
+}
+
+/// The example with its commented options switched on: every line `# key = …` or `# [section]`.
+fn uncommented(example: &str) -> String {
+    let mut text = String::new();
+    for line in example.lines() {
+        let option = line.strip_prefix("# ").filter(|rest| {
+            rest.starts_with('[')
+                || (rest.starts_with('"') && rest.contains("\" = "))
+                || rest
+                    .split_once(" = ")
+                    .is_some_and(|(key, _)| key.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
+        });
+        text.push_str(option.unwrap_or(line));
+        text.push('\n');
+    }
+    text
+}
+
+#[test]
+fn the_example_holds_the_defaults() {
+    let example = parse(EXAMPLE, &[]).expect("the example is valid");
+    let mut defaults = Config::default();
+    defaults.alerts.rules = Some("config/alerts.toml".into());
+    assert_eq!(format!("{example:#?}"), format!("{defaults:#?}"));
+    let empty = parse("", &[]).expect("every key may be left out");
+    assert_eq!(format!("{empty:#?}"), format!("{:#?}", Config::default()));
+}
+
+#[test]
+fn the_examples_commented_options_are_real() {
+    let text = uncommented(EXAMPLE)
+        .replace("token_file = \"/run/secrets/influx-token\"\n", "")
+        .replace("token = \"…\"\n", "")
+        .replace("{ file = \"/run/secrets/kafka-password\" }", "{ env = \"INFLUX_TOKEN\" }");
+    let config = parse(&text, &[("INFLUX_TOKEN", "t0ken")]).expect("commented options are valid");
+    let influx = config.influx.expect("the section is uncommented");
+    assert_eq!(influx.token.expose_secret(), "t0ken");
+    assert_eq!(influx.retention, Some(Duration::from_secs(365 * 86_400)));
+    assert_eq!((influx.batch_lines, influx.in_flight, influx.timeout), (5_000, 4, Duration::from_secs(30)));
+    assert_eq!(config.ingest.oldest, Some(Duration::from_secs(30 * 86_400)));
+    assert_eq!(config.kafka.properties["sasl.password"].expose_secret(), "t0ken");
+
+    let alerts = uncommented(EXAMPLE_ALERTS)
+        .replace("password_file = \"/run/secrets/smtp-password\"", "password = \"p\"")
+        .replace("bearer_token_file = \"/run/secrets/webhook-token\"", "bearer_token = \"b\"");
+    let alerts = parse_alerts(&alerts).expect("commented options are valid");
+    assert_eq!(alerts.receivers.len(), 2);
+}
+
+#[test]
+fn the_example_of_alerts_is_valid() {
+    let alerts = parse_alerts(EXAMPLE_ALERTS).expect("the example is valid");
+    assert_eq!(alerts.rules.len(), 3);
+    let rule = &alerts.rules[0];
+    assert_eq!((rule.rollup.text.as_str(), rule.hold_for), ("cpu_by_host", Duration::from_secs(300)));
+    assert_eq!(rule.recovery.as_ref().map(|recovery| recovery.text.as_str()), Some("avg < 80"));
+    // A later check, of the condition as SQL or of a template, points at the same place.
+    for (key, place) in
+        [("condition", "14:13"), ("recovery", "17:12"), ("summary", "27:11"), ("name", "14:13")]
+    {
+        let error = rule.located(key).error("no column `avq`", "did you mean `avg`?");
+        assert_eq!(
+            error.to_string(),
+            format!("alerts.toml:{place}: no column `avq`: did you mean `avg`?"),
+            "{key}"
+        );
+    }
+}
+
+#[test]
+fn mistakes_in_the_file() {
+    let cases = [
+        ("[kafka]\nbrokres = []", "pipeline.toml:2:1: unknown key `brokres`: did you mean `brokers`?"),
+        ("[kafak]\n", "pipeline.toml:1:2: unknown key `kafak`: did you mean `kafka`?"),
+        ("[rollup]\nzzz = 1", "pipeline.toml:2:1: unknown key `zzz`: known: sql, group, checkpoint_interval"),
+        (
+            "[ingest]\nepoch = 1",
+            "pipeline.toml:2:9: the integer `1` cannot stand here: write a duration in quotes with its unit, like \"500ms\", \"5s\", \"1m 30s\" or \"7d\"",
+        ),
+        (
+            "[ingest]\n  epoch = \"1 parsec\"",
+            "pipeline.toml:2:11: `1 parsec` is not a duration: write a number with its unit, like \"500ms\", \"5s\", \"1m 30s\" or \"7d\"",
+        ),
+        ("[ingest]\nepoch = \"1h\"", "pipeline.toml:2:9: `epoch` is out of bounds: write 10ms to 1m"),
+        ("[ingest]\nformat = \"jsn\"", "pipeline.toml:2:10: unknown format `jsn`: did you mean `json`?"),
+        ("[ingest]\ngroup = \"\"", "pipeline.toml:2:9: `group` is empty: give it a value or remove it"),
+        (
+            "[archive]\nroll_size = \"64M\"",
+            "pipeline.toml:2:13: `64M` is not a size: write a number with B, KiB, MiB, GiB (or kB, MB, GB), like \"64MiB\"",
+        ),
+        (
+            "[archive]\nroll_size = \"1KiB\"",
+            "pipeline.toml:2:13: `roll_size` is out of bounds: write 1MiB to 4GiB",
+        ),
+        (
+            "[kafka]\nbrokers = []",
+            "pipeline.toml:2:11: `brokers` is empty: name at least one broker, like [\"127.0.0.1:9092\"]",
+        ),
+        (
+            "[kafka.properties]\n\"group.id\" = \"x\"",
+            "pipeline.toml:2:14: the librdkafka property `group.id` is set by Tidemark: remove it",
+        ),
+        (
+            "[kafka.properties]\n\"sasl.password\" = { env = \"NOWHERE\" }",
+            "pipeline.toml:2:19: environment variable NOWHERE is not set: export it before the program starts",
+        ),
+        (
+            "[kafka.properties]\n\"sasl.password\" = { fiel = \"x\" }",
+            "pipeline.toml:2:19: a secret kept elsewhere is { file = \"path\" } or { env = \"NAME\" }",
+        ),
+        (
+            "[topics]\npoints = [\"a b\"]",
+            "pipeline.toml:2:10: `a b` is not the name of a topic: use up to 249 letters, digits, dots, underscores and hyphens",
+        ),
+        (
+            "[topics]\nlate = \"points\"",
+            "pipeline.toml:2:8: topic `points` is already used by `points`: give each its own topic",
+        ),
+        (
+            "[topics]\npartials_partitions = 0",
+            "pipeline.toml:2:23: `partials_partitions` is out of bounds: write 1 to 1000",
+        ),
+        (
+            "[storage]\nurl = \"ftp://x/y\"",
+            "pipeline.toml:2:7: `ftp://x/y` has a scheme that is not one of file, s3, s3a, gs, az, azure, adl, abfs, abfss: write a directory, or a URL like \"s3://bucket/prefix\"",
+        ),
+        (
+            "[influx]\nurl = \"http://h\"\norg = \"o\"",
+            "pipeline.toml:1:1: `bucket` is missing: add bucket = \"tidemark\"",
+        ),
+        (
+            "[influx]\nurl = \"h:8086\"\norg = \"o\"\nbucket = \"b\"\ntoken = \"t\"",
+            "pipeline.toml:2:7: not an http or https URL: write it with its scheme, like \"http://127.0.0.1:8086\"",
+        ),
+        (
+            "[influx]\nurl = \"http://h\"\norg = \"o\"\nbucket = \"b\"",
+            "pipeline.toml:1:1: [influx] has no token: add token_file = \"path\" or token_env = \"NAME\"",
+        ),
+        (
+            "[influx]\nurl = \"http://h\"\norg = \"o\"\nbucket = \"b\"\ntoken = \"t\"\ntoken_env = \"X\"",
+            "pipeline.toml:6:13: `token` is set twice: keep one of `token_file`, `token_env`, `token`",
+        ),
+        (
+            "[http]\nlisten = \"localhost\"",
+            "pipeline.toml:2:10: `localhost` is not an address to listen on: write IP address and port, like \"127.0.0.1:7878\" or \"[::1]:7878\"",
+        ),
+        ("[http\n", "pipeline.toml:1:6: unclosed table, expected `]`"),
+        ("[http]\ntimeout = \"1s\"\ntimeout = \"2s\"", "pipeline.toml:3:1: duplicate key"),
+    ];
+    for (text, expected) in cases {
+        let error = parse(text, &[]).expect_err(text);
+        assert_eq!(error.to_string(), expected, "{text}");
+    }
+}
+
+#[test]
+fn overrides_of_the_environment() {
+    let config = parse(
+        EXAMPLE,
+        &[
+            ("TIDEMARK_KAFKA__BROKERS", "a:1, b:2"),
+            ("TIDEMARK_KAFKA__PROPERTIES__SASL_PASSWORD", "s3cret"),
+            ("TIDEMARK_TOPICS__PARTIALS_PARTITIONS", "16"),
+            ("TIDEMARK_INGEST__EPOCH", "250ms"),
+            ("TIDEMARK_INGEST__GROUP", "42"),
+            ("TIDEMARK_ARCHIVE__ENABLED", "false"),
+            ("TIDEMARK_ARCHIVE__ROLL_SIZE", "2000000"),
+            ("TIDEMARK_LOG", "debug"),
+            ("TIDEMARKER__X", "1"),
+        ],
+    )
+    .expect("overrides are valid");
+    assert_eq!(config.kafka.brokers, ["a:1", "b:2"]);
+    assert_eq!(config.kafka.properties["sasl.password"].expose_secret(), "s3cret");
+    assert_eq!(config.topics.partials_partitions, 16);
+    assert_eq!(config.ingest.epoch, Duration::from_millis(250));
+    assert_eq!(config.ingest.group, "42");
+    assert!(!config.archive.enabled);
+    assert_eq!(config.archive.roll_size, 2_000_000);
+    assert!(!format!("{config:?}").contains("s3cret"), "secrets do not show");
+
+    let cases = [
+        (
+            "TIDEMARK_KAFKA__BROKRES",
+            "x",
+            "environment variable TIDEMARK_KAFKA__BROKRES: sets no known key: did you mean TIDEMARK_KAFKA__BROKERS?",
+        ),
+        (
+            "TIDEMARK_KAFAK__BROKERS",
+            "x",
+            "environment variable TIDEMARK_KAFAK__BROKERS: sets no known key: did you mean TIDEMARK_KAFKA__BROKERS?",
+        ),
+        (
+            "TIDEMARK_INGEST__EPOCH",
+            "soon",
+            "environment variable TIDEMARK_INGEST__EPOCH: `soon` is not a duration: write a number with its unit, like \"500ms\", \"5s\", \"1m 30s\" or \"7d\"",
+        ),
+        (
+            "TIDEMARK_INGEST__EPOCH",
+            "2h",
+            "environment variable TIDEMARK_INGEST__EPOCH: `epoch` is out of bounds: write 10ms to 1m",
+        ),
+        (
+            "TIDEMARK_ARCHIVE__ENABLED",
+            "maybe",
+            "environment variable TIDEMARK_ARCHIVE__ENABLED: the text \"maybe\" cannot stand here: write true or false",
+        ),
+    ];
+    for (name, value, expected) in cases {
+        let error = parse(EXAMPLE, &[(name, value)]).expect_err(name);
+        assert_eq!(error.to_string(), expected);
+    }
+}
+
+#[test]
+fn mistakes_in_alerts() {
+    let rule = "[[rule]]\nname = \"r\"\nrollup = \"cpu\"\ncondition = \"avg > 1\"\n";
+    let webhook = "[[receiver]]\nname = \"hook\"\n[receiver.webhook]\nurl = \"http://127.0.0.1/\"\n";
+    let email =
+        "[[receiver]]\nname = \"mail\"\n[receiver.email]\nhost = \"mx\"\nfrom = \"a@b\"\nto = [\"c@d\"]\n";
+    let cases = [
+        ("[[rule]]\nname = \"r\"\n".to_owned(), "alerts.toml:1:1: missing key `rollup`"),
+        (format!("{rule}{rule}"), "alerts.toml:6:8: there is already a rule `r`: give each its own name"),
+        (
+            format!("{webhook}{webhook}"),
+            "alerts.toml:6:8: there is already a receiver `hook`: give each its own name",
+        ),
+        (
+            format!("{rule}receivers = [\"hok\"]\n{webhook}"),
+            "alerts.toml:5:14: unknown receiver `hok`: did you mean `hook`?",
+        ),
+        (
+            format!("{rule}receivers = [\"hook\"]\n"),
+            "alerts.toml:5:14: unknown receiver `hook`: add a [[receiver]] with this name",
+        ),
+        (
+            format!("{rule}for = \"5\"\n"),
+            "alerts.toml:5:7: `5` is not a duration: write a number with its unit, like \"500ms\", \"5s\", \"1m 30s\" or \"7d\"",
+        ),
+        (
+            format!("{rule}sevrity = \"x\"\n"),
+            "alerts.toml:5:1: unknown key `sevrity`: did you mean `severity`?",
+        ),
+        (
+            rule.replace("avg > 1", " "),
+            "alerts.toml:4:13: `condition` is empty: write the rollup's name and a condition over its columns, like avg > 90",
+        ),
+        (
+            "[[receiver]]\nname = \"x\"\n".to_owned(),
+            "alerts.toml:2:8: receiver `x` has no address: add [receiver.email] or [receiver.webhook] below it",
+        ),
+        (
+            format!("{webhook}tiemout = \"1s\"\n"),
+            "alerts.toml:5:1: unknown key `tiemout`: did you mean `timeout`?",
+        ),
+        (
+            format!("{webhook}bearer_token_file = \"/does/not/exist\"\n"),
+            "alerts.toml:5:21: cannot read the secret in /does/not/exist: No such file or directory (os error 2): the path is relative to the working directory, and this user must be able to read the file",
+        ),
+        (
+            format!("{email}tls = \"ssl\"\n"),
+            "alerts.toml:7:7: unknown value `ssl` of `tls`: known: starttls, implicit, none",
+        ),
+        (
+            format!("{email}username = \"u\"\n"),
+            "alerts.toml:7:12: `username` has no password: add password_file = \"path\" or password_env = \"NAME\"",
+        ),
+        (
+            format!("{email}tls = \"none\"\nusername = \"u\"\npassword = \"p\"\n"),
+            "alerts.toml:4:8: the password would cross the network in the clear: write tls = \"starttls\" or tls = \"implicit\"",
+        ),
+        (
+            email.replace("c@d", "nobody"),
+            "alerts.toml:6:6: `nobody` is not a mail address: write \"user@example.com\" or \"Name <user@example.com>\"",
+        ),
+        (email.replace("to = ", "too = "), "alerts.toml:6:1: unknown key `too`: did you mean `to`?"),
+    ];
+    for (text, expected) in cases {
+        let error = parse_alerts(&text).expect_err(&text);
+        assert_eq!(error.to_string(), expected, "{text}");
+    }
+}
+
+#[test]
+fn a_missing_file_says_how_to_get_one() {
+    let none = environment(&[]);
+    let error = Config::load(Path::new("/nowhere/x.toml"), &none).expect_err("there is no such file");
+    assert_eq!(
+        error.to_string(),
+        "/nowhere/x.toml: no such file: copy the commented example, config/pipeline.toml, from the project and adapt it"
+    );
+}
+
+#[test]
+fn storage_urls_end_in_a_slash() {
+    let cases = [
+        ("s3://bucket", "s3://bucket/"),
+        ("s3://bucket/a/b", "s3://bucket/a/b/"),
+        ("/var/lib/tidemark", "file:///var/lib/tidemark/"),
+        ("file:///x", "file:///x/"),
+    ];
+    for (given, expected) in cases {
+        let config = parse(&format!("[storage]\nurl = \"{given}\""), &[]).expect(given);
+        assert_eq!(config.storage.url.as_str(), expected);
+    }
+}
+
+#[test]
+fn local_needs_no_file() {
+    let config = Config::local("127.0.0.1:1, 127.0.0.1:2", Path::new("/tmp/demo"));
+    assert_eq!(config.kafka.brokers, ["127.0.0.1:1", "127.0.0.1:2"]);
+    assert_eq!(config.storage.url.as_str(), "file:///tmp/demo/");
+}

@@ -1,0 +1,30 @@
+//! The `ingest` role: raw points to mergeable states and to cold storage.
+//!
+//! Per epoch, the points of all owned partitions become one message per rollup partition, sent together with
+//! the source offsets in one Kafka transaction. Between epochs nothing is kept but the series table and the
+//! archive's open files, so a crash or a rebalance loses nothing and repeats nothing.
+//!
+//! - `session`: the consumer's loop, from joining the group to leaving it
+//! - `share`: the owned partitions and the epoch under way
+//! - `archive`: raw points to Parquet, each exactly once
+//! - `committer`: the transaction, beside the next epoch
+
+mod archive;
+mod committer;
+mod dead_letter;
+mod session;
+mod share;
+
+use std::time::Duration;
+
+use crate::error::Result;
+use crate::roles::Context;
+
+/// Runs the role on the calling thread until shutdown. A session that fails for a passing reason starts again
+/// from the committed offsets.
+///
+/// # Errors
+/// What trying again does not mend.
+pub fn run(context: &Context) -> Result<()> {
+    crate::roles::keep_running("ingest", context, Duration::from_secs(1), || session::run(context))
+}

@@ -1,0 +1,145 @@
+//! The consumer's loop: from joining the group to leaving it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
+use rdkafka::error::KafkaError;
+
+use super::share::IngestShare;
+use crate::error::{Error, Result};
+use crate::group::{Group, Share};
+use crate::kafka::{self, ConsumerSettings};
+use crate::roles::Context;
+use crate::telemetry::SourceLabels;
+
+const METADATA_TIMEOUT: Duration = Duration::from_secs(30);
+const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
+const POLL: Duration = Duration::from_millis(50);
+const REPORT: Duration = Duration::from_secs(5);
+
+type IngestConsumer = BaseConsumer<Group<IngestShare>>;
+
+pub(super) fn run(context: &Context) -> Result<()> {
+    context.readiness.waiting("ingest", "no partition assigned yet");
+    let topics = source_topics(context)?;
+    let share = IngestShare::new(context, topics)?;
+    let settings = ConsumerSettings::new(&context.config.ingest.group);
+    let consumer = kafka::consumer(&context.config.kafka, settings, Group::new(share))?;
+    let names: Vec<&str> = context.config.topics.points.iter().map(String::as_str).collect();
+    consumer.subscribe(&names).map_err(Error::client("subscribe to the source topics"))?;
+
+    let result = consume(context, &consumer);
+    if result.is_err() {
+        // Files under way must be settled before anyone reads their range again.
+        let given_up = consumer.context().share().revoked();
+        if let Err(error) = given_up {
+            tracing::debug!(%error, "the last epoch was not committed");
+        }
+    }
+    crate::roles::leave(consumer);
+    result
+}
+
+fn consume(context: &Context, consumer: &IngestConsumer) -> Result<()> {
+    let group = consumer.context();
+    let mut opened = context.clock.monotonic();
+    let mut reported = opened;
+    while !context.shutdown.is_triggered() {
+        match consumer.poll(POLL) {
+            None => {}
+            Some(Ok(message)) => group.share().take(&message),
+            Some(Err(KafkaError::PartitionEOF(partition))) => group.share().announce_end(partition),
+            Some(Err(error)) => return Err(Error::client("read points")(error)),
+        }
+        group.check()?;
+        let age = age_of(context, opened);
+        let points = group.share().points();
+        let full = points >= context.config.ingest.epoch_points;
+        if full || age >= context.config.ingest.epoch {
+            // While a commit takes longer than an epoch, the epoch grows up to its bound in points.
+            if !full && group.share().is_committing()? {
+                continue;
+            }
+            look_for_ends(context, consumer);
+            if age_of(context, reported) >= REPORT {
+                report_lag(context, consumer);
+                reported = context.clock.monotonic();
+            }
+            group.share().close_epoch(group_metadata(consumer)?)?;
+            opened = context.clock.monotonic();
+        }
+    }
+    tracing::info!("ingest ends: committing what was read");
+    group.share().finish(|| group_metadata(consumer))
+}
+
+fn age_of(context: &Context, since: Duration) -> Duration {
+    context.clock.monotonic().saturating_sub(since)
+}
+
+/// How far behind the end of its log each owned partition is.
+fn report_lag(context: &Context, consumer: &IngestConsumer) {
+    for owned in consumer.context().share().owned() {
+        let (topic, partition) = &owned.source;
+        // A broker that does not answer is not asked for every partition.
+        let Ok((_, high)) = consumer.fetch_watermarks(topic, *partition, LOOK_TIMEOUT) else { return };
+        let labels = SourceLabels { topic: topic.clone(), partition: *partition };
+        context.metrics.ingest.lag_messages.get_or_create(&labels).set(owned.lag(high));
+    }
+}
+
+fn group_metadata(consumer: &IngestConsumer) -> Result<ConsumerGroupMetadata> {
+    consumer.group_metadata().ok_or(Error::Stopped("the consumer group"))
+}
+
+/// Silent partitions may be idle, but only if everything in their log was read. The broker is asked at the end of every
+/// epoch, after its points were read: what other partitions gave in it may have been sent together with something that
+/// is still unread here, and must not move event time past it.
+fn look_for_ends(context: &Context, consumer: &IngestConsumer) {
+    let single_topic = context.config.topics.points.len() == 1;
+    let group = consumer.context();
+    for owned in group.share().silent() {
+        let (topic, partition) = &owned.source;
+        match consumer.fetch_watermarks(topic, *partition, LOOK_TIMEOUT) {
+            Ok((_, high)) => {
+                owned.look(high, single_topic);
+            }
+            Err(error) => {
+                tracing::warn!(topic, partition, %error, "the end of a silent partition is unknown, it holds the watermark");
+                owned.look_failed();
+            }
+        }
+    }
+}
+
+/// How many partitions each source topic has. Also makes sure that the partials topic is what was configured.
+fn source_topics(context: &Context) -> Result<BTreeMap<String, i32>> {
+    let config = &context.config;
+    let client = kafka::admin(&config.kafka)?;
+    let mut topics = BTreeMap::new();
+    for topic in &config.topics.points {
+        let count = kafka::partition_count(&config.kafka, client.inner(), topic, METADATA_TIMEOUT)?;
+        if count == 0 {
+            return Err(missing(topic));
+        }
+        topics.insert(topic.clone(), i32::try_from(count).unwrap_or(i32::MAX));
+    }
+    let partials = &config.topics.partials;
+    let count = kafka::partition_count(&config.kafka, client.inner(), partials, METADATA_TIMEOUT)?;
+    if count == 0 {
+        return Err(missing(partials));
+    }
+    if i32::try_from(count) != Ok(config.topics.partials_partitions) {
+        return Err(Error::Refused(format!(
+            "topic `{partials}` has {count} partitions, the configuration says {}: groups are placed by that \
+             number, set `partials_partitions` of [topics] to {count}",
+            config.topics.partials_partitions
+        )));
+    }
+    Ok(topics)
+}
+
+fn missing(topic: &str) -> Error {
+    Error::Refused(format!("topic `{topic}` does not exist: create it with `tidemark topics create`"))
+}

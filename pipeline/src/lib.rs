@@ -1,0 +1,29 @@
+//! The `tidemark` program: its roles, and what they share.
+//!
+//! - `ingest`, `rollup`, `notify`: the roles, each a member of a consumer group
+//! - `group`, `roles`, `shutdown`: joining groups, starting again, ending
+//! - `kafka`, `topics`: clients and topics; `clock`: wall time; `http`, `telemetry`: being watched
+//! - `config`: `config/pipeline.toml` and `config/alerts.toml`
+//! - `cli`, `launch`, `check`, `explain`, `load`, `sample`, `query`, `demo`: what the command line offers
+
+pub mod check;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod demo;
+pub mod error;
+pub mod explain;
+mod group;
+pub mod http;
+pub mod ingest;
+pub mod kafka;
+pub mod launch;
+pub mod load;
+pub mod notify;
+pub mod query;
+pub mod roles;
+pub mod rollup;
+pub mod sample;
+pub mod shutdown;
+pub mod telemetry;
+pub mod topics;

@@ -1,0 +1,102 @@
+//! A point on its way through the loader, and the book of series that it refers to.
+
+use std::collections::HashMap;
+
+use twox_hash::XxHash3_64;
+
+/// 24 bytes, so that millions can be sorted in memory.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Point {
+    /// Nanoseconds since the epoch.
+    pub(super) time: i64,
+    pub(super) value: f64,
+    /// Index in the [`SeriesBook`].
+    pub(super) series: u32,
+}
+
+/// Name and labels, once for each series of all files.
+#[derive(Debug, Default)]
+pub(super) struct SeriesBook {
+    ids: HashMap<String, u32>,
+    series: Vec<Series>,
+}
+
+#[derive(Debug)]
+pub(super) struct Series {
+    pub(super) name: String,
+    /// Sorted by key; no empty values.
+    pub(super) labels: Vec<(String, String)>,
+    /// Name and labels as one text: the key of messages.
+    pub(super) key: String,
+    /// Of `key`; stable across versions and machines, so that a series stays in its partition.
+    pub(super) hash: u64,
+}
+
+impl SeriesBook {
+    /// The id of a series. Of labels with the same key the last counts; an empty value is no label.
+    pub(super) fn intern(&mut self, name: &str, labels: &[(String, String)]) -> u32 {
+        let mut sorted: Vec<(String, String)> = Vec::with_capacity(labels.len());
+        for (key, value) in labels {
+            sorted.retain(|(earlier, _)| earlier != key);
+            if !value.is_empty() {
+                sorted.push((key.clone(), value.clone()));
+            }
+        }
+        sorted.sort_unstable();
+        let mut key = escaped(name);
+        for (label, value) in &sorted {
+            key.push(',');
+            key.push_str(&escaped(label));
+            key.push('=');
+            key.push_str(&escaped(value));
+        }
+        if let Some(id) = self.ids.get(&key) {
+            return *id;
+        }
+        let id = u32::try_from(self.series.len()).expect("memory ends before four billion series");
+        let hash = XxHash3_64::oneshot(key.as_bytes());
+        self.series.push(Series { name: name.to_owned(), labels: sorted, key: key.clone(), hash });
+        self.ids.insert(key, id);
+        id
+    }
+
+    pub(super) fn get(&self, id: u32) -> &Series {
+        &self.series[id as usize]
+    }
+
+    pub(super) fn all(&self) -> &[Series] {
+        &self.series
+    }
+}
+
+/// Without the characters that separate the parts of a key, so that two series never share one.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        if matches!(c, ',' | '=' | '\\') {
+            escaped.push('\\');
+        }
+        escaped.push(c);
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn equal_series_share_an_id() {
+        let mut book = SeriesBook::default();
+        let first = book.intern("cpu", &labels(&[("b", "2"), ("a", "1"), ("c", "")]));
+        assert_eq!(book.intern("cpu", &labels(&[("a", "0"), ("a", "1"), ("b", "2")])), first);
+        assert_eq!(book.get(first).key, "cpu,a=1,b=2");
+        assert_ne!(book.intern("cpu,a=1", &labels(&[("b", "2")])), first);
+        assert_ne!(book.intern("cpu", &labels(&[("a", "1,b=2")])), first);
+        assert_eq!(book.all().len(), 3);
+    }
+}

@@ -1,0 +1,97 @@
+//! A message of the alerts topic: from its JSON to what the sinks take.
+
+use std::sync::Arc;
+
+use operators::threshold::{Status, Transition};
+use sinks::Notification;
+
+/// Reads a message, or says why it is not a transition.
+pub(super) fn read(payload: Option<&[u8]>) -> Result<Transition, String> {
+    let Some(payload) = payload else { return Err("it has no payload".to_owned()) };
+    serde_json::from_slice(payload).map_err(|error| error.to_string())
+}
+
+/// What `receiver` is told. The id is that of the transition, so each attempt and replay carries the same.
+pub(super) fn notification(transition: &Transition, receiver: &str) -> Arc<Notification> {
+    Arc::new(Notification {
+        id: transition.id.clone(),
+        receiver: receiver.to_owned(),
+        status: match transition.status {
+            Status::Firing => sinks::Status::Firing,
+            Status::Resolved => sinks::Status::Resolved,
+        },
+        rule: transition.rule.clone(),
+        severity: transition.severity.clone(),
+        labels: transition.labels.clone(),
+        summary: transition.summary.clone(),
+        description: transition.description.clone(),
+        values: transition.values.clone(),
+        starts_at: transition.starts_at,
+        ends_at: transition.ends_at,
+        window_start: transition.window_start,
+        window_end: transition.window_end,
+        generator_url: None,
+    })
+}
+
+/// Whether two notifications are about one rule and group, so that their order matters.
+pub(super) fn same_alert(one: &Notification, other: &Notification) -> bool {
+    one.rule == other.rule && one.labels == other.labels
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A firing transition of rule `cpu_high` for one host.
+    pub(in crate::notify) fn transition(id: &str, host: &str, receivers: &[&str]) -> Transition {
+        Transition {
+            id: id.to_owned(),
+            rule: "cpu_high".to_owned(),
+            status: Status::Firing,
+            severity: "critical".to_owned(),
+            labels: [("host".to_owned(), host.to_owned())].into(),
+            summary: format!("CPU of {host} at 95 %"),
+            description: String::new(),
+            values: [("avg".to_owned(), 95.0)].into(),
+            starts_at: 60,
+            ends_at: None,
+            window_start: 0,
+            window_end: 60,
+            receivers: receivers.iter().map(|&name| name.to_owned()).collect(),
+        }
+    }
+
+    #[test]
+    fn what_rollup_writes_is_read() {
+        let mut written = transition("id", "a", &["oncall", "hook"]);
+        written.status = Status::Resolved;
+        written.ends_at = Some(120);
+        let payload = serde_json::to_vec(&written).expect("JSON");
+        let transition = read(Some(&payload)).expect("a transition");
+        assert_eq!(transition, written);
+        let told = notification(&transition, "hook");
+        assert_eq!((told.id.as_str(), told.receiver.as_str()), ("id", "hook"));
+        assert_eq!((told.status, told.starts_at, told.ends_at), (sinks::Status::Resolved, 60, Some(120)));
+    }
+
+    #[test]
+    fn anything_else_is_refused_with_a_reason() {
+        for (payload, expected) in [
+            (None, "it has no payload"),
+            (Some("".as_bytes()), "EOF"),
+            (Some(b"{}".as_slice()), "missing field `id`"),
+            (Some(b"\xff"), "expected value"),
+        ] {
+            let reason = read(payload).expect_err(expected);
+            assert!(reason.contains(expected), "{reason}");
+        }
+    }
+
+    #[test]
+    fn alerts_are_told_apart_by_rule_and_group() {
+        let a = notification(&transition("1", "a", &[]), "hook");
+        assert!(same_alert(&a, &notification(&transition("2", "a", &[]), "hook")));
+        assert!(!same_alert(&a, &notification(&transition("2", "b", &[]), "hook")));
+    }
+}

@@ -1,0 +1,95 @@
+//! The roles of a process: each on a thread of its own, sharing nothing but Kafka.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use operators::sql::Catalog;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use tokio::runtime::Handle;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::error::Result;
+use crate::http::Readiness;
+use crate::shutdown::Shutdown;
+use crate::telemetry::Metrics;
+
+/// Longest pause between two tries to start a role again.
+const MAX_PAUSE: Duration = Duration::from_secs(30);
+
+/// What every role is given. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Context {
+    pub config: Arc<Config>,
+    pub catalog: Arc<Catalog>,
+    pub metrics: Arc<Metrics>,
+    pub clock: Clock,
+    pub readiness: Readiness,
+    pub shutdown: Shutdown,
+    /// For what waits: sinks, object storage, timers. The roles themselves run on threads.
+    pub runtime: Handle,
+}
+
+impl Context {
+    /// Everything new, on the clock of this machine.
+    pub fn new(config: Config, catalog: Arc<Catalog>, runtime: Handle) -> Self {
+        Self {
+            config: Arc::new(config),
+            catalog,
+            metrics: Arc::new(Metrics::new()),
+            clock: Clock::system(),
+            readiness: Readiness::new(),
+            shutdown: Shutdown::new(),
+            runtime,
+        }
+    }
+}
+
+/// Runs a role's sessions until shutdown or an error that trying again does not mend.
+pub(crate) fn keep_running(
+    role: &'static str,
+    context: &Context,
+    pause: Duration,
+    mut session: impl FnMut() -> Result<()>,
+) -> Result<()> {
+    let mut next = pause;
+    loop {
+        let started = context.clock.monotonic();
+        let Err(error) = session() else { return Ok(()) };
+        if context.shutdown.is_triggered() || !error.retryable() {
+            return Err(error);
+        }
+        let lasted = context.clock.monotonic().saturating_sub(started);
+        next = if lasted > MAX_PAUSE { pause } else { (next * 2).min(MAX_PAUSE) };
+        tracing::warn!(role, %error, pause = ?next, "role starts again from its committed offsets");
+        context.readiness.waiting(role, error.to_string());
+        let stopped = context
+            .runtime
+            .block_on(async { tokio::time::timeout(next, context.shutdown.triggered()).await.is_ok() });
+        if stopped {
+            return Ok(());
+        }
+    }
+}
+
+/// Leaves the group. Dropping a consumer can hang for long when a broker is away, so it is not waited for.
+pub(crate) fn leave<C: ConsumerContext + 'static>(consumer: BaseConsumer<C>) {
+    consumer.unsubscribe();
+    let dropped = thread::Builder::new().name("consumer-drop".into()).spawn(move || {
+        let _ = consumer.poll(Duration::from_millis(100));
+        drop(consumer);
+    });
+    match dropped {
+        Ok(thread) => {
+            for _ in 0..50 {
+                if thread.is_finished() {
+                    return;
+                }
+                thread::park_timeout(Duration::from_millis(100));
+            }
+            tracing::warn!("a consumer takes long to leave its group, going on without it");
+        }
+        Err(error) => tracing::warn!(%error, "no thread to leave the group on"),
+    }
+}

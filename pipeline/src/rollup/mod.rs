@@ -1,0 +1,65 @@
+//! The `rollup` role: partial states to closed windows, corrections and alerts.
+//!
+//! Each partition of the partials topic is a deterministic fold over its log. A checkpoint stores a
+//! partition's state as of an offset; only when that is durable, and every result before it acknowledged by the
+//! sinks, is the offset committed. Whoever takes the partition over loads the snapshot of the committed
+//! offset and goes on from there; what it writes again is the same.
+//!
+//! - `session`: the consumer's loop, from joining the group to leaving it
+//! - `share`: the owned partitions, each a fold
+//! - `outputs`: results to the sinks, in order, within a bound; checkpoints behind them
+//! - `announce`: late rows and alert transitions to their topics
+//! - `snapshots`: where states are kept
+
+mod announce;
+mod outputs;
+mod session;
+mod share;
+mod snapshots;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use operators::sql::Rollup;
+use operators::threshold::{Rule, Transition};
+use sinks::Table;
+use tokio::sync::broadcast;
+
+use crate::error::Result;
+use crate::roles::Context;
+
+/// The rules that the role judges closed windows by.
+pub type Rules = Arc<dyn Fn() -> Vec<Rule> + Send + Sync>;
+
+/// What a watcher in the same process sees, the demo above all.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// Rows of a rollup, closed or corrected.
+    Rows {
+        rollup: String,
+        rows: RecordBatch,
+    },
+    Alert(Box<Transition>),
+}
+
+/// What a rollup's columns mean to the stores.
+pub(crate) fn table_of(rollup: &Rollup) -> Table {
+    Table {
+        name: rollup.name.clone(),
+        time: rollup.shape.time,
+        tags: rollup.shape.tags.clone(),
+        fields: rollup.shape.fields.clone(),
+    }
+}
+
+/// Runs the role on the calling thread until shutdown. `events` is told what was given out; it may have no
+/// listener.
+///
+/// # Errors
+/// What trying again does not mend.
+pub fn run(context: &Context, rules: &Rules, events: Option<&broadcast::Sender<Event>>) -> Result<()> {
+    crate::roles::keep_running("rollup", context, Duration::from_secs(1), || {
+        session::run(context, rules, events.cloned())
+    })
+}

@@ -1,0 +1,328 @@
+//! The owned partitions of the partials topic, each with its fold and its alert states.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use operators::exchange::Partials;
+use operators::fold::{Applied, Fold, ResultKind, Results};
+use operators::threshold::{Status, Threshold};
+use operators::watermark::WatermarkOptions;
+use sinks::{RollupRows, Table};
+use tokio::sync::broadcast;
+
+use super::announce::Announcer;
+use super::outputs::{Outputs, PartitionState};
+use super::snapshots::Snapshots;
+use super::{Event, Rules, table_of};
+use crate::error::{Error, Result};
+use crate::group::{Assigned, Commit, Share};
+use crate::roles::Context;
+use crate::telemetry::{
+    AgeLabels, AlertLabels, HolderLabels, PartitionLabels, RollupLabels, StateLabels, age_label,
+};
+
+/// How long giving partitions up waits for a last checkpoint. Without one, the next owner replays more.
+const HANDOVER: Duration = Duration::from_secs(20);
+/// Facts of `ingest` older than this, in epochs, say nothing about idleness any more.
+const OWNER_EPOCHS: u32 = 10;
+const LEAST_OWNER_TIMEOUT: Duration = Duration::from_secs(10);
+
+pub(super) struct RollupShare {
+    context: Context,
+    rules: Rules,
+    announcer: Arc<Announcer>,
+    snapshots: Snapshots,
+    outputs: Outputs,
+    tables: HashMap<String, Arc<Table>>,
+    partitions: BTreeMap<i32, Partition>,
+    events: Option<broadcast::Sender<Event>>,
+}
+
+struct Partition {
+    fold: Fold,
+    threshold: Threshold,
+    next: i64,
+    /// The offset of the last durable checkpoint.
+    checkpointed: i64,
+}
+
+impl RollupShare {
+    pub(super) fn new(
+        context: &Context,
+        rules: &Rules,
+        announcer: Arc<Announcer>,
+        snapshots: Snapshots,
+        outputs: Outputs,
+        events: Option<broadcast::Sender<Event>>,
+    ) -> Self {
+        let tables =
+            context.catalog.rollups.iter().map(|rollup| (rollup.name.clone(), Arc::new(table_of(rollup))));
+        Self {
+            tables: tables.collect(),
+            context: context.clone(),
+            rules: Arc::clone(rules),
+            announcer,
+            snapshots,
+            outputs,
+            partitions: BTreeMap::new(),
+            events,
+        }
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.outputs.has_room(self.context.catalog.rollups.len())
+    }
+
+    /// Folds one message in and gives out what it leads to.
+    pub(super) fn take(&mut self, partition: i32, offset: i64, payload: &[u8]) -> Result<()> {
+        let Some(state) = self.partitions.get_mut(&partition) else { return Ok(()) };
+        if offset < state.next {
+            return Ok(());
+        }
+        let partials = Partials::decode(payload)?;
+        let applied = state.fold.apply(&partials);
+        state.next = offset + 1;
+        let labels = PartitionLabels { partition };
+        self.context.metrics.rollup.partials.get_or_create(&labels).inc();
+        self.count(&applied);
+        for late in &applied.late {
+            self.announcer.late(late)?;
+        }
+        for results in applied.results {
+            self.give_out(partition, offset, results)?;
+        }
+        Ok(())
+    }
+
+    fn give_out(&mut self, partition: i32, offset: i64, results: Results) -> Result<()> {
+        let name = &results.rollup.name;
+        let labels = RollupLabels { rollup: name.clone() };
+        let rows = results.rows.num_rows() as u64;
+        let metrics = &self.context.metrics;
+        match results.kind {
+            ResultKind::Corrected => {
+                metrics.rollup.corrected_rows.get_or_create(&labels).inc_by(rows);
+            }
+            ResultKind::Closed => {
+                let mut ends = results.window_ends.clone();
+                ends.dedup();
+                metrics.rollup.windows_closed.get_or_create(&labels).inc_by(ends.len() as u64);
+                let Some(state) = self.partitions.get_mut(&partition) else { return Ok(()) };
+                for transition in state.threshold.evaluate(name, &results.rows, &results.window_ends) {
+                    let status = match transition.status {
+                        Status::Firing => "firing",
+                        Status::Resolved => "resolved",
+                    };
+                    let labels = AlertLabels { rule: transition.rule.clone(), status };
+                    metrics.notify.transitions.get_or_create(&labels).inc();
+                    self.announcer.alert(&transition)?;
+                    self.tell(Event::Alert(Box::new(transition)));
+                }
+                let Some(state) = self.partitions.get_mut(&partition) else { return Ok(()) };
+                for failure in state.threshold.take_failures() {
+                    tracing::error!(?failure, "a rule could not judge a row");
+                }
+            }
+        }
+        self.tell(Event::Rows { rollup: name.clone(), rows: results.rows.clone() });
+        let Some(table) = self.tables.get(name) else { return Ok(()) };
+        self.outputs.write(RollupRows {
+            table: Arc::clone(table),
+            rows: results.rows,
+            withdrawn: results.withdrawn,
+            partition,
+            offset,
+        })
+    }
+
+    fn tell(&self, event: Event) {
+        if let Some(events) = &self.events {
+            // Nobody may be listening, which is fine.
+            let _ = events.send(event);
+        }
+    }
+
+    fn count(&self, applied: &Applied) {
+        let metrics = &self.context.metrics.rollup;
+        for (rollup, points) in &applied.points {
+            metrics.points.get_or_create(&RollupLabels { rollup: rollup.clone() }).inc_by(*points);
+        }
+        for late in &applied.late {
+            let age = age_label(Duration::from_nanos(late.age.unsigned_abs()));
+            let labels = AgeLabels { rollup: late.rollup.name.clone(), age };
+            metrics.late_points.get_or_create(&labels).inc_by(late.points);
+        }
+        for error in &applied.failures {
+            tracing::error!(%error, "a rollup failed on a message, its results are incomplete");
+        }
+        for rollup in &applied.foreign {
+            tracing::error!(
+                rollup,
+                "states of another plan left out: the SQL file changed, or the roles run different ones"
+            );
+        }
+    }
+
+    /// Starts a checkpoint of every partition that moved, unless one is under way.
+    pub(super) fn checkpoint(&mut self) -> Result<()> {
+        if self.outputs.is_checkpointing() {
+            return Ok(());
+        }
+        let mut states = Vec::new();
+        for (partition, state) in &mut self.partitions {
+            if state.next > state.checkpointed {
+                states.push(PartitionState {
+                    partition: *partition,
+                    offset: state.next,
+                    state: state.fold.snapshot(alerts_of(&state.threshold)?)?,
+                });
+            }
+        }
+        if states.is_empty() {
+            return Ok(());
+        }
+        self.outputs.checkpoint(states)
+    }
+
+    /// Offsets that may be committed now.
+    pub(super) fn committable(&mut self) -> Result<Commit> {
+        let durable = self.outputs.durable()?.unwrap_or_default();
+        Ok(self.note_durable(durable))
+    }
+
+    fn note_durable(&mut self, durable: Vec<(i32, i64)>) -> Commit {
+        let topic = &self.context.config.topics.partials;
+        let mut commit = Vec::new();
+        for (partition, offset) in durable {
+            if let Some(state) = self.partitions.get_mut(&partition) {
+                state.checkpointed = offset;
+                commit.push((topic.clone(), partition, offset, String::new()));
+            }
+        }
+        commit
+    }
+
+    /// Removes snapshots that a commit has made unnecessary.
+    pub(super) fn clean_up(&self, committed: &Commit) {
+        for (_, partition, offset, _) in committed {
+            let snapshots = self.snapshots.clone();
+            let (partition, offset) = (*partition, *offset);
+            self.context.runtime.spawn(async move {
+                if let Err(error) = snapshots.remove_before(partition, offset).await {
+                    tracing::warn!(partition, %error, "old snapshots not removed");
+                }
+            });
+        }
+    }
+
+    /// Waits until everything is durable and returns the offsets to commit.
+    pub(super) fn finish(&mut self) -> Result<Commit> {
+        let mut commit = Vec::new();
+        for _ in 0..2 {
+            // The first round settles a checkpoint under way, the second takes in what came after it.
+            if let Some(durable) = self.outputs.settle(HANDOVER)? {
+                commit.extend(self.note_durable(durable));
+            }
+            self.checkpoint()?;
+        }
+        if let Some(durable) = self.outputs.settle(HANDOVER)? {
+            commit.extend(self.note_durable(durable));
+        }
+        // A later offset replaces an earlier one of the same partition.
+        let newest: BTreeMap<i32, _> = commit.into_iter().map(|entry| (entry.1, entry)).collect();
+        Ok(newest.into_values().collect())
+    }
+
+    /// Gives up what has not been written.
+    pub(super) fn abandon(&mut self) {
+        self.partitions.clear();
+        self.outputs.abandon();
+    }
+
+    /// Shows progress on `/metrics`.
+    pub(super) fn report(&self) {
+        let metrics = &self.context.metrics.rollup;
+        metrics.watermark_holder.clear();
+        for (partition, state) in &self.partitions {
+            if let Some(watermark) = state.fold.watermark() {
+                let seconds = watermark as f64 / 1e9;
+                metrics
+                    .watermark_seconds
+                    .get_or_create(&PartitionLabels { partition: *partition })
+                    .set(seconds);
+            }
+            if let Some(holder) = state.fold.holder() {
+                let (topic, source_partition) = holder.source;
+                let labels = HolderLabels { partition: *partition, topic, source_partition };
+                metrics.watermark_holder.get_or_create(&labels).set(1);
+            }
+            for (rollup, rows, _) in state.fold.sizes() {
+                let labels = StateLabels { partition: *partition, rollup: rollup.to_owned() };
+                metrics.state_rows.get_or_create(&labels).set(rows as i64);
+            }
+        }
+    }
+
+    fn load(&self, assigned: &Assigned) -> Result<Partition> {
+        let options = self.watermark_options();
+        let rollups = &self.context.catalog.rollups;
+        let mut threshold = Threshold::new((self.rules)());
+        let Some(offset) = assigned.offset else {
+            return Ok(Partition { fold: Fold::new(rollups, options), threshold, next: 0, checkpointed: 0 });
+        };
+        let bytes = self.context.runtime.block_on(self.snapshots.get(assigned.partition, offset))?;
+        let (fold, alerts, foreign) = Fold::restore(rollups, options, &bytes)?;
+        for rollup in foreign {
+            tracing::error!(rollup, "state of another plan left out: the SQL file changed");
+        }
+        threshold
+            .restore(alerts.as_bytes())
+            .map_err(|error| Error::Refused(format!("unreadable alert states in a snapshot: {error}")))?;
+        Ok(Partition { fold, threshold, next: offset, checkpointed: offset })
+    }
+
+    fn watermark_options(&self) -> WatermarkOptions {
+        let ingest = &self.context.config.ingest;
+        let owner = (ingest.epoch * OWNER_EPOCHS).max(LEAST_OWNER_TIMEOUT);
+        let nanoseconds = |duration: Duration| i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
+        WatermarkOptions {
+            max_out_of_orderness: nanoseconds(ingest.max_out_of_orderness),
+            idle_timeout: nanoseconds(ingest.idle_timeout),
+            owner_timeout: nanoseconds(owner),
+        }
+    }
+}
+
+impl Share for RollupShare {
+    fn assigned(&mut self, partitions: &[Assigned]) -> Result<Vec<Option<i64>>> {
+        for assigned in partitions {
+            assigned.check_offset()?;
+            let partition = self.load(assigned)?;
+            self.partitions.insert(assigned.partition, partition);
+        }
+        self.context.readiness.ready("rollup");
+        Ok(partitions.iter().map(|assigned| assigned.offset).collect())
+    }
+
+    /// Whatever is written now could overwrite newer results of another owner.
+    fn lost(&mut self) -> Result<Commit> {
+        self.abandon();
+        Err(Error::Stopped("the ownership of its partitions"))
+    }
+
+    /// Results under way are settled before another owner can write newer ones.
+    fn revoked(&mut self) -> Result<Commit> {
+        let commit = self.finish();
+        self.partitions.clear();
+        if commit.is_err() {
+            self.abandon();
+        }
+        commit
+    }
+}
+
+fn alerts_of(threshold: &Threshold) -> Result<String> {
+    String::from_utf8(threshold.snapshot())
+        .map_err(|error| Error::Refused(format!("alert states are not text: {error}")))
+}

@@ -1,0 +1,64 @@
+//! Where the states of partitions are kept: `state/<partition>/<offset>.arrow` in object storage.
+
+use std::sync::Arc;
+
+use futures::TryStreamExt;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+
+use crate::error::{Error, Result};
+
+/// Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Snapshots {
+    store: Arc<dyn ObjectStore>,
+    prefix: Path,
+}
+
+impl Snapshots {
+    pub(super) fn open(url: &str) -> Result<Self> {
+        let (store, root) = sinks::parquet::store::open(url)?;
+        Ok(Self { store, prefix: root.join("state") })
+    }
+
+    /// Stores a state; Ok means that it survives a crash.
+    pub(super) async fn put(&self, partition: i32, offset: i64, state: Vec<u8>) -> Result<()> {
+        self.store.put(&self.path(partition, offset), state.into()).await.map_err(stored)?;
+        Ok(())
+    }
+
+    /// The state as of an offset that the group has committed.
+    pub(super) async fn get(&self, partition: i32, offset: i64) -> Result<Vec<u8>> {
+        let path = self.path(partition, offset);
+        match self.store.get(&path).await {
+            Ok(found) => Ok(found.bytes().await.map_err(stored)?.to_vec()),
+            Err(object_store::Error::NotFound { .. }) => Err(Error::Refused(format!(
+                "the snapshot of a committed offset is missing path=`{path}`: restore it, or point `url` of \
+                 [storage] to the storage that the role used before; to start anew, delete the consumer group"
+            ))),
+            Err(error) => Err(stored(error)),
+        }
+    }
+
+    /// Removes what is older than the committed offset.
+    pub(super) async fn remove_before(&self, partition: i32, offset: i64) -> Result<()> {
+        let kept = self.path(partition, offset);
+        let folder = self.prefix.clone().join(partition.to_string());
+        let mut files = self.store.list(Some(&folder));
+        while let Some(file) = files.try_next().await.map_err(stored)? {
+            // Offsets are padded, so that the order of the names is the order of the offsets.
+            if file.location < kept {
+                self.store.delete(&file.location).await.map_err(stored)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn path(&self, partition: i32, offset: i64) -> Path {
+        self.prefix.clone().join(partition.to_string()).join(format!("{offset:020}.arrow"))
+    }
+}
+
+fn stored(error: object_store::Error) -> Error {
+    Error::Sink(sinks::Error::Store(error))
+}

@@ -1,0 +1,11 @@
+//! What the program tells about itself: logs on standard error, metrics for Prometheus.
+
+mod logs;
+mod metrics;
+
+pub use logs::{LogFormat, LogsError, init};
+pub use metrics::{
+    AgeLabels, AlertLabels, ArchiveMetrics, DeliveryLabels, ErrorLabels, HolderLabels, IngestMetrics,
+    Metrics, NotifyMetrics, PartitionLabels, ReasonLabels, RollupLabels, RollupMetrics, Seconds, SinkLabels,
+    SinkMetrics, SourceLabels, StateLabels, age_label,
+};

@@ -1,0 +1,220 @@
+//! The topics Tidemark needs: what they are for, how they are set up, and creating those that are missing.
+
+use std::fmt;
+use std::time::Duration;
+
+use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
+use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
+
+use crate::config::{Config, TopicsConfig};
+use crate::kafka::{self, KafkaError, MAX_MESSAGE_BYTES};
+
+/// A topic as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicPlan {
+    pub name: String,
+    pub purpose: &'static str,
+    pub partitions: i32,
+    pub replication: i32,
+    /// Topic settings besides the broker's defaults.
+    pub properties: Vec<(&'static str, String)>,
+    /// Whether another number of partitions would be wrong, and not just another choice.
+    pub partitions_matter: bool,
+}
+
+/// What became of one topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    Created,
+    /// Was there already, with this many partitions, and was left as it is.
+    Exists {
+        partitions: usize,
+    },
+}
+
+/// What [`create`] did; displays as a table for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicsReport {
+    /// In the order of [`plan`].
+    pub topics: Vec<(TopicPlan, Outcome)>,
+}
+
+/// Days that the topics keep their messages, chosen so that an outage of a sink, a weekend long, loses nothing:
+/// `rollup` reads partial states again from its last snapshot.
+const PARTIALS_DAYS: u64 = 7;
+const LATE_DAYS: u64 = 7;
+const DEAD_LETTER_DAYS: u64 = 14;
+const ALERTS_DAYS: u64 = 30;
+
+/// Every topic of the configuration, source topics first. `points_partitions` is for source topics that are made here.
+pub fn plan(topics: &TopicsConfig, points_partitions: i32) -> Vec<TopicPlan> {
+    let days = |days: u64| {
+        vec![("cleanup.policy", "delete".to_owned()), ("retention.ms", (days * 86_400_000).to_string())]
+    };
+    let own = |name: &str, purpose, partitions, properties, partitions_matter| TopicPlan {
+        name: name.to_owned(),
+        purpose,
+        partitions,
+        replication: topics.replication,
+        properties,
+        partitions_matter,
+    };
+    let mut plans: Vec<TopicPlan> = Vec::new();
+    for name in &topics.points {
+        plans.push(own(name, "raw points", points_partitions, Vec::new(), false));
+    }
+    let mut partials = days(PARTIALS_DAYS);
+    // An epoch's partial states for one partition are one message; bytes must not cut the time short.
+    partials.push(("max.message.bytes", MAX_MESSAGE_BYTES.to_string()));
+    partials.push(("retention.bytes", "-1".to_owned()));
+    plans.push(own(&topics.partials, "partial states", topics.partials_partitions, partials, true));
+    plans.push(own(&topics.late, "points too late for their window", 4, days(LATE_DAYS), false));
+    plans.push(own(&topics.dead_letter, "messages that could not be read", 4, days(DEAD_LETTER_DAYS), false));
+    // One partition, so that transitions of all alerts are read in one order.
+    plans.push(own(&topics.alerts, "transitions of alerts", 1, days(ALERTS_DAYS), false));
+    plans
+}
+
+/// Creates the topics that are missing and leaves the others as they are.
+///
+/// # Errors
+/// [`KafkaError::Unreachable`] when no broker answers within `timeout`, [`KafkaError::Refused`] naming the topic that
+/// could not be made. Topics made until then stay.
+pub async fn create(
+    config: &Config,
+    points_partitions: i32,
+    timeout: Duration,
+) -> Result<TopicsReport, KafkaError> {
+    let admin = kafka::admin(&config.kafka)?;
+    let kafka_config = config.kafka.clone();
+    // Metadata requests block: not on a thread of the runtime.
+    let listing = tokio::task::spawn_blocking(move || {
+        let metadata = kafka::metadata(&kafka_config, admin.inner(), None, timeout);
+        (admin, metadata)
+    });
+    let (admin, metadata) = listing.await.expect("a metadata request neither panics nor is cancelled");
+    let metadata = metadata?;
+
+    let options = AdminOptions::new().request_timeout(Some(timeout)).operation_timeout(Some(timeout));
+    let mut topics = Vec::new();
+    for plan in plan(&config.topics, points_partitions) {
+        if let Some(found) = metadata.topics().iter().find(|topic| topic.name() == plan.name) {
+            let outcome = Outcome::Exists { partitions: found.partitions().len() };
+            topics.push((plan, outcome));
+            continue;
+        }
+        let mut topic = NewTopic::new(&plan.name, plan.partitions, TopicReplication::Fixed(plan.replication));
+        for (name, value) in &plan.properties {
+            topic = topic.set(name, value);
+        }
+        let refused = |source| {
+            kafka::refused(
+                &config.kafka,
+                &format!("create the topic `{}` with replication {}", plan.name, plan.replication),
+                timeout,
+                source,
+            )
+        };
+        let results = admin.create_topics([&topic], &options).await.map_err(refused)?;
+        for result in results {
+            match result {
+                // Someone else was faster: that is fine too.
+                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((_, code)) => return Err(refused(ClientError::AdminOp(code))),
+            }
+        }
+        topics.push((plan, Outcome::Created));
+    }
+    Ok(TopicsReport { topics })
+}
+
+impl TopicsReport {
+    /// Topics whose number of partitions is wrong, with what to do about it.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        for (plan, outcome) in &self.topics {
+            let Outcome::Exists { partitions } = outcome else { continue };
+            let planned = usize::try_from(plan.partitions).unwrap_or_default();
+            if plan.partitions_matter && *partitions != planned {
+                problems.push(format!(
+                    "topic `{}` has {partitions} partitions and the configuration says {planned}: set partials_partitions = {partitions}, or name a new topic in `partials`",
+                    plan.name
+                ));
+            }
+        }
+        problems
+    }
+}
+
+impl fmt::Display for TopicsReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = self.topics.iter().map(|(plan, _)| plan.name.len()).max().unwrap_or_default();
+        for (plan, outcome) in &self.topics {
+            let (what, partitions) = match outcome {
+                Outcome::Created => ("created", plan.partitions.to_string()),
+                Outcome::Exists { partitions } => ("exists", partitions.to_string()),
+            };
+            write!(f, "{:width$}  {what:7}  {partitions:>4} partitions  {}", plan.name, plan.purpose)?;
+            match (outcome, retention_days(plan)) {
+                (Outcome::Created, Some(days)) => writeln!(f, ", kept for {days} days")?,
+                _ => writeln!(f)?,
+            }
+        }
+        for problem in self.problems() {
+            writeln!(f, "{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+fn retention_days(plan: &TopicPlan) -> Option<u64> {
+    let (_, millis) = plan.properties.iter().find(|(name, _)| *name == "retention.ms")?;
+    Some(millis.parse::<u64>().ok()? / 86_400_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::path::Path;
+
+    use rdkafka::mocking::MockCluster;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn existing_topics_are_left_alone() {
+        let cluster = MockCluster::new(1).expect("mock cluster");
+        let config = Config::local(&cluster.bootstrap_servers(), Path::new("/tmp"));
+        for plan in plan(&config.topics, 4) {
+            let partitions = if plan.name == "tidemark-partials" { 3 } else { plan.partitions };
+            cluster.create_topic(&plan.name, partitions, 1).expect("mock topic");
+        }
+        let report = create(&config, 4, Duration::from_secs(30)).await.expect("all topics exist");
+        assert_eq!(
+            report.to_string(),
+            "\
+points                exists      4 partitions  raw points
+tidemark-partials     exists      3 partitions  partial states
+tidemark-late         exists      4 partitions  points too late for their window
+tidemark-dead-letter  exists      4 partitions  messages that could not be read
+tidemark-alerts       exists      1 partitions  transitions of alerts
+topic `tidemark-partials` has 3 partitions and the configuration says 8: set partials_partitions = 3, or name a new topic in `partials`
+"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_is_not_there_is_named() {
+        // Bound and never accepted from as a broker: nothing answers there.
+        let silent = TcpListener::bind("127.0.0.1:0").expect("free port");
+        let address = silent.local_addr().expect("bound").to_string();
+        let config = Config::local(&address, Path::new("/tmp"));
+        let error = create(&config, 4, Duration::from_millis(300)).await.expect_err("nobody answers");
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "no Kafka broker answered within 300ms: start one, or name a running one in `brokers` of [kafka] or in TIDEMARK_KAFKA__BROKERS, brokers=`{address}`"
+            )
+        );
+    }
+}

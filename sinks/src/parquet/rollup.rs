@@ -1,0 +1,198 @@
+//! Rollups as Parquet: the store when no InfluxDB is configured.
+//!
+//! `rollups/<table>/<partition>-<first offset>-<last offset>.parquet` holds every row that the partition
+//! produced at these offsets, in the columns of the rollup and two more:
+//!
+//! | column | |
+//! |---|---|
+//! | `_version` Int64 | the offset that produced the row; for one key the highest counts |
+//! | `_withdrawn` Boolean | the row says that its key exists no more |
+//!
+//! Files are only ever added. A correction is a row of a higher version, and [`latest_rows_sql`] is the SELECT
+//! that leaves the current rows. A replay of the same offsets makes the same rows with the same versions: cut at
+//! the same places it writes the same files again, cut elsewhere it adds files with copies, of which a
+//! reader keeps one. No file is ever replaced by one that holds less, not even by an owner of the past
+//! that does not know yet that it lost the partition.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use async_trait::async_trait;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+use tokio::sync::Mutex;
+
+use super::points::WRITER;
+use crate::{Error, RollupRows, Sink, Table};
+
+/// The column with the offset that produced a row.
+pub const VERSION: &str = "_version";
+/// The column that says that a key exists no more.
+pub const WITHDRAWN: &str = "_withdrawn";
+
+/// A write that leaves more than this buffered flushes first, so a long time without checkpoint stays bounded.
+const MAX_BUFFERED_BYTES: usize = 64 << 20;
+
+/// Stores rollups under `rollups/` of a store.
+#[derive(Debug)]
+pub struct RollupParquet {
+    store: Arc<dyn ObjectStore>,
+    root: Path,
+    buffers: Mutex<Buffers>,
+}
+
+#[derive(Debug, Default)]
+struct Buffers {
+    files: HashMap<(String, i32), Buffer>,
+    bytes: usize,
+}
+
+/// What becomes one file.
+#[derive(Debug)]
+struct Buffer {
+    schema: SchemaRef,
+    batches: Vec<RecordBatch>,
+    first_offset: i64,
+    last_offset: i64,
+}
+
+impl RollupParquet {
+    /// Files go to `<prefix>/rollups/`.
+    pub fn new(store: Arc<dyn ObjectStore>, prefix: Path) -> Self {
+        Self { store, root: prefix.join("rollups"), buffers: Mutex::default() }
+    }
+
+    async fn store(&self, buffers: &mut Buffers) -> Result<(), Error> {
+        // A file leaves the buffers after it is durable: when a put fails, the next flush tries it again.
+        while let Some(((table, partition), buffer)) = buffers.files.iter().next() {
+            let path = self.path(table, *partition, buffer);
+            let (schema, batches) = (buffer.schema.clone(), buffer.batches.clone());
+            let encoded = tokio::task::spawn_blocking(move || encode(&schema, &batches)).await;
+            let bytes = match encoded {
+                Ok(bytes) => bytes?,
+                Err(error) => std::panic::resume_unwind(error.into_panic()),
+            };
+            self.store.put(&path, bytes.into()).await?;
+            let key = (table.clone(), *partition);
+            buffers.files.remove(&key);
+        }
+        buffers.bytes = 0;
+        Ok(())
+    }
+
+    fn path(&self, table: &str, partition: i32, buffer: &Buffer) -> Path {
+        let (first, last) = (buffer.first_offset, buffer.last_offset);
+        self.root.clone().join(table).join(format!("{partition}-{first:020}-{last:020}.parquet"))
+    }
+}
+
+#[async_trait]
+impl Sink<RollupRows> for RollupParquet {
+    async fn write(&self, input: RollupRows) -> Result<(), Error> {
+        let mut batches = Vec::new();
+        // Withdrawn first: a key that is withdrawn and written at one offset exists.
+        for (rows, withdrawn) in [(input.withdrawn.as_ref(), true), (Some(&input.rows), false)] {
+            if let Some(rows) = rows.filter(|rows| rows.num_rows() > 0) {
+                batches.push(versioned(&input.table, rows, input.offset, withdrawn)?);
+            }
+        }
+        let Some(first) = batches.first() else { return Ok(()) };
+        let schema = first.schema();
+        if batches.iter().any(|batch| batch.schema() != schema) {
+            let reason = "written and withdrawn rows have different columns".into();
+            return Err(Error::Rows { table: input.table.name.clone(), reason });
+        }
+
+        let mut buffers = self.buffers.lock().await;
+        let key = (input.table.name.clone(), input.partition);
+        let fits = buffers.files.get(&key).is_none_or(|buffer| buffer.schema == schema);
+        if !fits || buffers.bytes > MAX_BUFFERED_BYTES {
+            self.store(&mut buffers).await?;
+        }
+        buffers.bytes += batches.iter().map(RecordBatch::get_array_memory_size).sum::<usize>();
+        let buffer = buffers.files.entry(key).or_insert_with(|| Buffer {
+            schema,
+            batches: Vec::new(),
+            first_offset: input.offset,
+            last_offset: input.offset,
+        });
+        buffer.batches.append(&mut batches);
+        buffer.first_offset = buffer.first_offset.min(input.offset);
+        buffer.last_offset = buffer.last_offset.max(input.offset);
+        Ok(())
+    }
+
+    async fn flush(&self) -> Result<(), Error> {
+        self.store(&mut *self.buffers.lock().await).await
+    }
+}
+
+/// The rows with version and withdrawal. Fields become nullable, as withdrawn rows have none.
+fn versioned(table: &Table, rows: &RecordBatch, offset: i64, withdrawn: bool) -> Result<RecordBatch, Error> {
+    let input = rows.schema();
+    let mut fields: Vec<Field> = Vec::new();
+    for (column, field) in input.fields().iter().enumerate() {
+        fields.push(field.as_ref().clone().with_nullable(column != table.time));
+    }
+    fields.push(Field::new(VERSION, DataType::Int64, false));
+    fields.push(Field::new(WITHDRAWN, DataType::Boolean, false));
+    let mut columns = rows.columns().to_vec();
+    columns.push(Arc::new(Int64Array::from(vec![offset; rows.num_rows()])) as ArrayRef);
+    columns.push(Arc::new(BooleanArray::from(vec![withdrawn; rows.num_rows()])));
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+}
+
+fn encode(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Vec<u8>, Error> {
+    let properties = WriterProperties::builder()
+        .set_created_by(WRITER.to_owned())
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(3)?))
+        .build();
+    let mut writer = ArrowWriter::try_new(Vec::new(), schema.clone(), Some(properties))?;
+    for batch in batches {
+        writer.write(batch)?;
+    }
+    Ok(writer.into_inner()?)
+}
+
+/// The name under which [`latest_rows_sql`] expects the files of a table: `<table>_versions`, so that its
+/// result can be the view `<table>`.
+pub fn versions_table(table: &Table) -> String {
+    format!("{}_versions", table.name)
+}
+
+/// The SELECT that yields the current rows of a table, with all of `column_names`, from its files registered as
+/// [`versions_table`]. `column_names` are those of [`RollupRows::rows`], in order. The SQL is understood
+/// by DataFusion and DuckDB.
+pub fn latest_rows_sql(table: &Table, column_names: &[&str]) -> String {
+    let columns: Vec<String> = column_names.iter().map(|name| quoted(name)).collect();
+    let mut key = Vec::new();
+    for column in [table.time].iter().chain(&table.tags) {
+        key.extend(columns.get(*column).cloned());
+    }
+    let columns = columns.join(", ");
+    let mut sql = String::new();
+    write!(
+        sql,
+        "SELECT {columns} FROM (\
+         SELECT *, row_number() OVER (PARTITION BY {} ORDER BY {VERSION} DESC, {WITHDRAWN}) AS _age FROM {}\
+         ) AS versions WHERE _age = 1 AND NOT {WITHDRAWN}",
+        key.join(", "),
+        quoted(&versions_table(table)),
+    )
+    .expect("writing to a string cannot fail");
+    sql
+}
+
+fn quoted(identifier: &str) -> String {
+    format!("\"{}\"", identifier.replace('"', "\"\""))
+}
+
+#[cfg(test)]
+#[path = "rollup_tests.rs"]
+mod tests;

@@ -1,0 +1,9 @@
+//! Notifications by HTTP, in the form of Alertmanager's webhook, so that whatever understands that one
+//! understands this.
+
+mod config;
+pub mod encode;
+mod sink;
+
+pub use config::{Retry, WebhookConfig};
+pub use sink::WebhookSink;

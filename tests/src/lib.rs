@@ -1,0 +1,35 @@
+//! What the trials and the benchmark stand on: real servers, scripted receivers, made-up input.
+//!
+//! | module | gives |
+//! |---|---|
+//! | [`kafka`], [`influx`], [`duckdb`] | the real thing, provided by the scripts in `tests/servers` |
+//! | [`tidemark`] | the built program as a child process, its metrics, its end |
+//! | [`smtp`], [`mail`], [`http`] | receivers that record what they get and answer by a script |
+//! | [`input`], [`nab`] | points: generated from a seed, or a recorded data set |
+//! | [`wait`] | waiting for an event, never for a while |
+//!
+//! Starting something that this machine cannot run gives [`Unavailable`], and a trial says that it skips and why.
+//! Every other failure of the harness is a failure of the trial, so methods here panic, and the message has what was
+//! waited for, what was seen last, and the end of the server's log. Methods block, and may be called from a thread
+//! of an async runtime too. Servers listen on loopback only, keep their data in a temporary directory, and end with
+//! the process that started them, however that ends.
+#![allow(clippy::unwrap_used)]
+
+pub mod duckdb;
+pub mod http;
+pub mod influx;
+pub mod input;
+pub mod kafka;
+pub mod mail;
+pub mod nab;
+pub mod process;
+pub mod provided;
+pub mod smtp;
+pub mod tidemark;
+pub mod wait;
+
+mod background;
+mod ports;
+
+pub use provided::Unavailable;
+pub use wait::wait_until;

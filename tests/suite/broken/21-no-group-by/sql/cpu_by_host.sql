@@ -1,0 +1,4 @@
+CREATE MATERIALIZED VIEW cpu_by_host
+WITH (allowed_lateness = '10 minutes') AS
+SELECT tumble(time, INTERVAL '1 minute') AS window_start, avg(value) AS avg
+FROM points

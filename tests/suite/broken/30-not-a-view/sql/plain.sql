@@ -1,0 +1,1 @@
+CREATE VIEW plain AS SELECT 1

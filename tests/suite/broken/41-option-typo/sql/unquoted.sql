@@ -1,0 +1,9 @@
+CREATE MATERIALIZED VIEW unquoted
+WITH (allowed_lateness = 10) AS
+SELECT tumble(time, INTERVAL '1 minute') AS window_start,
+       labels['host']                    AS host,
+       avg(value)                        AS avg,
+       max(value)                        AS max
+FROM points
+WHERE name = 'cpu.load'
+GROUP BY 1, 2

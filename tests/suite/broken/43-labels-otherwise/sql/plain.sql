@@ -1,0 +1,6 @@
+CREATE MATERIALIZED VIEW plain AS
+SELECT tumble(time, INTERVAL '1 minute') AS window_start,
+       host AS host,
+       avg(value) AS avg
+FROM points
+GROUP BY 1, 2

@@ -1,0 +1,37 @@
+//! Every trial of the project that is more than a unit test: `cargo test --workspace --test tidemark`.
+//!
+//! A module gives a list of trials; most read theirs from a folder of cases, so that a new case is data. Golden files
+//! are rewritten with `TIDEMARK_GOLDEN=rewrite`, and read in review.
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
+mod batch;
+mod broken;
+mod case;
+mod examples;
+mod golden;
+mod mock;
+mod random;
+mod readme;
+mod real;
+mod rollups;
+mod stream;
+mod table;
+
+use libtest_mimic::{Arguments, Trial};
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let trials: Vec<Trial> = [
+        rollups::trials(),
+        random::trials(),
+        broken::trials(),
+        examples::trials(),
+        mock::trials(),
+        readme::trials(),
+        real::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    libtest_mimic::run(&arguments, trials).exit();
+}

@@ -1,0 +1,53 @@
+//! The commands that the README shows run as they are written.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use libtest_mimic::Trial;
+use tidemark_tests::tidemark::Tidemark;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the project's folder");
+    let readme = fs::read_to_string(root.join("README.md")).expect("the project has a README");
+    let commands = commands_of(&readme);
+    assert!(!commands.is_empty(), "the README shows commands in ```sh blocks");
+    let trial = |command: String| {
+        Trial::test(format!("readme::{command}"), move || {
+            run(root, &command);
+            Ok(())
+        })
+    };
+    commands.into_iter().map(trial).collect()
+}
+
+/// Lines of the ```sh blocks: those need no server. What needs one stands in ```console blocks.
+fn commands_of(readme: &str) -> Vec<String> {
+    let mut commands = Vec::new();
+    let mut is_shell = false;
+    for line in readme.lines() {
+        if line.starts_with("```") {
+            is_shell = line == "```sh";
+        } else if is_shell && !line.trim().is_empty() {
+            commands.push(line.to_owned());
+        }
+    }
+    commands
+}
+
+/// A shell runs the line in the project's folder, with the built program on its path.
+fn run(root: &Path, command: &str) {
+    let program = Tidemark::new("").expect("the program was built with the tests");
+    let binary = program.command().get_program().to_owned();
+    let folder = Path::new(&binary).parent().expect("a program lies in a folder");
+    let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap_or_default());
+    let output = Command::new("sh")
+        .args(["-c", command])
+        .current_dir(root)
+        .env("PATH", path)
+        .output()
+        .expect("there is a shell");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command}: {}: {said}", output.status);
+    assert!(!output.stdout.is_empty(), "{command} printed nothing");
+}

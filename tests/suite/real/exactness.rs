@@ -1,0 +1,156 @@
+//! The promise itself: rollups in InfluxDB equal batch SQL over the input, and cold storage holds the input.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, Float64Array, MapBuilder, RecordBatch, StringArray, StringBuilder,
+    TimestampNanosecondArray,
+};
+use arrow::datatypes::{Field as ArrowField, Float64Type, Int64Type, Schema, TimestampNanosecondType};
+use operators::sql::compile;
+use tidemark_tests::duckdb::DuckDb;
+use tidemark_tests::influx::{Field, Key};
+use tidemark_tests::input::Point;
+use tidemark_tests::nab;
+
+use super::{Body, Deployment, PATIENCE, Rows, Servers, assert_same};
+
+pub(super) const HOURLY: &str = "CREATE MATERIALIZED VIEW nab_hourly WITH (allowed_lateness = '3 hours') AS
+SELECT tumble(time, INTERVAL '1 hour') AS window_start, name AS metric,
+       count(*) AS count, sum(value) AS sum, avg(value) AS avg, min(value) AS min, max(value) AS max,
+       approx_percentile_cont(value, 0.95) AS p95
+FROM points GROUP BY 1, 2";
+
+pub(super) fn trials() -> Vec<(&'static str, Body)> {
+    vec![("nab_in_influxdb_equals_batch_sql_and_parquet_holds_each_point_once", nab_equals_batch)]
+}
+
+fn nab_equals_batch(servers: &Servers) {
+    let points = nab::points().unwrap();
+    let topic = servers.kafka.unique_topic("nab", 4);
+    let deployment = Deployment::new(servers, "exact", &topic, 4).with("[archive]\nroll_age = \"1s\"\n");
+    let mut tidemark = deployment.process("data", &[("nab_hourly", HOURLY)]);
+    tidemark.call(&["topics", "create"]);
+    tidemark.run("ingest,rollup,notify");
+    deployment.load_nab(&tidemark);
+    let total = points.len() as f64;
+    tidemark.wait_for_metric(PATIENCE, "tidemark_ingest_points_total", &[], total);
+    tidemark.wait_for_metric(PATIENCE, "tidemark_rollup_points_total", &[("rollup", "nab_hourly")], total);
+    // The heartbeats of --close have closed the last window of all when it is written.
+    let expected = batch(HOURLY, &points);
+    tidemark.wait_until(PATIENCE, "all windows in influxdb", || {
+        let found = servers.influx.rows(&deployment.id, "nab_hourly").len();
+        if found == expected.len() { Ok(()) } else { Err(format!("{found} of {}", expected.len())) }
+    });
+    let late = tidemark.metric("tidemark_rollup_late_points_total", &[("rollup", "nab_hourly")]);
+    let corrected = tidemark.metric("tidemark_rollup_corrected_rows_total", &[("rollup", "nab_hourly")]);
+    assert!(tidemark.terminate().success(), "{}", tidemark.log_text());
+
+    assert_eq!(late.unwrap_or(0.0), 0.0, "nothing was later than the lateness allows");
+    assert!(corrected.unwrap_or(0.0) > 0.0, "late points corrected windows in place");
+    let (found, found_p95) = split_percentile(servers.influx.rows(&deployment.id, "nab_hourly"));
+    let (expected, _) = split_percentile(expected);
+    assert_same(&found, &expected);
+    check_percentiles(&found_p95, &points);
+    check_parquet(&tidemark.directory().join("data"), &points);
+}
+
+/// The rows of a rollup's SELECT, run by DataFusion in one pass over all points.
+pub(super) fn batch(sql: &str, points: &[Point]) -> Rows {
+    let catalog = compile(&[("batch.sql".to_owned(), sql.to_owned())]);
+    assert_eq!(catalog.errors, []);
+    let rollup = &catalog.rollups[0];
+    let batch = crate::batch::run(&rollup.batch_sql, &batch_of(points)).unwrap();
+    let mut rows = Rows::new();
+    for row in 0..batch.num_rows() {
+        let tag = |column: &usize| {
+            let values =
+                arrow::compute::cast(batch.column(*column), &arrow::datatypes::DataType::Utf8).unwrap();
+            let name = batch.schema().field(*column).name().clone();
+            values.is_valid(row).then(|| (name, values.as_string::<i32>().value(row).to_owned()))
+        };
+        let time = batch.column(rollup.shape.time).as_primitive::<TimestampNanosecondType>().value(row);
+        let key = Key { time, tags: rollup.shape.tags.iter().filter_map(tag).collect() };
+        let mut fields = BTreeMap::new();
+        for column in &rollup.shape.fields {
+            let values = batch.column(*column);
+            let value = match values.as_primitive_opt::<Float64Type>() {
+                Some(floats) => Field::Float(floats.value(row)),
+                None => Field::Integer(values.as_primitive::<Int64Type>().value(row)),
+            };
+            fields.insert(batch.schema().field(*column).name().clone(), value);
+        }
+        rows.insert(key, fields);
+    }
+    rows
+}
+
+fn batch_of(points: &[Point]) -> RecordBatch {
+    let mut labels = MapBuilder::new(None, StringBuilder::new(), StringBuilder::new());
+    for point in points {
+        for (key, value) in &point.series.labels {
+            labels.keys().append_value(key);
+            labels.values().append_value(value);
+        }
+        labels.append(true).unwrap();
+    }
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("name", Arc::new(StringArray::from_iter_values(points.iter().map(|point| &point.series.name)))),
+        ("labels", Arc::new(labels.finish())),
+        ("time", Arc::new(TimestampNanosecondArray::from_iter_values(points.iter().map(|p| p.time)))),
+        ("value", Arc::new(Float64Array::from_iter_values(points.iter().map(|point| point.value)))),
+    ];
+    let fields: Vec<ArrowField> =
+        columns.iter().map(|(name, array)| ArrowField::new(*name, array.data_type().clone(), true)).collect();
+    let arrays = columns.into_iter().map(|(_, array)| array).collect();
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).unwrap()
+}
+
+/// The percentile comes from a sketch, whose result depends on the order of merging within its bound.
+fn split_percentile(mut rows: Rows) -> (Rows, BTreeMap<Key, f64>) {
+    let mut percentiles = BTreeMap::new();
+    for (key, fields) in &mut rows {
+        let p95 = fields.remove("p95").and_then(|value| value.as_f64()).expect("every row has a p95");
+        percentiles.insert(key.clone(), p95);
+    }
+    (rows, percentiles)
+}
+
+/// Each percentile lies between the values two ranks in a hundred, and one value, below and above its own.
+fn check_percentiles(found: &BTreeMap<Key, f64>, points: &[Point]) {
+    let hour = 3_600_000_000_000;
+    let mut values: BTreeMap<(i64, &str), Vec<f64>> = BTreeMap::new();
+    for point in points {
+        let start = point.time.div_euclid(hour) * hour;
+        values.entry((start, &point.series.name)).or_default().push(point.value);
+    }
+    for (key, p95) in found {
+        let values = values.get_mut(&(key.time, key.tags["metric"].as_str())).unwrap();
+        values.sort_by(f64::total_cmp);
+        let last = values.len() - 1;
+        let low = values[((last as f64 * 0.93).floor() as usize).saturating_sub(1)];
+        let high = values[((last as f64 * 0.97).ceil() as usize + 1).min(last)];
+        assert!((low..=high).contains(p95), "{key:?}: p95 {p95} is not between {low} and {high}");
+    }
+}
+
+/// Reads cold storage with another engine: every point once, with its own value.
+fn check_parquet(storage: &std::path::Path, points: &[Point]) {
+    let duckdb = DuckDb::find().expect("the other servers are there");
+    let files = format!("read_parquet('{}/raw/**/*.parquet')", storage.display());
+    let sql = format!(
+        "SELECT count(*)::DOUBLE AS points, sum(value) AS total,
+                count(DISTINCT (name, labels['instance'], time))::DOUBLE AS places
+         FROM {files}"
+    );
+    let row = &duckdb.query(&sql)[0];
+    let number = |name: &str| row[name].as_f64().unwrap();
+    let mut places: Vec<_> = points.iter().map(|point| (point.series.index, point.time)).collect();
+    places.sort_unstable();
+    places.dedup();
+    let total: f64 = points.iter().map(|point| point.value).sum();
+    assert_eq!(number("points"), points.len() as f64);
+    assert_eq!(number("places"), places.len() as f64);
+    assert!((number("total") - total).abs() <= 1e-9 * total.abs(), "{} instead of {total}", number("total"));
+}

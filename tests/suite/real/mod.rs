@@ -1,0 +1,181 @@
+//! Trials on real servers: Apache Kafka, InfluxDB, an SMTP conversation, an HTTP receiver, DuckDB.
+//!
+//! Where a server cannot be had the trials count as ignored and say why; with `TIDEMARK_REQUIRE_SERVERS` set
+//! they fail instead.
+
+mod alerts;
+mod exactness;
+mod restart;
+mod scale_out;
+
+use std::collections::BTreeMap;
+use std::env;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use tidemark_tests::influx::{Field, Influx, Key};
+use tidemark_tests::kafka::Kafka;
+use tidemark_tests::nab;
+use tidemark_tests::provided::Unavailable;
+use tidemark_tests::tidemark::Tidemark;
+
+/// For one step of a trial on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+type Body = fn(&Servers);
+
+/// What the trials share; topics, buckets and groups have names of their own in each.
+pub(crate) struct Servers {
+    pub(crate) kafka: &'static Kafka,
+    pub(crate) influx: Influx,
+}
+
+impl Servers {
+    fn start() -> Result<Self, Unavailable> {
+        Ok(Self { kafka: Kafka::shared()?, influx: Influx::start()? })
+    }
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    static SERVERS: OnceLock<Result<Servers, Unavailable>> = OnceLock::new();
+    let mut bodies: Vec<(&str, Body)> = restart::trials();
+    let on_nab: Vec<(&str, Body)> =
+        [exactness::trials(), scale_out::trials(), alerts::trials()].into_iter().flatten().collect();
+    let no_recordings = nab::files().err();
+    if let Some(reason) = &no_recordings {
+        eprintln!("skipped: {} trials on the NAB recordings: {reason}", on_nab.len());
+    }
+    let without_recordings: Vec<&str> =
+        on_nab.iter().filter(|_| no_recordings.is_some()).map(|(name, _)| *name).collect();
+    bodies.extend(on_nab);
+    let missing = SERVERS.get_or_init(Servers::start).as_ref().err();
+    let required = env::var_os("TIDEMARK_REQUIRE_SERVERS").is_some();
+    if let Some(reason) = missing {
+        eprintln!("skipped: {} trials on real servers: {reason}", bodies.len());
+    }
+    let trial = |(name, body): (&str, Body)| {
+        let ignored = (missing.is_some() && !required) || without_recordings.contains(&name);
+        let run = move || match SERVERS.get() {
+            Some(Ok(servers)) => {
+                body(servers);
+                Ok(())
+            }
+            Some(Err(reason)) => Err(reason.to_string().into()),
+            None => Err("the servers were not asked for".into()),
+        };
+        Trial::test(format!("real::{name}"), run).with_ignored_flag(ignored)
+    };
+    bodies.into_iter().map(trial).collect()
+}
+
+/// One installation of Tidemark: names of its own for topics, groups and the bucket.
+pub(crate) struct Deployment {
+    pub(crate) id: String,
+    pub(crate) points: String,
+    config: String,
+    /// The key that names the rules, or nothing.
+    rules: String,
+}
+
+impl Deployment {
+    /// `id` tells deployments apart; `points` may be shared with another one.
+    pub(crate) fn new(servers: &Servers, id: &str, points: &str, partials_partitions: usize) -> Self {
+        let id = format!("{id}-{}", std::process::id());
+        let config = format!(
+            r#"
+[kafka]
+brokers = "{brokers}"
+
+[topics]
+points = ["{points}"]
+partials = "{id}-partials"
+partials_partitions = {partials_partitions}
+dead_letter = "{id}-dead-letter"
+late = "{id}-late"
+alerts = "{id}-alerts"
+
+[ingest]
+group = "{id}-ingest"
+epoch = "200ms"
+epoch_points = 1000
+idle_timeout = "60s"
+
+[rollup]
+group = "{id}-rollup"
+checkpoint_interval = "1s"
+
+[influx]
+url = "{influx}"
+org = "{org}"
+bucket = "{id}"
+token = "{token}"
+create_bucket = true
+"#,
+            brokers = servers.kafka.brokers(),
+            influx = servers.influx.url(),
+            org = servers.influx.org(),
+            token = servers.influx.token(),
+        );
+        Self { id, points: points.to_owned(), config, rules: String::new() }
+    }
+
+    /// A section or key more.
+    pub(crate) fn with(mut self, text: &str) -> Self {
+        self.config.push_str(text);
+        self
+    }
+
+    /// Rules and receivers in this file of the process's folder.
+    pub(crate) fn with_rules(mut self, file: &str) -> Self {
+        self.rules = format!("rules = \"{file}\"");
+        self
+    }
+
+    /// A process of this deployment that shares storage with the others through `storage`.
+    pub(crate) fn process(&self, storage: &str, sql: &[(&str, &str)]) -> Tidemark {
+        let (config, id, rules) = (&self.config, &self.id, &self.rules);
+        let config = format!(
+            "{config}\n[storage]\nurl = \"{storage}\"\n\n[alerts]\ngroup = \"{id}-notify\"\n{rules}\n"
+        );
+        let tidemark = Tidemark::new(&config).expect("the program was built with the tests");
+        for (name, text) in sql {
+            tidemark.write(&format!("sql/{name}.sql"), text);
+        }
+        tidemark
+    }
+
+    /// Loads the NAB recordings, shuffled by up to three hours of event time, and closes the last windows.
+    pub(crate) fn load_nab(&self, tidemark: &Tidemark) {
+        let files = nab::files().unwrap();
+        let mut arguments = vec!["load"];
+        arguments.extend(files.iter().map(|file| file.to_str().unwrap()));
+        arguments.extend(["--topic", &self.points, "--file-pattern", "(?<name>.+)_(?<instance>[^_]+)"]);
+        arguments.extend(["--time-column", "timestamp", "--value-column", "value"]);
+        arguments.extend(["--disorder", "3h", "--seed", "7", "--close"]);
+        tidemark.call(&arguments);
+    }
+}
+
+/// Rows of a rollup in InfluxDB, floats apart from the rest.
+pub(crate) type Rows = BTreeMap<Key, BTreeMap<String, Field>>;
+
+/// Asserts that two sets of rows are the same, floats to 1e-9 of their size.
+pub(crate) fn assert_same(found: &Rows, expected: &Rows) {
+    let missing: Vec<_> = expected.keys().filter(|key| !found.contains_key(key)).take(5).collect();
+    let extra: Vec<_> = found.keys().filter(|key| !expected.contains_key(key)).take(5).collect();
+    assert!(missing.is_empty() && extra.is_empty(), "missing {missing:?}, extra {extra:?}");
+    for (key, fields) in expected {
+        assert_eq!(found[key].keys().collect::<Vec<_>>(), fields.keys().collect::<Vec<_>>(), "{key:?}");
+        for (name, value) in fields {
+            let other = &found[key][name];
+            match (value.as_f64(), other.as_f64()) {
+                (Some(a), Some(b)) => {
+                    let close = (a - b).abs() <= 1e-9 * a.abs().max(b.abs());
+                    assert!(close, "{key:?} {name}: {b} instead of {a}");
+                }
+                _ => assert_eq!(value, other, "{key:?} {name}"),
+            }
+        }
+    }
+}

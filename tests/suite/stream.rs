@@ -1,0 +1,156 @@
+//! The pipeline between its topics, without Kafka: points in several source partitions, read by several processes in
+//! epochs, aggregated, sent as bytes through several partials partitions, and folded with crashes and restores on the
+//! way. Everything is drawn from a seed.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use operators::exchange::Partials;
+use operators::fold::{Applied, Fold};
+use operators::partial::aggregate;
+use operators::watermark::{EpochFacts, PartitionFacts, WatermarkOptions};
+use rand::rngs::StdRng;
+use rand::seq::{IndexedRandom, SliceRandom};
+use rand::{Rng, SeedableRng};
+
+use crate::case::Case;
+use crate::table::Table;
+
+const SECOND: i64 = 1_000_000_000;
+const TOPIC: &str = "points";
+/// Later than the end of every window that a case has.
+const FAR: i64 = 1_000 * 86_400 * SECOND;
+
+/// What the store holds in the end, by rollup.
+pub(crate) fn run(case: &mut Case, seed: u64) -> BTreeMap<String, Table> {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let options = WatermarkOptions {
+        max_out_of_orderness: *[0, SECOND, 600 * SECOND].choose(&mut rng).unwrap(),
+        idle_timeout: 60 * SECOND,
+        owner_timeout: 60 * SECOND,
+    };
+    let logs = ingest(case, &mut rng);
+    let mut tables: BTreeMap<String, Table> =
+        case.catalog.rollups.iter().map(|rollup| (rollup.name.clone(), Table::new(rollup))).collect();
+    for log in &logs {
+        fold(case, log, options, &mut rng, &mut tables);
+    }
+    tables
+}
+
+/// The messages of each partition of the partials topic.
+fn ingest(case: &mut Case, rng: &mut StdRng) -> Vec<Vec<Vec<u8>>> {
+    let sources = rng.random_range(1..=4);
+    let processes = rng.random_range(1..=sources);
+    let mut queues = source_partitions(case, sources, rng);
+    let mut offsets = vec![0_i64; sources];
+    let mut logs = vec![Vec::new(); rng.random_range(1..=4)];
+    let longest_epoch = rng.random_range(1..=(case.len() / 2).clamp(1, 200));
+    while queues.iter().any(|queue| !queue.is_empty()) {
+        let process = rng.random_range(0..processes);
+        let (mut batches, mut facts) = (Vec::new(), Vec::new());
+        for source in (process..sources).step_by(processes) {
+            let count = rng.random_range(0..=longest_epoch).min(queues[source].len());
+            let points: Vec<usize> = queues[source].drain(..count).collect();
+            let high = points.iter().map(|point| case.time_and_series(*point).0).max();
+            facts.push(source_facts(source, &mut offsets[source], count, high));
+            if !points.is_empty() {
+                batches.push(case.ingested(&points));
+            }
+        }
+        send(case, &batches, sources, facts, &mut logs);
+    }
+    // Heartbeats: the last windows close.
+    for process in 0..processes {
+        let mut facts = Vec::new();
+        for source in (process..sources).step_by(processes) {
+            let last = (0..case.len()).map(|point| case.time_and_series(point).0).max().unwrap_or(0);
+            facts.push(source_facts(source, &mut offsets[source], 1, Some(last + FAR)));
+        }
+        send(case, &[], sources, facts, &mut logs);
+    }
+    logs
+}
+
+/// Points by source partition, in order of time up to a random disorder. A series keeps to its partition, or not.
+fn source_partitions(case: &Case, sources: usize, rng: &mut StdRng) -> Vec<VecDeque<usize>> {
+    let mut order: Vec<usize> = (0..case.len()).collect();
+    order.sort_by_key(|point| case.time_and_series(*point).0);
+    for chunk in order.chunks_mut(rng.random_range(1..=case.len().max(1))) {
+        chunk.shuffle(rng);
+    }
+    let by_series = rng.random_bool(0.5);
+    let mut queues = vec![VecDeque::new(); sources];
+    for point in order {
+        let source = match by_series {
+            true => case.time_and_series(point).1 as usize % sources,
+            false => rng.random_range(0..sources),
+        };
+        queues[source].push_back(point);
+    }
+    queues
+}
+
+fn source_facts(source: usize, offset: &mut i64, count: usize, high: Option<i64>) -> PartitionFacts {
+    let from = *offset;
+    *offset += count as i64;
+    let partition = i32::try_from(source).unwrap();
+    PartitionFacts { topic: TOPIC.to_owned(), partition, from, to: *offset, high, at_end: false, silent: 0 }
+}
+
+fn send(
+    case: &Case,
+    batches: &[arrow::array::RecordBatch],
+    sources: usize,
+    partitions: Vec<PartitionFacts>,
+    logs: &mut [Vec<Vec<u8>>],
+) {
+    let topics = BTreeMap::from([(TOPIC.to_owned(), i32::try_from(sources).unwrap())]);
+    let facts = EpochFacts { wall: 0, topics, partitions };
+    let aggregated = aggregate(&case.catalog.rollups, batches, &facts, logs.len());
+    assert!(aggregated.failures.is_empty(), "{:?}", aggregated.failures);
+    let messages = aggregated.messages;
+    for (log, message) in logs.iter_mut().zip(messages) {
+        log.push(message.encode().unwrap());
+    }
+}
+
+/// Folds one log into the tables. A crash loses what came after the last snapshot, and the log is read again from there.
+fn fold(
+    case: &Case,
+    log: &[Vec<u8>],
+    options: WatermarkOptions,
+    rng: &mut StdRng,
+    tables: &mut BTreeMap<String, Table>,
+) {
+    let rollups = &case.catalog.rollups;
+    let mut fold = Fold::new(rollups, options);
+    let mut snapshot = (0, fold.snapshot(String::new()).unwrap());
+    let (mut next, mut crashes) = (0, 3);
+    while next < log.len() {
+        let applied = fold.apply(&Partials::decode(&log[next]).unwrap());
+        assert!(applied.failures.is_empty(), "{:?}", applied.failures);
+        store(&applied, tables);
+        next += 1;
+        if rng.random_bool(0.2) {
+            snapshot = (next, fold.snapshot(String::new()).unwrap());
+        }
+        if crashes > 0 && rng.random_bool(0.1) {
+            let (restored, _, foreign) = Fold::restore(rollups, options, &snapshot.1).unwrap();
+            assert!(foreign.is_empty(), "states of the same plan are known: {foreign:?}");
+            (fold, next) = (restored, snapshot.0);
+            crashes -= 1;
+        }
+    }
+}
+
+/// What the sinks do.
+fn store(applied: &Applied, tables: &mut BTreeMap<String, Table>) {
+    assert!(applied.late.is_empty() && applied.foreign.is_empty(), "nothing is late here: {applied:?}");
+    for results in &applied.results {
+        let table = tables.get_mut(&results.rollup.name).unwrap();
+        if let Some(withdrawn) = &results.withdrawn {
+            table.withdraw(&results.rollup, withdrawn);
+        }
+        table.write(&results.rollup, &results.rows);
+    }
+}
