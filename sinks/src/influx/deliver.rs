@@ -184,7 +184,7 @@ impl Delivery {
     async fn permitted(&self) {
         if self.permit.get().is_some_and(|permit| !permit()) {
             warn!(server = self.client.place, "nothing more is sent: others may own these rows by now");
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 
