@@ -25,6 +25,13 @@ pub struct EpochFacts {
     pub partitions: Vec<PartitionFacts>,
 }
 
+impl EpochFacts {
+    /// Facts that say nothing.
+    pub fn nothing() -> Self {
+        Self { wall: i64::MIN, topics: BTreeMap::new(), partitions: Vec::new() }
+    }
+}
+
 /// One source partition as its owner saw it at the end of an epoch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartitionFacts {

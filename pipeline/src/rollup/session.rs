@@ -16,7 +16,7 @@ use super::share::RollupShare;
 use super::snapshots::Snapshots;
 use super::{Event, Rules};
 use crate::error::{Error, Result};
-use crate::group::{Group, commit};
+use crate::group::{Group, Valve, commit, go_on_after};
 use crate::kafka::{self, ConsumerSettings};
 use crate::roles::Context;
 use crate::telemetry::{ErrorLabels, Metrics, SinkLabels};
@@ -48,18 +48,20 @@ pub(super) fn run(context: &Context, rules: &Rules, events: Option<broadcast::Se
 
 fn consume(context: &Context, consumer: &RollupConsumer) -> Result<()> {
     let group = consumer.context();
-    let mut paused = false;
+    let mut valve = Valve::default();
     let mut checkpointed = context.clock.monotonic();
     let mut reported = checkpointed;
     while !context.shutdown.is_triggered() {
-        paused = pause_when_full(consumer, paused)?;
+        // While the sinks have no room nothing is read, but the group is still polled: the log waits.
+        let full = !group.share().has_room();
+        valve.set(consumer, full)?;
         match consumer.poll(POLL) {
             None | Some(Err(KafkaError::PartitionEOF(_))) => {}
             Some(Ok(message)) => {
                 let payload = message.payload().unwrap_or_default();
                 group.share().take(message.partition(), message.offset(), payload)?;
             }
-            Some(Err(error)) => return Err(Error::client("read partials")(error)),
+            Some(Err(error)) => go_on_after("read partials", error)?,
         }
         group.check()?;
         let committable = group.share().committable()?;
@@ -76,23 +78,8 @@ fn consume(context: &Context, consumer: &RollupConsumer) -> Result<()> {
         }
     }
     tracing::info!("rollup ends: writing what it holds");
-    let finished = group.share().finish()?;
-    commit(consumer, &finished)
-}
-
-/// While the sinks have no room nothing is read, but the group is still polled: the log waits.
-fn pause_when_full(consumer: &RollupConsumer, paused: bool) -> Result<bool> {
-    let full = !consumer.context().share().has_room();
-    if full == paused {
-        return Ok(paused);
-    }
-    let assignment = consumer.assignment().map_err(Error::client("list its partitions"))?;
-    if full {
-        consumer.pause(&assignment).map_err(Error::client("pause its partitions"))?;
-    } else {
-        consumer.resume(&assignment).map_err(Error::client("resume its partitions"))?;
-    }
-    Ok(full)
+    let (offsets, _) = group.share().finish()?;
+    commit(consumer, &offsets)
 }
 
 /// Shows the sink's retries on `/metrics` for as long as it lives.
