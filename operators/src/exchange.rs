@@ -5,7 +5,7 @@
 //! format version and, as JSON, what is not tabular. A reader refuses another version, and leaves out
 //! sections whose fingerprint is not that of its own plan rather than misreading them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BinaryArray, RecordBatch, StringArray, UInt64Array};
@@ -66,7 +66,7 @@ impl Partials {
 
     /// Half of the states, with facts that say nothing; none when there is only one row.
     fn take_half(&mut self) -> Result<Option<Self>> {
-        let facts = EpochFacts { wall: i64::MIN, topics: BTreeMap::new(), partitions: Vec::new() };
+        let facts = EpochFacts::nothing();
         if self.states.len() > 1 {
             let half = self.states.len() / 2;
             return Ok(Some(Self { facts, states: self.states.drain(..half).collect() }));
@@ -190,6 +190,8 @@ fn body(batches: &[RecordBatch]) -> Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use arrow::array::{Array, StringViewArray};
 
     use super::*;

@@ -20,8 +20,17 @@ use crate::config::KafkaConfig;
 /// Largest message that Tidemark's own producers send, in bytes: one epoch's partial states for one partition.
 pub const MAX_MESSAGE_BYTES: usize = 16 << 20;
 
-/// How long a group waits for a sign of life before it gives a member's partitions to others.
-pub(crate) const SESSION_TIMEOUT: Duration = Duration::from_secs(30);
+/// Largest answer of a broker: only a bound on nonsense, since memory is taken as it comes in.
+const RECEIVE_BYTES: usize = 1_000_000_000;
+
+/// What `[kafka.properties]` may change, of consumers.
+const CONSUMER_DEFAULTS: [(&str, &str); 3] = [
+    // A process that is silent for this long has lost its partitions.
+    ("session.timeout.ms", "30000"),
+    ("heartbeat.interval.ms", "3000"),
+    // How soon partitions that were added to a topic are read.
+    ("topic.metadata.refresh.interval.ms", "5000"),
+];
 
 /// Name of this program in the brokers' logs, metrics and quotas.
 const CLIENT_ID: &str = "tidemark";
@@ -61,12 +70,15 @@ pub struct ConsumerSettings<'a> {
     pub group: &'a str,
     /// Bytes fetched ahead of processing, all partitions together: the memory bound of the consumer.
     pub queued_bytes: usize,
+    /// Whether a member keeps, while others join or leave, the partitions that stay with it. All members of a group
+    /// have to agree.
+    pub cooperative: bool,
 }
 
 impl<'a> ConsumerSettings<'a> {
-    /// 64 MiB ahead.
+    /// 64 MiB ahead, cooperative.
     pub fn new(group: &'a str) -> Self {
-        Self { group, queued_bytes: 64 << 20 }
+        Self { group, queued_bytes: 64 << 20, cooperative: true }
     }
 }
 
@@ -133,6 +145,11 @@ pub fn admin(kafka: &KafkaConfig) -> Result<AdminClient<DefaultClientContext>, K
 /// Settings of [`consumer`].
 pub fn consumer_config(kafka: &KafkaConfig, settings: ConsumerSettings<'_>) -> ClientConfig {
     let mut config = client_config(kafka);
+    for (name, value) in CONSUMER_DEFAULTS {
+        if config.get(name).is_none() {
+            config.set(name, value);
+        }
+    }
     let queued_kbytes = (settings.queued_bytes >> 10).max(1);
     config
         .set("group.id", settings.group)
@@ -144,17 +161,27 @@ pub fn consumer_config(kafka: &KafkaConfig, settings: ConsumerSettings<'_>) -> C
         .set("isolation.level", "read_committed")
         // The end of a partition is an event: only a partition read to its end can be idle.
         .set("enable.partition.eof", "true")
-        // Eager: an owner gives up everything, settled, before anyone takes anything over.
-        .set("partition.assignment.strategy", "range")
+        // Either way an owner gives partitions up, settled, before anyone takes them over.
+        .set(
+            "partition.assignment.strategy",
+            if settings.cooperative { "cooperative-sticky" } else { "range" },
+        )
         // The default of a second stalls a fast consumer whenever its queue was full for a moment.
         .set("fetch.queue.backoff.ms", "20")
         .set("queued.max.messages.kbytes", queued_kbytes.to_string())
         .set("fetch.wait.max.ms", "100")
         .set("fetch.message.max.bytes", MAX_MESSAGE_BYTES.to_string())
         .set("fetch.max.bytes", (4 * MAX_MESSAGE_BYTES).to_string())
-        .set("session.timeout.ms", SESSION_TIMEOUT.as_millis().to_string())
-        .set("heartbeat.interval.ms", "3000");
+        // One message may be larger than a fetch, and must not stop its partition for ever.
+        .set("receive.message.max.bytes", RECEIVE_BYTES.to_string());
     config
+}
+
+/// How long a group waits for a sign of life before it gives a member's partitions to others.
+pub(crate) fn session_timeout(kafka: &KafkaConfig) -> Duration {
+    let config = consumer_config(kafka, ConsumerSettings::new(""));
+    let milliseconds = config.get("session.timeout.ms").and_then(|text| text.parse().ok());
+    Duration::from_millis(milliseconds.unwrap_or(30_000))
 }
 
 /// Settings of [`producer`].
@@ -309,8 +336,11 @@ mod tests {
         let mut config = Config::local("127.0.0.1:1", Path::new("/tmp")).kafka;
         config.properties.insert("isolation.level".to_owned(), "read_uncommitted".into());
         config.properties.insert("client.id".to_owned(), "mine".into());
+        config.properties.insert("session.timeout.ms".to_owned(), "10000".into());
         let made = consumer_config(&config, ConsumerSettings::new("group"));
         assert_eq!(made.get("isolation.level"), Some("read_committed"));
         assert_eq!(made.get("client.id"), Some("mine"));
+        assert_eq!(made.get("session.timeout.ms"), Some("10000"));
+        assert_eq!(made.get("heartbeat.interval.ms"), Some("3000"));
     }
 }

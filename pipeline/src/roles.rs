@@ -17,6 +17,9 @@ use crate::telemetry::Metrics;
 
 /// Longest pause between two tries to start a role again.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
+/// How long a role that ends, or gives partitions up, waits for the other side of a sink or of storage. What is not
+/// durable by then is done again by the next owner.
+pub(crate) const HANDOVER: Duration = Duration::from_secs(5);
 
 /// What every role is given. Cheap to clone.
 #[derive(Debug, Clone)]

@@ -6,12 +6,16 @@
 //!
 //! - `session`: the consumer's loop, from joining the group to leaving it
 //! - `share`: the owned partitions and the epoch under way
+//! - `owned`: one of them, and whether it was read to its end
 //! - `archive`: raw points to Parquet, each exactly once
+//! - `progress`: what is committed about the archive
 //! - `committer`: the transaction, beside the next epoch
 
 mod archive;
 mod committer;
 mod dead_letter;
+mod owned;
+pub(crate) mod progress;
 mod session;
 mod share;
 

@@ -5,6 +5,7 @@
 //! before it is written first; then the sinks flush, then the snapshots are stored.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sinks::{RollupRows, Sink};
 use tokio::sync::mpsc::{self, error::TrySendError};
@@ -25,6 +26,16 @@ pub(super) struct PartitionState {
     pub(super) partition: i32,
     pub(super) offset: i64,
     pub(super) state: Vec<u8>,
+}
+
+/// What became of a checkpoint.
+pub(super) enum Settled {
+    /// None was under way.
+    Nothing,
+    /// It is durable as of these offsets.
+    Durable(Vec<(i32, i64)>),
+    /// The sink or storage took too long.
+    Unanswered,
 }
 
 enum Output {
@@ -71,14 +82,15 @@ impl Outputs {
         self.put(Output::Rows(rows))
     }
 
-    /// Stores states once everything before is durable. One checkpoint is under way at a time.
+    /// Stores states once everything before is durable, when [`Outputs::takes_checkpoint`].
     pub(super) fn checkpoint(&mut self, states: Vec<PartitionState>) -> Result<()> {
         self.under_way = true;
         self.put(Output::Checkpoint(states))
     }
 
-    pub(super) fn is_checkpointing(&self) -> bool {
-        self.under_way
+    /// One checkpoint is under way at a time, and none while there is no room: the caller must not wait for the sink.
+    pub(super) fn takes_checkpoint(&self) -> bool {
+        !self.under_way && self.queue.capacity() > 0
     }
 
     /// Offsets whose checkpoint has become durable since the last call.
@@ -94,9 +106,9 @@ impl Outputs {
     }
 
     /// Waits for the checkpoint under way, or gives up after `patience`.
-    pub(super) fn settle(&mut self, patience: std::time::Duration) -> Result<Option<Vec<(i32, i64)>>> {
+    pub(super) fn settle(&mut self, patience: Duration) -> Result<Settled> {
         if !self.under_way {
-            return Ok(None);
+            return Ok(Settled::Nothing);
         }
         let waited = {
             let durable = &mut self.durable;
@@ -105,12 +117,10 @@ impl Outputs {
         match waited {
             Ok(Some(offsets)) => {
                 self.under_way = false;
-                Ok(Some(offsets))
+                Ok(Settled::Durable(offsets))
             }
             Ok(None) => Err(self.failure()),
-            Err(_) => {
-                Err(Error::Stopped("the sink did not answer in time, so its partitions were given up; it"))
-            }
+            Err(_) => Ok(Settled::Unanswered),
         }
     }
 

@@ -12,18 +12,16 @@ use sinks::{RollupRows, Table};
 use tokio::sync::broadcast;
 
 use super::announce::Announcer;
-use super::outputs::{Outputs, PartitionState};
+use super::outputs::{Outputs, PartitionState, Settled};
 use super::snapshots::Snapshots;
 use super::{Event, Rules, tables_of};
 use crate::error::{Error, Result};
-use crate::group::{Assigned, Commit, Share};
-use crate::roles::Context;
+use crate::group::{Assigned, Commit, Membership, Share, Source};
+use crate::roles::{Context, HANDOVER};
 use crate::telemetry::{
     AgeLabels, AlertLabels, HolderLabels, PartitionLabels, RollupLabels, StateLabels, TierLabels, age_label,
 };
 
-/// How long giving partitions up waits for a last checkpoint. Without one, the next owner replays more.
-const HANDOVER: Duration = Duration::from_secs(20);
 /// Facts of `ingest` older than this, in epochs, say nothing about idleness any more.
 const OWNER_EPOCHS: u32 = 10;
 const LEAST_OWNER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -38,6 +36,13 @@ pub(super) struct RollupShare {
     tables: HashMap<String, Vec<Arc<Table>>>,
     partitions: BTreeMap<i32, Partition>,
     events: Option<broadcast::Sender<Event>>,
+}
+
+/// Whether all that was given out has become durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Finished {
+    Whole,
+    InPart,
 }
 
 struct Partition {
@@ -172,9 +177,9 @@ impl RollupShare {
         }
     }
 
-    /// Starts a checkpoint of every partition that moved, unless one is under way.
+    /// Starts a checkpoint of every partition that moved, unless one is under way or the sink is behind.
     pub(super) fn checkpoint(&mut self) -> Result<()> {
-        if self.outputs.is_checkpointing() {
+        if !self.outputs.takes_checkpoint() {
             return Ok(());
         }
         let mut states = Vec::new();
@@ -224,25 +229,33 @@ impl RollupShare {
         }
     }
 
-    /// Waits until everything is durable and returns the offsets to commit.
-    pub(super) fn finish(&mut self) -> Result<Commit> {
-        let mut commit = Vec::new();
-        for _ in 0..2 {
-            // The first round settles a checkpoint under way, the second takes in what came after it.
-            if let Some(durable) = self.outputs.settle(HANDOVER)? {
-                commit.extend(self.note_durable(durable));
+    /// Waits until everything given out is durable, and returns the offsets to commit. When the sink or storage does not
+    /// answer in time, the rest is dropped: the next owner gives it out again.
+    pub(super) fn finish(&mut self) -> Result<(Commit, Finished)> {
+        let clock = self.context.clock.clone();
+        let until = clock.monotonic() + HANDOVER;
+        let mut newest = BTreeMap::new();
+        // The first round settles a checkpoint under way, the second takes in what came after it.
+        for last in [false, true] {
+            match self.outputs.settle(until.saturating_sub(clock.monotonic()))? {
+                Settled::Nothing => {}
+                Settled::Durable(durable) => {
+                    newest.extend(self.note_durable(durable).into_iter().map(|entry| (entry.1, entry)));
+                }
+                Settled::Unanswered => {
+                    tracing::warn!("the sink does not answer: the next owner writes what it did not take");
+                    self.abandon();
+                    return Ok((newest.into_values().collect(), Finished::InPart));
+                }
             }
-            self.checkpoint()?;
+            if !last {
+                self.checkpoint()?;
+            }
         }
-        if let Some(durable) = self.outputs.settle(HANDOVER)? {
-            commit.extend(self.note_durable(durable));
-        }
-        // A later offset replaces an earlier one of the same partition.
-        let newest: BTreeMap<i32, _> = commit.into_iter().map(|entry| (entry.1, entry)).collect();
-        Ok(newest.into_values().collect())
+        Ok((newest.into_values().collect(), Finished::Whole))
     }
 
-    /// Gives up what has not been written.
+    /// Drops what has not been written, of all partitions.
     pub(super) fn abandon(&mut self) {
         self.partitions.clear();
         self.outputs.abandon();
@@ -314,19 +327,30 @@ impl Share for RollupShare {
     }
 
     /// Whatever is written now could overwrite newer results of another owner.
-    fn lost(&mut self) -> Result<Commit> {
+    fn lost(&mut self) -> Result<()> {
         self.abandon();
         Err(Error::Stopped("the ownership of its partitions"))
     }
 
     /// Results under way are settled before another owner can write newer ones.
-    fn revoked(&mut self) -> Result<Commit> {
-        let commit = self.finish();
-        self.partitions.clear();
-        if commit.is_err() {
-            self.abandon();
+    fn revoked(&mut self, partitions: &[Source], _: Membership<'_>) -> Result<Commit> {
+        if partitions.is_empty() {
+            return Ok(Vec::new());
         }
-        commit
+        let finished = self.finish();
+        for (_, partition) in partitions {
+            self.partitions.remove(partition);
+        }
+        match finished {
+            Ok((commit, Finished::Whole)) => Ok(commit),
+            Ok((_, Finished::InPart)) => {
+                Err(Error::Stopped("the sink did not answer in time, so the session"))
+            }
+            Err(error) => {
+                self.abandon();
+                Err(error)
+            }
+        }
     }
 }
 
