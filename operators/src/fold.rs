@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::exchange::{self, Partials, Section};
+use crate::overflow::{Bounds, Overflow};
 use crate::sql::Rollup;
 use crate::state::{WindowRows, WindowStates, by_window, points_in};
 use crate::watermark::{Holder, Watermark, WatermarkOptions};
@@ -25,6 +26,7 @@ pub struct Fold {
     options: WatermarkOptions,
     watermark: Watermark,
     rollups: Vec<(Arc<Rollup>, WindowStates)>,
+    bounds: Bounds,
 }
 
 /// What one message led to.
@@ -36,6 +38,8 @@ pub struct Applied {
     pub late: Vec<Late>,
     /// Points merged, by rollup.
     pub points: Vec<(String, u64)>,
+    /// What was merged into overflow groups, because its own group had no place.
+    pub overflows: Vec<Overflow>,
     /// Rollups whose states were left out because another plan made them.
     pub foreign: Vec<String>,
     /// Rollups that failed on this message; the others are complete.
@@ -73,7 +77,14 @@ pub struct Late {
     pub age: i64,
 }
 
-#[derive(Serialize, Deserialize)]
+/// The state of a fold at one moment.
+#[derive(Debug)]
+pub struct Captured {
+    header: Header,
+    sections: Vec<Section>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
 struct Header {
     watermark: Watermark,
     /// By rollup, which of its batches a merge has made.
@@ -87,7 +98,22 @@ impl Fold {
             .iter()
             .map(|rollup| (Arc::clone(rollup), WindowStates::new(Arc::clone(rollup))))
             .collect();
-        Self { options, watermark: Watermark::default(), rollups }
+        Self { options, watermark: Watermark::default(), rollups, bounds: Bounds::default() }
+    }
+
+    /// With bounds on its groups and its state from now on.
+    #[must_use]
+    pub fn bounded(mut self, bounds: Bounds) -> Self {
+        for (_, states) in &mut self.rollups {
+            states.bound(&bounds);
+        }
+        self.bounds = bounds;
+        self
+    }
+
+    /// What the state weighs by its content; memory is up to three times as much while windows are merged.
+    pub fn bytes(&self) -> usize {
+        self.rollups.iter().map(|(_, states)| states.bytes()).sum()
     }
 
     pub fn watermark(&self) -> Option<i64> {
@@ -141,6 +167,7 @@ impl Fold {
         touched: &mut Vec<WindowRows>,
         applied: &mut Applied,
     ) -> Result<()> {
+        let crowded = self.bytes() >= self.bounds.state_bytes;
         let (rollup, states) = &mut self.rollups[index];
         let mut points = 0;
         for part in by_window(rollup, batch)? {
@@ -155,6 +182,8 @@ impl Fold {
                 continue;
             }
             points += points_in(rollup, &part.rows);
+            let (part, overflow) = states.admit(part, crowded)?;
+            applied.overflows.extend(overflow);
             if watermark.is_some_and(|at| part.end <= at) {
                 touched.push(part.clone());
             }
@@ -195,6 +224,11 @@ impl Fold {
     /// The whole state, to be stored as of the offset after the last applied message. `alerts` is carried
     /// along for the threshold operator.
     pub fn snapshot(&self, alerts: String) -> Result<Vec<u8>> {
+        self.capture(alerts).encode()
+    }
+
+    /// The same, to be encoded elsewhere while this fold goes on: its batches are shared, not copied.
+    pub fn capture(&self, alerts: String) -> Captured {
         let mut sections = Vec::new();
         let mut merged = BTreeMap::new();
         for (rollup, states) in &self.rollups {
@@ -203,11 +237,10 @@ impl Fold {
                 continue;
             }
             merged.insert(rollup.name.clone(), flags);
-            let batches = batches.iter().map(exchange::compact).collect::<Result<_>>()?;
             let (rollup, fingerprint) = (rollup.name.clone(), rollup.fingerprint);
             sections.push(Section { rollup, fingerprint, batches });
         }
-        exchange::encode("fold", &Header { watermark: self.watermark.clone(), merged, alerts }, &sections)
+        Captured { header: Header { watermark: self.watermark.clone(), merged, alerts }, sections }
     }
 
     /// A fold as it was when `bytes` were taken; returns also the alerts' part and the rollups whose state
@@ -232,6 +265,16 @@ impl Fold {
         }
         fold.watermark = header.watermark;
         Ok((fold, header.alerts, foreign))
+    }
+}
+
+impl Captured {
+    /// The bytes that [`Fold::restore`] takes.
+    ///
+    /// # Errors
+    /// When Arrow cannot write a batch.
+    pub fn encode(self) -> Result<Vec<u8>> {
+        exchange::encode_compact("fold", &self.header, self.sections)
     }
 }
 

@@ -12,6 +12,7 @@ use arrow::datatypes::{Float64Type, Int64Type, TimestampNanosecondType};
 use arrow::row::{OwnedRow, RowConverter, SortField};
 
 use crate::error::Result;
+use crate::overflow::{Bounds, Gate, Overflow, content_bytes};
 use crate::sql::Rollup;
 
 /// Below these a window's unmerged part is left as it is.
@@ -22,6 +23,7 @@ const UNMERGED_BATCHES: usize = 32;
 pub(crate) struct WindowStates {
     rollup: Arc<Rollup>,
     windows: BTreeMap<i64, Window>,
+    gate: Gate,
 }
 
 #[derive(Debug, Default)]
@@ -30,6 +32,8 @@ struct Window {
     batches: Vec<RecordBatch>,
     merged_rows: usize,
     unmerged_rows: usize,
+    merged_bytes: usize,
+    unmerged_bytes: usize,
 }
 
 /// Rows of one window, cut out of a message.
@@ -50,17 +54,41 @@ pub(crate) struct Corrected {
 
 impl WindowStates {
     pub(crate) fn new(rollup: Arc<Rollup>) -> Self {
-        Self { rollup, windows: BTreeMap::new() }
+        let gate = Gate::new(&rollup, &Bounds::default());
+        Self { rollup, windows: BTreeMap::new(), gate }
+    }
+
+    /// Admits no more groups than `bounds` say from now on.
+    pub(crate) fn bound(&mut self, bounds: &Bounds) {
+        self.gate = Gate::new(&self.rollup, bounds);
     }
 
     pub(crate) fn rows(&self) -> usize {
         self.windows.values().map(|window| window.merged_rows + window.unmerged_rows).sum()
     }
 
+    /// What the states weigh, with room for each window's unmerged part to grow as large as the merged one.
+    pub(crate) fn bytes(&self) -> usize {
+        let windows = self.windows.values();
+        windows.map(|window| window.merged_bytes + window.merged_bytes.max(window.unmerged_bytes)).sum()
+    }
+
+    /// The rows to [`WindowStates::absorb`] in place of these: groups that the window has no place for are its overflow
+    /// group. A `crowded` partition has no place for any new one.
+    pub(crate) fn admit(
+        &mut self,
+        rows: WindowRows,
+        crowded: bool,
+    ) -> Result<(WindowRows, Option<Overflow>)> {
+        let held = self.windows.get(&rows.start).map_or(&[][..], |window| &window.batches);
+        self.gate.admit(&self.rollup, rows, held, crowded)
+    }
+
     /// Merges rows of one window into its state.
     pub(crate) fn absorb(&mut self, rows: WindowRows) -> Result<()> {
         let window = self.windows.entry(rows.start).or_default();
         window.unmerged_rows += rows.rows.num_rows();
+        window.unmerged_bytes += content_bytes(&rows.rows);
         window.batches.push(rows.rows);
         let many_rows = window.unmerged_rows > window.merged_rows.max(UNMERGED_ROWS);
         if many_rows || window.batches.len() > UNMERGED_BATCHES {
@@ -113,6 +141,7 @@ impl WindowStates {
         self.windows.retain(|start, _| {
             rollup.windows.end(*start).saturating_add(rollup.allowed_lateness) > watermark
         });
+        self.gate.retain(|start| self.windows.contains_key(&start));
     }
 
     /// All states as they are, for a snapshot, and which batches a merge has made. When windows are merged next
@@ -137,8 +166,10 @@ impl WindowStates {
         let window = self.windows.entry(starts.value(0)).or_default();
         if is_merged {
             window.merged_rows = batch.num_rows();
+            window.merged_bytes = content_bytes(&batch);
         } else {
             window.unmerged_rows += batch.num_rows();
+            window.unmerged_bytes += content_bytes(&batch);
         }
         window.batches.push(batch);
     }
@@ -155,7 +186,8 @@ impl Window {
         }
         let merged = rollup.reduce(self.batches.clone())?;
         self.merged_rows = merged.num_rows();
-        self.unmerged_rows = 0;
+        self.merged_bytes = content_bytes(&merged);
+        (self.unmerged_rows, self.unmerged_bytes) = (0, 0);
         self.batches = vec![merged];
         Ok(())
     }

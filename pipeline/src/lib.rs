@@ -2,6 +2,7 @@
 //!
 //! - `ingest`, `rollup`, `notify`: the roles, each a member of a consumer group
 //! - `group`, `roles`, `shutdown`: joining groups, starting again, ending
+//! - `memory`: one budget, divided over what holds data
 //! - `kafka`, `topics`: clients and topics; `clock`: wall time; `http`, `telemetry`: being watched
 //! - `config`: `config/pipeline.toml` and `config/alerts.toml`
 //! - `cli`, `launch`, `check`, `explain`, `load`, `sample`, `query`, `demo`: what the command line offers
@@ -19,6 +20,7 @@ pub mod ingest;
 pub mod kafka;
 pub mod launch;
 pub mod load;
+pub mod memory;
 pub mod notify;
 pub mod query;
 pub mod roles;

@@ -35,6 +35,8 @@ pub struct Rollup {
     pub windows: Tumble,
     /// How long after its end a window is still corrected, nanoseconds.
     pub allowed_lateness: i64,
+    /// Groups of one window, beyond which points go to its overflow group; none leaves it to the configuration.
+    pub series_limit: Option<u64>,
     /// Columns of a result: the window's start, the tags, the fields.
     pub schema: SchemaRef,
     pub shape: Shape,
@@ -85,6 +87,7 @@ impl Rollup {
         Ok(Self {
             windows: columns.windows,
             allowed_lateness: view.allowed_lateness,
+            series_limit: view.series_limit,
             shape,
             fingerprint: fingerprint(&view, &stages),
             batch_sql,

@@ -16,7 +16,7 @@ use super::planning::nearest;
 use super::refuse::refuse_unmergeable;
 
 /// What `WITH (…)` may say.
-const OPTIONS: [&str; 1] = ["allowed_lateness"];
+const OPTIONS: [&str; 2] = ["allowed_lateness", "series_limit"];
 /// Without the option, a closed window is corrected for this long.
 const DEFAULT_LATENESS: i64 = 10 * 60 * 1_000_000_000;
 
@@ -42,6 +42,8 @@ pub(super) struct View {
     pub(super) name: String,
     /// How long after a window's end its late points are still merged, nanoseconds.
     pub(super) allowed_lateness: i64,
+    /// Groups of one window beyond which there is the overflow group.
+    pub(super) series_limit: Option<u64>,
     pub(super) select: Select,
     pub(super) name_span: Span,
 }
@@ -69,7 +71,7 @@ pub(super) fn parse(text: &str) -> Result<View, SqlError> {
         return Err(SqlError::new(view.name.span(), "a plain VIEW is not kept up to date", FORM));
     }
     let name = view_name(&view)?;
-    let allowed_lateness = options(&view.options)?;
+    let Options { allowed_lateness, series_limit } = options(&view.options)?;
     let SetExpr::Select(select) = view.query.body.as_ref() else {
         return Err(SqlError::new(
             view.query.body.span(),
@@ -81,7 +83,7 @@ pub(super) fn parse(text: &str) -> Result<View, SqlError> {
     let mut select = select.as_ref().clone();
     name_bare_labels(&mut select);
     refuse_equal_names(&select)?;
-    Ok(View { name, allowed_lateness, name_span: view.name.span(), select })
+    Ok(View { name, allowed_lateness, series_limit, name_span: view.name.span(), select })
 }
 
 /// The name becomes an InfluxDB measurement, a folder and a metric label, so it is a plain identifier.
@@ -119,24 +121,52 @@ fn refuse_equal_names(select: &Select) -> Result<(), SqlError> {
     Ok(())
 }
 
-fn options(options: &CreateTableOptions) -> Result<i64, SqlError> {
-    let mut lateness = DEFAULT_LATENESS;
-    let CreateTableOptions::With(options) = options else { return Ok(lateness) };
+/// What `WITH (…)` says.
+struct Options {
+    allowed_lateness: i64,
+    series_limit: Option<u64>,
+}
+
+fn options(options: &CreateTableOptions) -> Result<Options, SqlError> {
+    let mut given = Options { allowed_lateness: DEFAULT_LATENESS, series_limit: None };
+    let CreateTableOptions::With(options) = options else { return Ok(given) };
     for option in options {
         let SqlOption::KeyValue { key, value } = option else {
             return Err(SqlError::new(option.span(), "an option is written as name = 'value'", ""));
         };
-        if key.value != "allowed_lateness" {
-            let nearest = OPTIONS.iter().max_by(|a, b| {
-                let score = |option: &str| strsim::jaro_winkler(option, &key.value);
-                score(a).total_cmp(&score(b))
-            });
-            let remedy = nearest.map(|option| format!("did you mean `{option}`?")).unwrap_or_default();
-            return Err(SqlError::new(key.span, format!("unknown option `{}`", key.value), remedy));
+        match key.value.as_str() {
+            "allowed_lateness" => given.allowed_lateness = duration(value)?,
+            "series_limit" => given.series_limit = Some(groups(value)?),
+            _ => {
+                let nearest = OPTIONS.iter().max_by(|a, b| {
+                    let score = |option: &str| strsim::jaro_winkler(option, &key.value);
+                    score(a).total_cmp(&score(b))
+                });
+                let remedy = nearest.map(|option| format!("did you mean `{option}`?")).unwrap_or_default();
+                return Err(SqlError::new(key.span, format!("unknown option `{}`", key.value), remedy));
+            }
         }
-        lateness = duration(value)?;
     }
-    Ok(lateness)
+    Ok(given)
+}
+
+/// A number of groups, with or without quotes: `100000`, `'100_000'`.
+fn groups(value: &Expr) -> Result<u64, SqlError> {
+    let text = match value {
+        Expr::Value(literal) => match &literal.value {
+            Value::SingleQuotedString(text) | Value::Number(text, _) => text.replace('_', ""),
+            _ => String::new(),
+        },
+        _ => String::new(),
+    };
+    match text.parse() {
+        Ok(groups) if groups > 0 => Ok(groups),
+        _ => Err(SqlError::new(
+            value.span(),
+            format!("{value} is not a number of groups"),
+            "write the most groups that one window may have, such as series_limit = 100000",
+        )),
+    }
 }
 
 fn duration(value: &Expr) -> Result<i64, SqlError> {

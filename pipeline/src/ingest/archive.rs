@@ -25,8 +25,6 @@ const METADATA: &str = "archive=";
 const POINT_BYTES: usize = 20;
 /// How long the consumer's thread waits for a file: well below the time after which the group gives a member up.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Buffered points of all partitions together, as a multiple of one file.
-const FILES_BUFFERED: usize = 4;
 
 pub(super) struct Archive {
     store: Arc<RawArchive>,
@@ -149,11 +147,14 @@ impl Archive {
 
     /// Starts writing chunks that are large or old enough, and waits when too much is buffered.
     pub(super) fn roll_due(&mut self, series: &mut SeriesTable) -> Result<()> {
-        let (size, age) = (self.context.config.archive.roll_size, self.context.config.archive.roll_age);
+        let (roll_size, age) = (self.context.config.archive.roll_size, self.context.config.archive.roll_age);
+        let shares = &self.context.shares;
+        let (size, most) = (shares.archive_file(roll_size), shares.archive_buffer(roll_size));
         let now = self.context.clock.monotonic();
         let buffered: usize =
             self.partitions.values().map(|partition| partition.points.len() * POINT_BYTES).sum();
-        let crowded = buffered > size * FILES_BUFFERED;
+        self.context.metrics.memory.hold("archive", buffered);
+        let crowded = buffered > most;
         for (source, partition) in &mut self.partitions {
             if partition.offset != FirstOffset::Committed {
                 continue;

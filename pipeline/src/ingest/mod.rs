@@ -6,16 +6,20 @@
 //!
 //! - `session`: the consumer's loop, from joining the group to leaving it
 //! - `share`: the owned partitions and the epoch under way
+//! - `bound`: when an epoch is large enough
 //! - `archive`: raw points to Parquet, each exactly once
 //! - `committer`: the transaction, beside the next epoch
 
 mod archive;
+mod bound;
 mod committer;
 mod dead_letter;
 mod session;
 mod share;
 
 use std::time::Duration;
+
+pub(crate) use bound::LEAST_POINT_BYTES;
 
 use crate::error::Result;
 use crate::roles::Context;

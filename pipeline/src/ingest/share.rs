@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, TimestampNanosecondArray};
 use operators::decode::{DecodeOptions, Decoder, Points};
+use operators::exchange::Partials;
 use operators::partial::{aggregate, points_schema};
 use operators::watermark::{EpochFacts, PartitionFacts};
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::message::{BorrowedMessage, Message};
 
 use super::archive::Archive;
+use super::bound::{self, EpochBound};
 use super::committer::{Committer, Epoch, Outgoing};
 use super::dead_letter::{Origin, outgoing};
 use crate::error::Result;
@@ -19,10 +21,8 @@ use crate::group::{Assigned, Commit, Share};
 use crate::roles::Context;
 use crate::telemetry::{ReasonLabels, SourceLabels};
 
-/// Largest message of partial states; an epoch with more is sent in several. Half of what brokers are set to take.
+/// Largest message of partial states, whatever the memory and the broker allow; an epoch with more is sent in several.
 const MESSAGE_BYTES: usize = crate::kafka::MAX_MESSAGE_BYTES / 2;
-/// Above this the series table is emptied between two epochs; series that are still alive come back.
-const SERIES_BYTES: usize = 512 << 20;
 
 pub(super) struct IngestShare {
     context: Context,
@@ -32,8 +32,17 @@ pub(super) struct IngestShare {
     partitions: Vec<Owned>,
     /// Partitions of each source topic, owned or not.
     topics: BTreeMap<String, i32>,
+    /// Largest message of partial states.
+    message_bytes: usize,
     dead: Vec<Outgoing>,
     points: usize,
+    bound: EpochBound,
+    /// Bytes of what waits for the end of the epoch without being aggregated: dead letters, points for the archive alone.
+    waiting: usize,
+    /// Series known when the epoch began.
+    series_before: usize,
+    /// Whether the series table has outgrown its share.
+    series_full: bool,
 }
 
 /// One owned source partition.
@@ -63,7 +72,8 @@ pub(super) struct End {
 }
 
 impl IngestShare {
-    pub(super) fn new(context: &Context, topics: BTreeMap<String, i32>) -> Result<Self> {
+    /// `broker_limit`: largest message that the partials topic takes.
+    pub(super) fn new(context: &Context, topics: BTreeMap<String, i32>, broker_limit: usize) -> Result<Self> {
         let ingest = &context.config.ingest;
         let defaults = DecodeOptions::default();
         let now = context.clock.now_ns();
@@ -81,14 +91,25 @@ impl IngestShare {
             context: context.clone(),
             partitions: Vec::new(),
             topics,
+            message_bytes: context.shares.message(MESSAGE_BYTES.min(broker_limit)),
             dead: Vec::new(),
             points: 0,
+            bound: EpochBound::new(
+                context.shares.epoch,
+                ingest.epoch_points,
+                context.catalog.labels.len(),
+                context.catalog.rollups.len(),
+            ),
+            waiting: 0,
+            series_before: 0,
+            series_full: false,
         })
     }
 
-    /// Points in the epoch under way.
-    pub(super) fn points(&self) -> usize {
-        self.points
+    /// Whether the epoch under way has to end: by its points, or by the memory that it takes.
+    pub(super) fn is_full(&mut self) -> bool {
+        let new_series = self.decoder.series().len() - self.series_before;
+        self.series_full || self.bound.is_full(self.points, new_series, self.waiting)
     }
 
     pub(super) fn owned(&self) -> &[Owned] {
@@ -121,9 +142,14 @@ impl IngestShare {
         let time = message.timestamp().to_millis().map(|ms| ms.saturating_mul(1_000_000));
         let now = self.context.clock.now_ns();
         let mut rejections = Vec::new();
+        let known = self.decoder.series().len();
         let decoded =
             self.decoder.decode(message.payload().unwrap_or_default(), time, now, points, &mut rejections);
+        if self.decoder.series().len() > known {
+            self.series_full = self.decoder.series().memory_bytes() > self.context.shares.series;
+        }
         if again {
+            self.waiting += decoded.points * bound::WAITING_POINT_BYTES;
             return;
         }
         let newest = points.time[before..].iter().copied().max();
@@ -136,6 +162,7 @@ impl IngestShare {
         for rejection in rejections {
             let reason = ReasonLabels { reason: rejection.reason.as_str() };
             self.context.metrics.ingest.rejected.get_or_create(&reason).inc_by(rejection.count as u64);
+            self.waiting += rejection.excerpt.len() + bound::DEAD_LETTER_BYTES;
             self.dead.push(outgoing(&self.context.config.topics.dead_letter, &origin, rejection));
         }
     }
@@ -166,18 +193,24 @@ impl IngestShare {
             &facts,
             usize::try_from(topics.partials_partitions).unwrap_or(1),
         );
+        drop(batches);
         for error in &aggregated.failures {
             tracing::error!(%error, "a rollup failed on an epoch, whose points are missing from it");
         }
+        let states = aggregated.messages.iter().map(Partials::memory_bytes).sum::<usize>();
         let mut messages = std::mem::take(&mut self.dead);
+        let mut encoded = 0;
         for (partition, message) in (0..).zip(aggregated.messages) {
-            for payload in message.encode_within(MESSAGE_BYTES)? {
+            for payload in message.encode_within(self.message_bytes)? {
+                encoded += payload.len();
                 let topic = topics.partials.clone();
                 messages.push(Outgoing { topic, partition: Some(partition), payload, headers: None });
             }
         }
         // Everything up to here ran beside the commit of the epoch before.
         self.settle()?;
+        self.bound.learn(self.points, states, encoded);
+        self.context.metrics.memory.hold("epoch", self.bound.bytes(self.points, 0) + self.waiting);
         self.archive_epoch()?;
         let offsets = self.offsets()?;
         let metrics = &self.context.metrics.ingest;
@@ -185,7 +218,8 @@ impl IngestShare {
         metrics.epochs.inc();
         metrics.series.set(self.decoder.series().len() as i64);
         metrics.epoch_seconds.observe(self.context.clock.monotonic().saturating_sub(started).as_secs_f64());
-        self.points = 0;
+        (self.points, self.waiting) = (0, 0);
+        self.series_before = self.decoder.series().len();
         for owned in &mut self.partitions {
             let (topic, partition) = owned.source.clone();
             let labels = SourceLabels { topic, partition };
@@ -257,7 +291,10 @@ impl IngestShare {
     }
 
     fn archive_epoch(&mut self) -> Result<()> {
-        let Some(archive) = &mut self.archive else { return Ok(()) };
+        let Some(archive) = &mut self.archive else {
+            self.renew_series();
+            return Ok(());
+        };
         for owned in &mut self.partitions {
             let Some(next) = owned.next else { continue };
             archive.append(&owned.source, &owned.archived_only, next);
@@ -266,12 +303,28 @@ impl IngestShare {
         }
         let series = self.decoder.series();
         archive.roll_due(series)?;
-        if series.memory_bytes() > SERIES_BYTES {
+        if self.series_full {
+            // What waits for its file knows its series by their numbers.
             archive.flush(series)?;
-            tracing::warn!(series = series.len(), "series table is full, starting it anew");
+        }
+        self.renew_series();
+        Ok(())
+    }
+
+    /// A series table beyond its share is emptied between two epochs; series that are still alive come back.
+    fn renew_series(&mut self) {
+        let series = self.decoder.series();
+        if std::mem::take(&mut self.series_full) {
+            let (bytes, share) = (series.memory_bytes(), self.context.shares.series);
+            tracing::warn!(
+                series = series.len(),
+                bytes,
+                share,
+                "series table is full, starting it anew: raise `budget` of [memory] if it happens often"
+            );
             series.clear();
         }
-        Ok(())
+        self.context.metrics.memory.hold("series", series.memory_bytes());
     }
 
     fn offsets(&mut self) -> Result<Commit> {
@@ -350,7 +403,8 @@ impl Share for IngestShare {
         let stored = self.archive.as_mut().map_or(Ok(()), Archive::revoked);
         self.partitions.clear();
         self.dead.clear();
-        self.points = 0;
+        (self.points, self.waiting) = (0, 0);
+        self.series_before = self.decoder.series().len();
         settled?;
         stored?;
         Ok(Vec::new())

@@ -15,9 +15,6 @@ use crate::group::{self, Group, Share};
 use crate::kafka::{self, ConsumerSettings};
 use crate::roles::Context;
 
-/// Bytes fetched ahead. Transitions are small, and few are delivered at once.
-const QUEUED_BYTES: usize = 8 << 20;
-
 const ROLE: &str = "notify";
 const POLL: Duration = Duration::from_millis(50);
 
@@ -32,7 +29,7 @@ pub(super) fn run(context: &Context, receivers: &[Receiver]) -> Result<()> {
     context.readiness.waiting(ROLE, "no answer from the consumer group yet");
     let topic = context.config.topics.alerts.as_str();
     check_topic(context, topic)?;
-    let settings = ConsumerSettings { group: &context.config.alerts.group, queued_bytes: QUEUED_BYTES };
+    let settings = ConsumerSettings::of_large(&context.config.alerts.group, context.shares.alerts_ahead);
     let share = NotifyShare::new(context, receivers);
     let consumer = kafka::consumer(&context.config.kafka, settings, Group::new(share))?;
     consumer.subscribe(&[topic]).map_err(Error::client("subscribe to the alerts topic"))?;
