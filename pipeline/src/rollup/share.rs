@@ -285,6 +285,7 @@ impl RollupShare {
             let fold = Fold::new(rollups, options).bounded(bounds);
             return Ok(Partition { fold, threshold, next: 0, checkpointed: 0 });
         };
+        let started = self.context.clock.monotonic();
         let bytes = self.context.runtime.block_on(self.snapshots.get(assigned.partition, offset))?;
         let (fold, alerts, foreign) = Fold::restore(rollups, options, &bytes)?;
         let fold = fold.bounded(bounds);
@@ -294,6 +295,8 @@ impl RollupShare {
         threshold
             .restore(alerts.as_bytes())
             .map_err(|error| Error::Refused(format!("unreadable alert states in a snapshot: {error}")))?;
+        let took = self.context.clock.monotonic().saturating_sub(started);
+        self.context.metrics.rollup.restore_seconds.observe(took.as_secs_f64());
         Ok(Partition { fold, threshold, next: offset, checkpointed: offset })
     }
 

@@ -136,6 +136,7 @@ pub struct RollupMetrics {
     pub overflow_groups: Family<RollupLabels, Counter>,
     pub checkpoints: Counter,
     pub checkpoint_seconds: Histogram,
+    pub restore_seconds: Histogram,
 }
 
 /// Writing results.
@@ -243,6 +244,7 @@ impl RollupMetrics {
             ),
             checkpoints: add.metric("checkpoints", "Snapshots made durable"),
             checkpoint_seconds: add.seconds("checkpoint_seconds", "Time to make a snapshot durable"),
+            restore_seconds: add.seconds("restore_seconds", "Time to load the state of a partition"),
         }
     }
 }
