@@ -133,7 +133,7 @@ fn a_full_state_takes_no_new_groups_and_still_every_point() {
     let closed = counts(&fold.apply(&message(&rollups, 10, &[])));
     assert_eq!(closed.values().sum::<i64>(), sent);
     assert!(closed.contains_key("__overflow__0") && closed.len() < 110, "{closed:?}");
-    assert!((10_000..20_000).contains(&full), "{full}");
+    assert!((10_000..30_000).contains(&full), "{full}");
 }
 
 #[test]
