@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::admin::AdminClient;
+use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::client::{Client, ClientContext, DefaultClientContext};
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
@@ -68,17 +68,48 @@ pub enum KafkaError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConsumerSettings<'a> {
     pub group: &'a str,
-    /// Bytes fetched ahead of processing, all partitions together: the memory bound of the consumer.
+    /// Payload fetched ahead of processing, all partitions together, after which nothing more is fetched.
     pub queued_bytes: usize,
+    /// Messages, likewise: each costs librdkafka half a kilobyte beside its payload.
+    pub queued_messages: usize,
+    /// One answer to a fetch, as it is on the wire. It comes on top of what is queued.
+    pub fetch_bytes: usize,
     /// Whether a member keeps, while others join or leave, the partitions that stay with it. All members of a group
     /// have to agree.
     pub cooperative: bool,
 }
 
+/// Memory of one message in librdkafka's queue, besides its payload.
+const MESSAGE_OVERHEAD: usize = 512;
+/// Memory of small, well compressed messages for each byte on the wire: eight times the text, and the overhead.
+const SMALL_EXPANSION: usize = 40;
+
 impl<'a> ConsumerSettings<'a> {
-    /// 64 MiB ahead, cooperative.
+    /// For commands that read a topic once.
     pub fn new(group: &'a str) -> Self {
-        Self { group, queued_bytes: 64 << 20, cooperative: true }
+        Self::of_large(group, 64 << 20)
+    }
+
+    /// Small messages in batches that producers compressed, within `memory` bytes.
+    pub fn of_small(group: &'a str, memory: usize) -> Self {
+        Self {
+            group,
+            queued_bytes: memory / 4,
+            queued_messages: (memory / 4 / MESSAGE_OVERHEAD).clamp(1_000, 100_000),
+            fetch_bytes: (memory / 2 / SMALL_EXPANSION).clamp(64 << 10, MAX_MESSAGE_BYTES),
+            cooperative: true,
+        }
+    }
+
+    /// Messages of many kilobytes that do not compress further, within `memory` bytes.
+    pub fn of_large(group: &'a str, memory: usize) -> Self {
+        Self {
+            group,
+            queued_bytes: memory / 2,
+            queued_messages: 10_000,
+            fetch_bytes: (memory / 4).clamp(64 << 10, 4 * MAX_MESSAGE_BYTES),
+            cooperative: true,
+        }
     }
 }
 
@@ -151,6 +182,7 @@ pub fn consumer_config(kafka: &KafkaConfig, settings: ConsumerSettings<'_>) -> C
         }
     }
     let queued_kbytes = (settings.queued_bytes >> 10).max(1);
+    let fetch_bytes = settings.fetch_bytes;
     config
         .set("group.id", settings.group)
         // Offsets move when the results are durable, and never by themselves.
@@ -170,9 +202,11 @@ pub fn consumer_config(kafka: &KafkaConfig, settings: ConsumerSettings<'_>) -> C
         .set("fetch.queue.backoff.ms", "20")
         .set("queued.max.messages.kbytes", queued_kbytes.to_string())
         .set("fetch.wait.max.ms", "100")
-        .set("fetch.message.max.bytes", MAX_MESSAGE_BYTES.to_string())
-        .set("fetch.max.bytes", (4 * MAX_MESSAGE_BYTES).to_string())
-        // One message may be larger than a fetch, and must not stop its partition for ever.
+        .set("queued.min.messages", settings.queued_messages.to_string())
+        // A message beyond these comes all the same, alone. librdkafka wants no request to be larger than an answer.
+        .set("fetch.message.max.bytes", fetch_bytes.min(MAX_MESSAGE_BYTES).to_string())
+        .set("fetch.max.bytes", fetch_bytes.to_string())
+        .set("message.max.bytes", fetch_bytes.min(1_000_000).to_string())
         .set("receive.message.max.bytes", RECEIVE_BYTES.to_string());
     config
 }
@@ -195,7 +229,8 @@ pub fn producer_config(kafka: &KafkaConfig) -> ClientConfig {
         .set("linger.ms", "5")
         .set("batch.size", (1 << 20).to_string())
         .set("message.max.bytes", MAX_MESSAGE_BYTES.to_string())
-        .set("queue.buffering.max.kbytes", (64 << 10).to_string());
+        // One message of the largest size has to fit.
+        .set("queue.buffering.max.kbytes", (24 << 10).to_string());
     config
 }
 
@@ -243,6 +278,25 @@ pub fn partition_count<C: ClientContext>(
         .iter()
         .find(|found| found.name() == topic)
         .map_or(0, |found| found.partitions().len()))
+}
+
+/// The largest message, in bytes, that a topic takes; none when the broker does not say.
+///
+/// # Errors
+/// As librdkafka's, above all when the broker does not let its configuration be read.
+pub async fn max_message_bytes(
+    client: &AdminClient<DefaultClientContext>,
+    topic: &str,
+) -> Result<Option<usize>, ClientError> {
+    let options = AdminOptions::new().request_timeout(Some(Duration::from_secs(10)));
+    let described = client.describe_configs([&ResourceSpecifier::Topic(topic)], &options).await?;
+    let mut limit = None;
+    for resource in described {
+        let resource = resource.map_err(ClientError::AdminOp)?;
+        let value = resource.get("max.message.bytes").and_then(|entry| entry.value.as_ref());
+        limit = limit.or(value.and_then(|value| value.parse().ok()));
+    }
+    Ok(limit)
 }
 
 /// Tells a broker that does not answer from one that says no.

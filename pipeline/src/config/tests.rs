@@ -95,7 +95,10 @@ fn mistakes_in_the_file() {
     let cases = [
         ("[kafka]\nbrokres = []", "pipeline.toml:2:1: unknown key `brokres`: did you mean `brokers`?"),
         ("[kafak]\n", "pipeline.toml:1:2: unknown key `kafak`: did you mean `kafka`?"),
-        ("[rollup]\nzzz = 1", "pipeline.toml:2:1: unknown key `zzz`: known: sql, group, checkpoint_interval"),
+        (
+            "[rollup]\nzzz = 1",
+            "pipeline.toml:2:1: unknown key `zzz`: known: sql, group, checkpoint_interval, series_limit",
+        ),
         (
             "[ingest]\nepoch = 1",
             "pipeline.toml:2:9: the integer `1` cannot stand here: write a duration in quotes with its unit, like \"500ms\", \"5s\", \"1m 30s\" or \"7d\"",

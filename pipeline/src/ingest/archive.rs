@@ -28,10 +28,6 @@ use crate::roles::Context;
 
 /// Memory of one collected point: series, time, value.
 const POINT_BYTES: usize = 20;
-/// Points in memory, of all partitions, as multiples of one file: above the first the largest partition is written before
-/// its time, above the second nothing more is read.
-const FILES_CROWDED: usize = 2;
-const FILES_FULL: usize = 4;
 /// Chunks of a partition that may wait. Their ends are committed as text, for which brokers take 4,096 bytes by default.
 const MAX_CHUNKS: usize = 64;
 /// Longest pause between two tries to store a chunk.
@@ -165,11 +161,14 @@ impl Archive {
         partition.cut(source, Announced::Committed, series)
     }
 
-    /// Cuts chunks that are large or old enough, and the largest when too much is in memory.
+    /// Cuts chunks that are large or old enough, and the largest when half of the memory is used.
     pub(super) fn cut_due(&mut self, series: &mut SeriesTable) -> Result<()> {
-        let (size, age) = (self.context.config.archive.roll_size, self.context.config.archive.roll_age);
+        let (roll_size, age) = (self.context.config.archive.roll_size, self.context.config.archive.roll_age);
+        let size = self.context.shares.archive_file(roll_size);
         let now = self.context.clock.monotonic();
-        let crowded = self.points_bytes() > size * FILES_CROWDED;
+        let buffered = self.points_bytes();
+        self.context.metrics.memory.hold("archive", buffered);
+        let crowded = buffered > self.context.shares.archive_buffer(roll_size) / 2;
         let most = self.partitions.values().filter(|p| p.may_cut()).map(|p| p.points.len()).max();
         for (source, partition) in &mut self.partitions {
             let collected = partition.points.len();
@@ -227,7 +226,8 @@ impl Archive {
     /// ever.
     pub(super) fn is_full(&self) -> bool {
         let waits = self.partitions.values().any(|partition| !partition.chunks.is_empty());
-        waits && self.points_bytes() > self.context.config.archive.roll_size * FILES_FULL
+        let most = self.context.shares.archive_buffer(self.context.config.archive.roll_size);
+        waits && self.points_bytes() > most
     }
 
     fn points_bytes(&self) -> usize {

@@ -16,6 +16,8 @@ use super::*;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::http::Readiness;
+use crate::launch::Role;
+use crate::memory::Shares;
 use crate::shutdown::Shutdown;
 use crate::telemetry::Metrics;
 
@@ -60,6 +62,7 @@ impl Bench {
         let context = Context {
             config: Arc::new(config),
             catalog: Arc::new(operators::sql::compile(&[])),
+            shares: Arc::new(Shares::of(1 << 30, &[Role::Ingest], true)),
             metrics: Arc::new(Metrics::new()),
             clock: self.clock.clone(),
             readiness: Readiness::new(),

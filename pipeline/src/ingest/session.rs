@@ -16,6 +16,8 @@ use crate::telemetry::SourceLabels;
 
 const METADATA_TIMEOUT: Duration = Duration::from_secs(30);
 const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
+/// Of a batch and its headers, which count towards the broker's limit.
+const MESSAGE_MARGIN: usize = 64 << 10;
 const POLL: Duration = Duration::from_millis(50);
 /// How often the lag and the number of partitions are asked for.
 const REPORT: Duration = Duration::from_secs(5);
@@ -25,8 +27,8 @@ type IngestConsumer = BaseConsumer<Group<IngestShare>>;
 pub(super) fn run(context: &Context) -> Result<()> {
     context.readiness.waiting("ingest", "no partition assigned yet");
     let topics = source_topics(context)?;
-    let share = IngestShare::new(context, topics)?;
-    let settings = ConsumerSettings::new(&context.config.ingest.group);
+    let share = IngestShare::new(context, topics, partials_limit(context)?)?;
+    let settings = ConsumerSettings::of_small(&context.config.ingest.group, context.shares.points_ahead);
     let consumer = kafka::consumer(&context.config.kafka, settings, Group::new(share))?;
     let names: Vec<&str> = context.config.topics.points.iter().map(String::as_str).collect();
     consumer.subscribe(&names).map_err(Error::client("subscribe to the source topics"))?;
@@ -49,11 +51,11 @@ fn consume(context: &Context, consumer: &IngestConsumer) -> Result<()> {
         }
         group.check()?;
         let age = age_of(context, opened);
-        let full = group.share().points() >= context.config.ingest.epoch_points;
+        let full = group.share().epoch_is_full();
         if !full && age < context.config.ingest.epoch {
             continue;
         }
-        // While a commit takes longer than an epoch, the epoch grows up to its bound in points.
+        // While a commit takes longer than an epoch, the epoch grows up to its bound.
         if !full && group.share().is_committing()? {
             continue;
         }
@@ -61,7 +63,7 @@ fn consume(context: &Context, consumer: &IngestConsumer) -> Result<()> {
             end_epoch(context, consumer, &valve)?;
         }
         opened = context.clock.monotonic();
-        let is_full = group.share().is_full();
+        let is_full = group.share().archive_is_full();
         if is_full != valve.is_closed() {
             tracing::info!(is_full, "the archive's memory: reading stops while it is full");
         }
@@ -163,6 +165,22 @@ fn source_topics(context: &Context) -> Result<BTreeMap<String, i32>> {
         )));
     }
     Ok(topics)
+}
+
+/// Largest message of partial states that the broker takes, with room for what Kafka adds to it.
+fn partials_limit(context: &Context) -> Result<usize> {
+    let client = kafka::admin(&context.config.kafka)?;
+    let topic = &context.config.topics.partials;
+    match context.runtime.block_on(kafka::max_message_bytes(&client, topic)) {
+        Ok(Some(limit)) if limit <= MESSAGE_MARGIN => Err(Error::Refused(format!(
+            "topic `{topic}` takes messages of {limit} bytes at most: raise its `max.message.bytes` to 1 MiB or more"
+        ))),
+        Ok(limit) => Ok(limit.map_or(kafka::MAX_MESSAGE_BYTES, |limit| limit - MESSAGE_MARGIN)),
+        Err(error) => {
+            tracing::debug!(topic, %error, "the broker does not tell its largest message, taking it to be the default");
+            Ok(kafka::MAX_MESSAGE_BYTES)
+        }
+    }
 }
 
 fn missing(topic: &str) -> Error {

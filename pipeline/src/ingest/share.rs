@@ -12,6 +12,7 @@ use operators::watermark::EpochFacts;
 use rdkafka::message::{BorrowedMessage, Message};
 
 use super::archive::Archive;
+use super::bound::{self, EpochBound};
 use super::committer::{Committer, Epoch, Outgoing};
 use super::dead_letter::{Origin, outgoing};
 use super::owned::{Owned, nanoseconds};
@@ -20,10 +21,8 @@ use crate::group::{Assigned, Commit, Membership, Share, Source};
 use crate::roles::{Context, HANDOVER};
 use crate::telemetry::{ReasonLabels, RollupLabels, SourceLabels};
 
-/// Largest message of partial states; an epoch with more is sent in several. Half of what brokers are set to take.
+/// Largest message of partial states, whatever the memory and the broker allow; an epoch with more is sent in several.
 const MESSAGE_BYTES: usize = crate::kafka::MAX_MESSAGE_BYTES / 2;
-/// Above this the series table is emptied between two epochs; series that are still alive come back.
-const SERIES_BYTES: usize = 512 << 20;
 /// How long an epoch under way may take to be committed. Its transaction ends before.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(180);
 
@@ -41,10 +40,21 @@ pub(super) struct IngestShare {
     partitions: Vec<Owned>,
     /// Partitions of each source topic, owned or not.
     topics: BTreeMap<String, i32>,
+    /// Largest message of partial states.
+    message_bytes: usize,
+    bound: EpochBound,
+    /// Bytes of what waits for the end of the epoch without being aggregated: dead letters, points for the archive alone.
+    waiting: usize,
+    /// Series known when the epoch began.
+    series_before: usize,
+    /// Bytes of the series table after which it is emptied.
+    series_limit: usize,
+    series_full: bool,
 }
 
 impl IngestShare {
-    pub(super) fn new(context: &Context, topics: BTreeMap<String, i32>) -> Result<Self> {
+    /// `broker_limit`: largest message that the partials topic takes.
+    pub(super) fn new(context: &Context, topics: BTreeMap<String, i32>, broker_limit: usize) -> Result<Self> {
         let ingest = &context.config.ingest;
         let defaults = DecodeOptions::default();
         let now = context.clock.now_ns();
@@ -62,16 +72,33 @@ impl IngestShare {
             context: context.clone(),
             partitions: Vec::new(),
             topics,
+            message_bytes: context.shares.message(MESSAGE_BYTES.min(broker_limit)),
+            bound: EpochBound::new(
+                context.shares.epoch,
+                ingest.epoch_points,
+                context.catalog.labels.len(),
+                context.catalog.rollups.len(),
+            ),
+            waiting: 0,
+            series_before: 0,
+            series_limit: context.shares.series,
+            series_full: false,
         })
     }
 
     /// Points in the epoch under way.
-    pub(super) fn points(&self) -> usize {
+    fn points(&self) -> usize {
         self.partitions.iter().map(|owned| owned.points.len()).sum()
     }
 
+    /// Whether the epoch under way has to end: by its points, or by the memory that it takes.
+    pub(super) fn epoch_is_full(&mut self) -> bool {
+        let new_series = self.decoder.series().len() - self.series_before;
+        self.series_full || self.bound.is_full(self.points(), new_series, self.waiting)
+    }
+
     /// Whether nothing more should be read until the archive has stored what it holds.
-    pub(super) fn is_full(&self) -> bool {
+    pub(super) fn archive_is_full(&self) -> bool {
         self.archive.as_ref().is_some_and(Archive::is_full)
     }
 
@@ -113,8 +140,13 @@ impl IngestShare {
         let points = if again { &mut owned.archived_only } else { &mut owned.points };
         let before = points.len();
         let mut rejections = Vec::new();
+        let known = self.decoder.series().len();
         let decoded = self.decoder.decode(payload, time, now, points, &mut rejections);
+        if self.decoder.series().len() > known {
+            self.series_full = self.decoder.series().memory_bytes() > self.series_limit;
+        }
         if again {
+            self.waiting += decoded.points * bound::WAITING_POINT_BYTES;
             return self.cut_again(index, offset + 1);
         }
         let newest = points.time[before..].iter().copied().max();
@@ -126,6 +158,7 @@ impl IngestShare {
         for rejection in rejections {
             let reason = ReasonLabels { reason: rejection.reason.as_str() };
             self.context.metrics.ingest.rejected.get_or_create(&reason).inc_by(rejection.count as u64);
+            self.waiting += rejection.excerpt.len() + bound::DEAD_LETTER_BYTES;
             owned.dead.push(outgoing(&self.context.config.topics.dead_letter, &origin, rejection));
         }
         Ok(())
@@ -166,6 +199,7 @@ impl IngestShare {
         let partitions = usize::try_from(topics.partials_partitions).unwrap_or(1);
         let aggregated =
             aggregate(&self.context.catalog.rollups, &batches, &EpochFacts::nothing(), partitions);
+        drop(batches);
         for failure in &aggregated.failures {
             let (rollup, points, error) = (&failure.rollup, failure.points, &failure.error);
             tracing::error!(rollup, points, %error, "a rollup failed on points, which are missing from it");
@@ -180,11 +214,14 @@ impl IngestShare {
     pub(super) fn send_epoch(&mut self, closed: ClosedEpoch, membership: Membership<'_>) -> Result<()> {
         let facts = self.facts();
         let topic = &self.context.config.topics.partials;
+        let states = closed.partials.iter().map(Partials::memory_bytes).sum();
+        let mut encoded = 0;
         let mut messages: Vec<Outgoing> =
             self.partitions.iter_mut().flat_map(|owned| std::mem::take(&mut owned.dead)).collect();
         for (partition, mut partials) in (0..).zip(closed.partials) {
             partials.facts = facts.clone();
-            for payload in partials.encode_within(MESSAGE_BYTES)? {
+            for payload in partials.encode_within(self.message_bytes)? {
+                encoded += payload.len();
                 messages.push(Outgoing {
                     topic: topic.clone(),
                     partition: Some(partition),
@@ -193,12 +230,17 @@ impl IngestShare {
                 });
             }
         }
+        let points = self.points();
+        self.bound.learn(points, states, encoded);
+        self.context.metrics.memory.hold("epoch", self.bound.bytes(points, 0) + self.waiting);
         self.archive_epoch()?;
         let offsets = self.offsets()?;
         let metrics = &self.context.metrics.ingest;
         metrics.points.inc_by(self.points() as u64);
         metrics.epochs.inc();
         metrics.series.set(self.decoder.series().len() as i64);
+        self.waiting = 0;
+        self.series_before = self.decoder.series().len();
         for owned in &mut self.partitions {
             let (topic, partition) = owned.source.clone();
             let labels = SourceLabels { topic, partition };
@@ -272,18 +314,43 @@ impl IngestShare {
     }
 
     fn archive_epoch(&mut self) -> Result<()> {
-        let Some(archive) = &mut self.archive else { return Ok(()) };
+        let Some(archive) = &mut self.archive else {
+            self.renew_series();
+            return Ok(());
+        };
         for owned in &mut self.partitions {
             archive.append(&owned.source, &owned.archived_only, owned.next);
             archive.append(&owned.source, &owned.points, owned.next);
         }
         let series = self.decoder.series();
         archive.cut_due(series)?;
-        if series.memory_bytes() > SERIES_BYTES && archive.cut_all(series)? {
-            tracing::warn!(series = series.len(), "series table is full, starting it anew");
-            series.clear();
+        // What is collected for a file knows its series by their numbers.
+        let may_renew = !self.series_full || archive.cut_all(series)?;
+        if may_renew {
+            self.renew_series();
+        } else {
+            // Tried again when it has grown further.
+            self.series_full = false;
+            self.series_limit = series.memory_bytes() / 4 * 5;
         }
         Ok(())
+    }
+
+    /// A series table beyond its share is emptied between two epochs; series that are still alive come back.
+    fn renew_series(&mut self) {
+        let series = self.decoder.series();
+        if std::mem::take(&mut self.series_full) {
+            let (bytes, share) = (series.memory_bytes(), self.context.shares.series);
+            tracing::warn!(
+                series = series.len(),
+                bytes,
+                share,
+                "series table is full, starting it anew: raise `budget` of [memory] if it happens often"
+            );
+            self.series_limit = share;
+            series.clear();
+        }
+        self.context.metrics.memory.hold("series", series.memory_bytes());
     }
 
     fn offsets(&mut self) -> Result<Commit> {
@@ -332,6 +399,7 @@ impl Share for IngestShare {
     fn lost(&mut self) -> Result<()> {
         self.partitions.clear();
         self.archive = None;
+        self.waiting = 0;
         Err(Error::Stopped("the ownership of its partitions"))
     }
 }

@@ -15,9 +15,6 @@ use crate::group::{self, Group, Valve, go_on_after};
 use crate::kafka::{self, ConsumerSettings};
 use crate::roles::Context;
 
-/// Bytes fetched ahead. Transitions are small, and few are delivered at once.
-const QUEUED_BYTES: usize = 8 << 20;
-
 const ROLE: &str = "notify";
 const POLL: Duration = Duration::from_millis(50);
 
@@ -32,11 +29,11 @@ pub(super) fn run(context: &Context, receivers: &[Receiver]) -> Result<()> {
     context.readiness.waiting(ROLE, "no answer from the consumer group yet");
     let topic = context.config.topics.alerts.as_str();
     check_topic(context, topic)?;
+    let memory = context.shares.alerts_ahead;
     let settings = ConsumerSettings {
-        group: &context.config.alerts.group,
-        queued_bytes: QUEUED_BYTES,
         // The topic has one partition: there is nothing that could be kept.
         cooperative: false,
+        ..ConsumerSettings::of_large(&context.config.alerts.group, memory)
     };
     let share = NotifyShare::new(context, receivers);
     let consumer = kafka::consumer(&context.config.kafka, settings, Group::new(share))?;

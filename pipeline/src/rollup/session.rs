@@ -36,7 +36,7 @@ pub(super) fn run(context: &Context, rules: &Rules, events: Option<broadcast::Se
     let sink = sink(context, &lease)?;
     let outputs = Outputs::start(context, sink, snapshots.clone(), Arc::clone(&announcer));
     let share = RollupShare::new(context, rules, announcer, snapshots, outputs, events);
-    let settings = ConsumerSettings::new(&context.config.rollup.group);
+    let settings = ConsumerSettings::of_large(&context.config.rollup.group, context.shares.partials_ahead);
     let consumer = kafka::consumer(&context.config.kafka, settings, Group::new(share))?;
     consumer
         .subscribe(&[&context.config.topics.partials])

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use operators::exchange::Partials;
 use operators::fold::{Applied, Fold, ResultKind, Results};
+use operators::overflow::Overflow;
 use operators::threshold::{Status, Threshold};
 use operators::watermark::WatermarkOptions;
 use sinks::{RollupRows, Table};
@@ -79,7 +80,7 @@ impl RollupShare {
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.outputs.has_room(self.tables.values().map(Vec::len).sum())
+        self.outputs.has_room()
     }
 
     /// Folds one message in and gives out what it leads to.
@@ -93,7 +94,7 @@ impl RollupShare {
         state.next = offset + 1;
         let labels = PartitionLabels { partition };
         self.context.metrics.rollup.partials.get_or_create(&labels).inc();
-        self.count(&applied);
+        self.count(partition, &applied);
         for late in &applied.late {
             self.announcer.late(late)?;
         }
@@ -156,7 +157,7 @@ impl RollupShare {
         }
     }
 
-    fn count(&self, applied: &Applied) {
+    fn count(&self, partition: i32, applied: &Applied) {
         let metrics = &self.context.metrics.rollup;
         for (rollup, points) in &applied.points {
             metrics.points.get_or_create(&RollupLabels { rollup: rollup.clone() }).inc_by(*points);
@@ -165,6 +166,14 @@ impl RollupShare {
             let age = age_label(Duration::from_nanos(late.age.unsigned_abs()));
             let labels = AgeLabels { rollup: late.rollup.name.clone(), age };
             metrics.late_points.get_or_create(&labels).inc_by(late.points);
+        }
+        for overflow in &applied.overflows {
+            let labels = RollupLabels { rollup: overflow.rollup.clone() };
+            metrics.overflow_points.get_or_create(&labels).inc_by(overflow.points);
+            metrics.overflow_groups.get_or_create(&labels).inc_by(overflow.groups);
+            if overflow.is_first {
+                warn_of_overflow(partition, overflow);
+            }
         }
         for error in &applied.failures {
             tracing::error!(%error, "a rollup failed on a message, its results are incomplete");
@@ -188,7 +197,7 @@ impl RollupShare {
                 states.push(PartitionState {
                     partition: *partition,
                     offset: state.next,
-                    state: state.fold.snapshot(alerts_of(&state.threshold)?)?,
+                    state: state.fold.capture(alerts_of(&state.threshold)?),
                 });
             }
         }
@@ -265,6 +274,9 @@ impl RollupShare {
     pub(super) fn report(&self) {
         let metrics = &self.context.metrics.rollup;
         metrics.watermark_holder.clear();
+        let state = self.partitions.values().map(|partition| partition.fold.bytes()).sum();
+        self.context.metrics.memory.hold("state", state);
+        self.context.metrics.memory.hold("results", self.outputs.queued_bytes());
         for (partition, state) in &self.partitions {
             if let Some(watermark) = state.fold.watermark() {
                 let seconds = watermark as f64 / 1e9;
@@ -288,18 +300,24 @@ impl RollupShare {
     fn load(&self, assigned: &Assigned) -> Result<Partition> {
         let options = self.watermark_options();
         let rollups = &self.context.catalog.rollups;
+        let bounds = self.context.shares.bounds(&self.context.config, assigned.partition);
         let mut threshold = Threshold::new((self.rules)());
         let Some(offset) = assigned.offset else {
-            return Ok(Partition { fold: Fold::new(rollups, options), threshold, next: 0, checkpointed: 0 });
+            let fold = Fold::new(rollups, options).bounded(bounds);
+            return Ok(Partition { fold, threshold, next: 0, checkpointed: 0 });
         };
+        let started = self.context.clock.monotonic();
         let bytes = self.context.runtime.block_on(self.snapshots.get(assigned.partition, offset))?;
         let (fold, alerts, foreign) = Fold::restore(rollups, options, &bytes)?;
+        let fold = fold.bounded(bounds);
         for rollup in foreign {
             tracing::error!(rollup, "state of another plan left out: the SQL file changed");
         }
         threshold
             .restore(alerts.as_bytes())
             .map_err(|error| Error::Refused(format!("unreadable alert states in a snapshot: {error}")))?;
+        let took = self.context.clock.monotonic().saturating_sub(started);
+        self.context.metrics.rollup.restore_seconds.observe(took.as_secs_f64());
         Ok(Partition { fold, threshold, next: offset, checkpointed: offset })
     }
 
@@ -351,6 +369,23 @@ impl Share for RollupShare {
                 Err(error)
             }
         }
+    }
+}
+
+fn warn_of_overflow(partition: i32, overflow: &Overflow) {
+    let window = chrono::DateTime::from_timestamp_nanos(overflow.window);
+    let (rollup, groups) = (&overflow.rollup, overflow.groups);
+    if overflow.out_of_memory {
+        tracing::warn!(
+            rollup, partition, %window, groups,
+            "no memory for new groups, they go to the window's overflow group: raise `budget` of [memory]"
+        );
+    } else {
+        tracing::warn!(
+            rollup, partition, %window, groups,
+            "more groups than the series limit, new ones go to the window's overflow group: raise `series_limit` of the \
+             rollup or of [rollup], or group by fewer labels"
+        );
     }
 }
 

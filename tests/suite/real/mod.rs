@@ -4,6 +4,7 @@
 //! they fail instead.
 
 mod alerts;
+mod bounds;
 mod exactness;
 mod restart;
 mod scale_out;
@@ -39,7 +40,7 @@ impl Servers {
 
 pub(crate) fn trials() -> Vec<Trial> {
     static SERVERS: OnceLock<Result<Servers, Unavailable>> = OnceLock::new();
-    let mut bodies: Vec<(&str, Body)> = restart::trials();
+    let mut bodies: Vec<(&str, Body)> = [restart::trials(), bounds::trials()].concat();
     let on_nab: Vec<(&str, Body)> =
         [exactness::trials(), scale_out::trials(), alerts::trials()].into_iter().flatten().collect();
     let no_recordings = nab::files().err();
