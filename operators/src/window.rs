@@ -30,10 +30,10 @@ pub enum WindowError {
     NotPositive,
     #[error("a window of more than an hour in a time zone must divide a day, or be one day")]
     NotPartOfDay,
-    #[error("a hopping window must be a multiple of its slide")]
+    #[error("a hopping window must be a multiple of its slide, write a slide that divides it")]
     NotMultipleOfSlide,
     #[error(
-        "a hopping window of more than {MAX_PANES} slides costs as many merges for each row, write a longer slide"
+        "a row of a hopping window merges a state for each slide in it, at most {MAX_PANES}, write a longer slide"
     )]
     TooManyPanes,
     #[error("unknown time zone zone=`{0}`, write an IANA name such as 'Europe/Berlin'")]
