@@ -68,6 +68,9 @@ fn the_examples_commented_options_are_real() {
         (influx.bucket_of("1d").name.as_str(), influx.bucket_of("1d").retention),
         ("tidemark_1d", None)
     );
+    let variables = [("INFLUX_TOKEN", "t0ken"), ("TIDEMARK_INFLUX__TIERS__1H__BUCKET", "hours")];
+    let overridden = parse(&text, &variables).expect("a tier can be overridden");
+    assert_eq!(overridden.influx.expect("the section is uncommented").bucket_of("1h").name, "hours");
     assert_eq!((influx.batch_lines, influx.in_flight, influx.timeout), (5_000, 4, Duration::from_secs(30)));
     assert_eq!(config.ingest.oldest, Some(Duration::from_secs(30 * 86_400)));
     assert_eq!(config.kafka.properties["sasl.password"].expose_secret(), "t0ken");
