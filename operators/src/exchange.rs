@@ -66,7 +66,8 @@ impl Partials {
 
     /// Half of the states, with facts that say nothing; none when there is only one row.
     fn take_half(&mut self) -> Result<Option<Self>> {
-        let facts = EpochFacts { wall: i64::MIN, topics: BTreeMap::new(), partitions: Vec::new() };
+        let facts =
+            EpochFacts { wall: i64::MIN, topics: BTreeMap::new(), partitions: Vec::new(), owner: None };
         if self.states.len() > 1 {
             let half = self.states.len() / 2;
             return Ok(Some(Self { facts, states: self.states.drain(..half).collect() }));
@@ -204,7 +205,7 @@ mod tests {
             batches: vec![batch.clone()],
         };
         let topics = BTreeMap::from([("points".to_owned(), 4)]);
-        let facts = EpochFacts { wall: 7, topics, partitions: Vec::new() };
+        let facts = EpochFacts { wall: 7, topics, partitions: Vec::new(), owner: None };
         Partials { facts, states: vec![section("one"), section("two")] }
     }
 

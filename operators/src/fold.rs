@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::exchange::{self, Partials, Section};
 use crate::sql::Rollup;
 use crate::state::{WindowRows, WindowStates, by_window, points_in};
-use crate::watermark::{Holder, Watermark, WatermarkOptions};
+use crate::watermark::{Holder, SourceView, Watermark, WatermarkOptions};
 
 /// The state of one partition of the partials topic.
 #[derive(Debug)]
@@ -97,6 +97,23 @@ impl Fold {
     /// The source partition that holds the watermark, and why; none when all are idle.
     pub fn holder(&self) -> Option<Holder> {
         self.watermark.holder(&self.options)
+    }
+
+    /// What the watermark is made of.
+    pub fn sources(&self) -> Vec<SourceView> {
+        self.watermark.sources(&self.options)
+    }
+
+    /// Wall time of the newest facts in the log.
+    pub fn wall(&self) -> i64 {
+        self.watermark.wall()
+    }
+
+    /// The windows of which there is state: rollup, start, end and rows of state, oldest first in each rollup.
+    pub fn windows(&self) -> impl Iterator<Item = (&Rollup, i64, i64, usize)> {
+        self.rollups.iter().flat_map(|(rollup, states)| {
+            states.window_rows().map(|(start, rows)| (&**rollup, start, rollup.windows.end(start), rows))
+        })
     }
 
     /// Rows and windows of state, by rollup.
@@ -295,10 +312,12 @@ mod tests {
                 partition: 0,
                 from: 0,
                 to: 1,
-                high: times.max(),
+                high: times.clone().max(),
+                low: times.min(),
                 at_end: false,
                 silent: 0,
             }],
+            owner: None,
         };
         let message = aggregate(rollups, &[batch], &facts, 1).messages.remove(0);
         Partials::decode(&message.encode().unwrap()).unwrap()

@@ -57,6 +57,11 @@ impl WindowStates {
         self.windows.values().map(|window| window.merged_rows + window.unmerged_rows).sum()
     }
 
+    /// Start and rows of each window, oldest first.
+    pub(crate) fn window_rows(&self) -> impl Iterator<Item = (i64, usize)> {
+        self.windows.iter().map(|(start, window)| (*start, window.merged_rows + window.unmerged_rows))
+    }
+
     /// Merges rows of one window into its state.
     pub(crate) fn absorb(&mut self, rows: WindowRows) -> Result<()> {
         let window = self.windows.entry(rows.start).or_default();

@@ -18,6 +18,8 @@ pub struct EpochFacts {
     /// How many partitions each source topic has, with or without an owner.
     pub topics: BTreeMap<String, i32>,
     pub partitions: Vec<PartitionFacts>,
+    /// The process that reports, for people: nothing is decided by it.
+    pub owner: Option<String>,
 }
 
 /// One source partition as its owner saw it at the end of an epoch.
@@ -30,6 +32,8 @@ pub struct PartitionFacts {
     pub to: i64,
     /// Highest accepted event time in this epoch, none when it had no point.
     pub high: Option<i64>,
+    /// Lowest accepted event time in this epoch: says whose points corrected a window, and moves nothing.
+    pub low: Option<i64>,
     /// Whether everything in the log had been read.
     pub at_end: bool,
     /// Nanoseconds since the owner last saw a message here.
@@ -70,6 +74,40 @@ struct SourceState {
     at_end: bool,
     silent: i64,
     wall: i64,
+    owner: Option<String>,
+}
+
+/// A source partition as the log has it, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceView {
+    pub source: Source,
+    pub standing: Standing,
+    /// Highest accepted event time so far.
+    pub high: Option<i64>,
+    /// The next offset to be covered.
+    pub next_offset: Option<i64>,
+    /// Nanoseconds of silence at its last report.
+    pub silent: i64,
+    /// Wall time of its last report, none when there was none.
+    pub reported: Option<i64>,
+    /// The process that reported it last.
+    pub owner: Option<String>,
+}
+
+/// What a source partition means to the watermark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// Its newest point counts.
+    Active,
+    /// Read to its end and silent: it does not count.
+    Idle,
+    /// Holds the watermark until it gives a point or is idle.
+    NoPointYet,
+    /// Nobody has reported it for longer than the owner timeout: what it last gave counts.
+    NoOwner,
+    /// Holds the watermark until somebody reports it.
+    NeverReported,
 }
 
 /// The partition that keeps the watermark where it is, and why.
@@ -79,7 +117,8 @@ pub struct Holder {
     pub reason: HoldReason,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum HoldReason {
     /// No `ingest` process has reported it yet.
     NeverReported,
@@ -108,6 +147,42 @@ impl Watermark {
         self.value
     }
 
+    /// Wall time of the newest facts.
+    pub fn wall(&self) -> i64 {
+        self.wall
+    }
+
+    /// Every partition of every source topic, reported or not.
+    pub fn sources(&self, options: &WatermarkOptions) -> Vec<SourceView> {
+        let all = self.topics.iter().flat_map(|(topic, count)| (0..*count).map(move |p| (topic.clone(), p)));
+        all.map(|source| self.source(source, options)).collect()
+    }
+
+    fn source(&self, source: Source, options: &WatermarkOptions) -> SourceView {
+        let state = self.sources.get(&source);
+        SourceView {
+            standing: state.map_or(Standing::NeverReported, |state| self.standing(state, options)),
+            high: state.and_then(|state| state.high),
+            next_offset: state.map(|state| state.next_offset),
+            silent: state.map_or(0, |state| state.silent),
+            reported: state.map(|state| state.wall),
+            owner: state.and_then(|state| state.owner.clone()),
+            source,
+        }
+    }
+
+    fn standing(&self, state: &SourceState, options: &WatermarkOptions) -> Standing {
+        if self.wall.saturating_sub(state.wall) > options.owner_timeout {
+            Standing::NoOwner
+        } else if state.at_end && state.silent >= options.idle_timeout {
+            Standing::Idle
+        } else if state.high.is_none() {
+            Standing::NoPointYet
+        } else {
+            Standing::Active
+        }
+    }
+
     /// The next offset to be covered of every source partition, for accounting.
     pub fn offsets(&self) -> impl Iterator<Item = (&Source, i64)> {
         self.sources.iter().map(|(source, state)| (source, state.next_offset))
@@ -129,6 +204,7 @@ impl Watermark {
                 at_end: partition.at_end,
                 silent: partition.silent,
                 wall: facts.wall,
+                owner: facts.owner.clone(),
             };
             self.sources.insert(source, state);
         }
@@ -175,18 +251,19 @@ impl Watermark {
                 let Some(state) = self.sources.get(&source) else {
                     return Minimum::Held(Holder { source, reason: HoldReason::NeverReported });
                 };
-                let orphaned = self.wall.saturating_sub(state.wall) > options.owner_timeout;
-                let idle = state.at_end && state.silent >= options.idle_timeout && !orphaned;
-                if idle {
-                    continue;
-                }
+                let standing = self.standing(state, options);
+                let reason = match standing {
+                    Standing::Idle => continue,
+                    Standing::NoOwner => HoldReason::NoOwner,
+                    _ => HoldReason::Slowest,
+                };
                 let Some(high) = state.high else {
-                    let reason = if orphaned { HoldReason::NoOwner } else { HoldReason::NoPointYet };
+                    let no_point = standing == Standing::NoPointYet;
+                    let reason = if no_point { HoldReason::NoPointYet } else { reason };
                     return Minimum::Held(Holder { source, reason });
                 };
                 let time = high.saturating_sub(options.max_out_of_orderness);
                 if slowest.as_ref().is_none_or(|(oldest, _)| time < *oldest) {
-                    let reason = if orphaned { HoldReason::NoOwner } else { HoldReason::Slowest };
                     slowest = Some((time, Holder { source, reason }));
                 }
             }
@@ -236,11 +313,11 @@ mod tests {
         WatermarkOptions { max_out_of_orderness: 5, idle_timeout: 60, owner_timeout: 30 };
 
     fn fact(partition: i32, high: Option<i64>, at_end: bool, silent: i64) -> PartitionFacts {
-        PartitionFacts { topic: "points".into(), partition, from: 0, to: 1, high, at_end, silent }
+        PartitionFacts { topic: "points".into(), partition, from: 0, to: 1, high, low: high, at_end, silent }
     }
 
     fn epoch(wall: i64, count: i32, partitions: Vec<PartitionFacts>) -> EpochFacts {
-        EpochFacts { wall, topics: BTreeMap::from([("points".into(), count)]), partitions }
+        EpochFacts { wall, topics: BTreeMap::from([("points".into(), count)]), partitions, owner: None }
     }
 
     /// Folds the epochs and returns the watermark after each.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use axum::Router;
 use clap::ValueEnum;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
@@ -78,7 +77,8 @@ pub async fn start(
     events: Option<broadcast::Sender<Event>>,
 ) -> Result<()> {
     let server = HttpServer::bind(&context.config.http).await?;
-    let routes = router(Arc::clone(&context.metrics), context.readiness.clone(), Router::new());
+    let routes =
+        router(Arc::clone(&context.metrics), context.readiness.clone(), crate::why::routes(&context));
     // The server answers until the roles have ended, so that their end can be watched.
     let roles_ended = Shutdown::new();
     let serving = {

@@ -4,7 +4,7 @@
 //! - `group`, `roles`, `shutdown`: joining groups, starting again, ending
 //! - `kafka`, `topics`: clients and topics; `clock`: wall time; `http`, `telemetry`: being watched
 //! - `config`: `config/pipeline.toml` and `config/alerts.toml`
-//! - `cli`, `launch`, `check`, `explain`, `load`, `sample`, `query`, `demo`: what the command line offers
+//! - `cli`, `launch`, `check`, `explain`, `load`, `sample`, `query`, `why`, `demo`: what the command line offers
 
 pub mod check;
 pub mod cli;
@@ -27,3 +27,4 @@ pub mod sample;
 pub mod shutdown;
 pub mod telemetry;
 pub mod topics;
+pub mod why;

@@ -14,6 +14,7 @@ use crate::error::Result;
 use crate::http::Readiness;
 use crate::shutdown::Shutdown;
 use crate::telemetry::Metrics;
+use crate::why::Board;
 
 /// Longest pause between two tries to start a role again.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
@@ -24,6 +25,8 @@ pub struct Context {
     pub config: Arc<Config>,
     pub catalog: Arc<Catalog>,
     pub metrics: Arc<Metrics>,
+    /// What the roles know, for `why`.
+    pub board: Arc<Board>,
     pub clock: Clock,
     pub readiness: Readiness,
     pub shutdown: Shutdown,
@@ -38,6 +41,7 @@ impl Context {
             config: Arc::new(config),
             catalog,
             metrics: Arc::new(Metrics::new()),
+            board: Arc::new(Board::new(Clock::system())),
             clock: Clock::system(),
             readiness: Readiness::new(),
             shutdown: Shutdown::new(),

@@ -47,6 +47,7 @@ pub(super) struct Owned {
     points: Points,
     archived_only: Points,
     high: Option<i64>,
+    low: Option<i64>,
     messages: u64,
     last_message: Duration,
     pub(super) end: End,
@@ -128,6 +129,8 @@ impl IngestShare {
         }
         let newest = points.time[before..].iter().copied().max();
         owned.high = owned.high.max(newest).max(decoded.heartbeat);
+        let oldest = points.time[before..].iter().copied().min();
+        owned.low = owned.low.into_iter().chain(oldest).min();
         self.points += decoded.points;
         if decoded.heartbeat.is_some() {
             self.context.metrics.ingest.heartbeats.inc();
@@ -136,6 +139,7 @@ impl IngestShare {
         for rejection in rejections {
             let reason = ReasonLabels { reason: rejection.reason.as_str() };
             self.context.metrics.ingest.rejected.get_or_create(&reason).inc_by(rejection.count as u64);
+            self.context.board.refused(&owned.source, offset, &rejection);
             self.dead.push(outgoing(&self.context.config.topics.dead_letter, &origin, rejection));
         }
     }
@@ -159,6 +163,7 @@ impl IngestShare {
         let started = self.context.clock.monotonic();
         let batches = self.batches()?;
         let facts = self.facts();
+        self.context.board.epoch_ended(&facts);
         let topics = &self.context.config.topics;
         let aggregated = aggregate(
             &self.context.catalog.rollups,
@@ -193,6 +198,7 @@ impl IngestShare {
             owned.points.clear();
             owned.from = owned.next.unwrap_or(owned.from);
             owned.high = None;
+            owned.low = None;
         }
         self.committer.submit(Epoch { messages, offsets, group })
     }
@@ -246,6 +252,7 @@ impl IngestShare {
             from: owned.from.max(owned.aggregated),
             to: owned.next.unwrap_or(owned.from).max(owned.aggregated),
             high: owned.high,
+            low: owned.low,
             at_end: owned.end.reached,
             silent: nanoseconds(now.saturating_sub(owned.last_message)),
         });
@@ -253,6 +260,7 @@ impl IngestShare {
             wall: self.context.clock.now_ns(),
             topics: self.topics.clone(),
             partitions: partitions.collect(),
+            owner: Some(self.context.board.instance().to_owned()),
         }
     }
 
@@ -333,6 +341,7 @@ impl Share for IngestShare {
                 points: Points::default(),
                 archived_only: Points::default(),
                 high: None,
+                low: None,
                 messages: 0,
                 last_message: self.context.clock.monotonic(),
                 end: End::default(),
@@ -349,6 +358,7 @@ impl Share for IngestShare {
         // In every case, or a file of this owner could appear beside those of the next.
         let stored = self.archive.as_mut().map_or(Ok(()), Archive::revoked);
         self.partitions.clear();
+        self.context.board.sources_released();
         self.dead.clear();
         self.points = 0;
         settled?;

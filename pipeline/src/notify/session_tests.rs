@@ -44,6 +44,7 @@ impl Bench {
             config: Arc::new(config),
             catalog: Arc::new(operators::sql::compile(&[])),
             metrics: Arc::new(Metrics::new()),
+            board: Arc::new(crate::why::Board::new(Clock::system())),
             clock: Clock::system(),
             readiness: Readiness::new(),
             shutdown: Shutdown::new(),

@@ -61,6 +61,11 @@ impl Outputs {
         Self { queue, durable, task: Some(task), context: context.clone(), under_way: false }
     }
 
+    /// Batches that wait.
+    pub(super) fn queued(&self) -> usize {
+        QUEUE - self.queue.capacity()
+    }
+
     /// Whether there is room for the results of one more message of `rollups` rollups.
     pub(super) fn has_room(&self, rollups: usize) -> bool {
         // A message gives out at most a correction and a closing for each rollup.
@@ -196,6 +201,7 @@ impl Writer {
 
     async fn checkpoint(&self, states: Vec<PartitionState>) -> Result<()> {
         let started = self.context.clock.monotonic();
+        self.context.board.checkpoint_started();
         self.sink.sink.flush().await?;
         let announcer = Arc::clone(&self.announcer);
         tokio::task::spawn_blocking(move || announcer.flush())
@@ -206,6 +212,7 @@ impl Writer {
             self.snapshots.put(state.partition, state.offset, state.state).await?;
             offsets.push((state.partition, state.offset));
         }
+        self.context.board.checkpoint_durable();
         let metrics = &self.context.metrics.rollup;
         metrics.checkpoints.inc();
         let took = self.context.clock.monotonic().saturating_sub(started);

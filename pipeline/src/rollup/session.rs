@@ -20,6 +20,7 @@ use crate::group::{Group, commit};
 use crate::kafka::{self, ConsumerSettings};
 use crate::roles::Context;
 use crate::telemetry::{ErrorLabels, Metrics, SinkLabels};
+use crate::why::Board;
 
 const POLL: Duration = Duration::from_millis(50);
 const REPORT: Duration = Duration::from_secs(1);
@@ -31,6 +32,7 @@ pub(super) fn run(context: &Context, rules: &Rules, events: Option<broadcast::Se
     let announcer = Arc::new(Announcer::new(context)?);
     let snapshots = Snapshots::open(context.config.storage.url.as_str())?;
     let sink = sink(context)?;
+    context.board.sink_connected(sink.name);
     let outputs = Outputs::start(context, sink, snapshots.clone(), Arc::clone(&announcer));
     let share = RollupShare::new(context, rules, announcer, snapshots, outputs, events);
     let settings = ConsumerSettings::new(&context.config.rollup.group);
@@ -53,6 +55,7 @@ fn consume(context: &Context, consumer: &RollupConsumer) -> Result<()> {
     let mut reported = checkpointed;
     while !context.shutdown.is_triggered() {
         paused = pause_when_full(consumer, paused)?;
+        context.board.sink_queue(group.share().queued(), paused);
         match consumer.poll(POLL) {
             None | Some(Err(KafkaError::PartitionEOF(_))) => {}
             Some(Ok(message)) => {
@@ -95,12 +98,14 @@ fn pause_when_full(consumer: &RollupConsumer, paused: bool) -> Result<bool> {
     Ok(full)
 }
 
-/// Shows the sink's retries on `/metrics` for as long as it lives.
-async fn report_retries(sink: Weak<InfluxSink>, metrics: Arc<Metrics>) {
+/// Shows the sink's retries on `/metrics`, and its trouble to `why`, for as long as it lives.
+async fn report_retries(sink: Weak<InfluxSink>, metrics: Arc<Metrics>, board: Arc<Board>) {
     let retries = metrics.sink.retries.get_or_create(&SinkLabels { sink: "influx" }).clone();
     let mut known = 0;
     while let Some(sink) = sink.upgrade() {
-        let now = sink.stats().retries;
+        let stats = sink.stats();
+        board.sink_trouble(stats.trouble);
+        let now = stats.retries;
         retries.inc_by(now - known);
         known = now;
         drop(sink);
@@ -133,6 +138,10 @@ fn sink(context: &Context) -> Result<RollupSink> {
         tracing::error!(line = line.line, reason = line.reason, "influxdb rejected a row");
     });
     let connected = Arc::new(context.runtime.block_on(InfluxSink::connect(config, rejected))?);
-    context.runtime.spawn(report_retries(Arc::downgrade(&connected), Arc::clone(&context.metrics)));
+    context.runtime.spawn(report_retries(
+        Arc::downgrade(&connected),
+        Arc::clone(&context.metrics),
+        Arc::clone(&context.board),
+    ));
     Ok(RollupSink { name: "influx", sink: connected })
 }

@@ -7,26 +7,23 @@ use std::time::Duration;
 use operators::exchange::Partials;
 use operators::fold::{Applied, Fold, ResultKind, Results};
 use operators::threshold::{Status, Threshold};
-use operators::watermark::WatermarkOptions;
 use sinks::{RollupRows, Table};
 use tokio::sync::broadcast;
 
 use super::announce::Announcer;
 use super::outputs::{Outputs, PartitionState};
 use super::snapshots::Snapshots;
-use super::{Event, Rules, table_of};
+use super::{Event, Rules, table_of, watermark_options};
 use crate::error::{Error, Result};
 use crate::group::{Assigned, Commit, Share};
 use crate::roles::Context;
 use crate::telemetry::{
     AgeLabels, AlertLabels, HolderLabels, PartitionLabels, RollupLabels, StateLabels, age_label,
 };
+use crate::why::{Folded, view};
 
 /// How long giving partitions up waits for a last checkpoint. Without one, the next owner replays more.
 const HANDOVER: Duration = Duration::from_secs(20);
-/// Facts of `ingest` older than this, in epochs, say nothing about idleness any more.
-const OWNER_EPOCHS: u32 = 10;
-const LEAST_OWNER_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) struct RollupShare {
     context: Context,
@@ -70,6 +67,11 @@ impl RollupShare {
         }
     }
 
+    /// Batches that wait for the sink.
+    pub(super) fn queued(&self) -> usize {
+        self.outputs.queued()
+    }
+
     pub(super) fn has_room(&self) -> bool {
         self.outputs.has_room(self.context.catalog.rollups.len())
     }
@@ -81,8 +83,17 @@ impl RollupShare {
             return Ok(());
         }
         let partials = Partials::decode(payload)?;
+        let before = state.fold.watermark();
         let applied = state.fold.apply(&partials);
         state.next = offset + 1;
+        self.context.board.folded(&Folded {
+            partition,
+            offset,
+            facts: &partials.facts,
+            before,
+            after: state.fold.watermark(),
+            applied: &applied,
+        });
         let labels = PartitionLabels { partition };
         self.context.metrics.rollup.partials.get_or_create(&labels).inc();
         self.count(&applied);
@@ -237,11 +248,16 @@ impl RollupShare {
     /// Gives up what has not been written.
     pub(super) fn abandon(&mut self) {
         self.partitions.clear();
+        self.context.board.partitions_released();
         self.outputs.abandon();
     }
 
-    /// Shows progress on `/metrics`.
+    /// Shows progress on `/metrics` and to `why`.
     pub(super) fn report(&self) {
+        let views = self.partitions.iter().map(|(partition, state)| {
+            (*partition, view(&state.fold, *partition, state.next, state.checkpointed))
+        });
+        self.context.board.partitions(views);
         let metrics = &self.context.metrics.rollup;
         metrics.watermark_holder.clear();
         for (partition, state) in &self.partitions {
@@ -265,7 +281,7 @@ impl RollupShare {
     }
 
     fn load(&self, assigned: &Assigned) -> Result<Partition> {
-        let options = self.watermark_options();
+        let options = watermark_options(&self.context.config);
         let rollups = &self.context.catalog.rollups;
         let mut threshold = Threshold::new((self.rules)());
         let Some(offset) = assigned.offset else {
@@ -280,17 +296,6 @@ impl RollupShare {
             .restore(alerts.as_bytes())
             .map_err(|error| Error::Refused(format!("unreadable alert states in a snapshot: {error}")))?;
         Ok(Partition { fold, threshold, next: offset, checkpointed: offset })
-    }
-
-    fn watermark_options(&self) -> WatermarkOptions {
-        let ingest = &self.context.config.ingest;
-        let owner = (ingest.epoch * OWNER_EPOCHS).max(LEAST_OWNER_TIMEOUT);
-        let nanoseconds = |duration: Duration| i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
-        WatermarkOptions {
-            max_out_of_orderness: nanoseconds(ingest.max_out_of_orderness),
-            idle_timeout: nanoseconds(ingest.idle_timeout),
-            owner_timeout: nanoseconds(owner),
-        }
     }
 }
 
@@ -315,6 +320,7 @@ impl Share for RollupShare {
     fn revoked(&mut self) -> Result<Commit> {
         let commit = self.finish();
         self.partitions.clear();
+        self.context.board.partitions_released();
         if commit.is_err() {
             self.abandon();
         }

@@ -27,4 +27,4 @@ mod stats;
 pub use config::InfluxConfig;
 pub use deliver::{OnPost, OnRejected, RejectedLine};
 pub use sink::InfluxSink;
-pub use stats::InfluxStats;
+pub use stats::{InfluxStats, Trouble};
