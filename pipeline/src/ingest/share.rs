@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, TimestampNanosecondArray};
-use operators::decode::{DecodeOptions, Decoder, Points};
+use operators::decode::{DecodeOptions, Decoder, Points, Reason};
 use operators::partial::{aggregate, points_schema};
 use operators::watermark::{EpochFacts, PartitionFacts};
 use rdkafka::consumer::ConsumerGroupMetadata;
@@ -139,6 +139,15 @@ impl IngestShare {
         for rejection in rejections {
             let reason = ReasonLabels { reason: rejection.reason.as_str() };
             self.context.metrics.ingest.rejected.get_or_create(&reason).inc_by(rejection.count as u64);
+            if rejection.reason == Reason::FutureTimestamp {
+                let labels = SourceLabels { topic: topic.to_owned(), partition };
+                self.context
+                    .metrics
+                    .ingest
+                    .future_points
+                    .get_or_create(&labels)
+                    .inc_by(rejection.count as u64);
+            }
             self.context.board.refused(&owned.source, offset, &rejection);
             self.dead.push(outgoing(&self.context.config.topics.dead_letter, &origin, rejection));
         }

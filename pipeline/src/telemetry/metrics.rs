@@ -97,6 +97,7 @@ pub struct IngestMetrics {
     pub messages: Family<SourceLabels, Counter>,
     pub points: Counter,
     pub rejected: Family<ReasonLabels, Counter>,
+    pub future_points: Family<SourceLabels, Counter>,
     pub heartbeats: Counter,
     pub epochs: Counter,
     pub epoch_seconds: Histogram,
@@ -188,6 +189,8 @@ impl IngestMetrics {
             messages: add.metric("messages", "Messages read from source topics"),
             points: add.metric("points", "Points accepted"),
             rejected: add.metric("rejected", "Points sent to the dead-letter topic"),
+            future_points: add
+                .metric("future_points", "Points dated too far ahead of the clock, by source partition"),
             heartbeats: add.metric("heartbeats", "Heartbeat messages read"),
             epochs: add.metric("epochs", "Epochs committed"),
             epoch_seconds: add

@@ -110,14 +110,15 @@ pub(super) struct Question {
 #[derive(Debug)]
 pub(super) struct Verdict {
     pub(super) cause: Cause,
-    /// Follows the subject of the summary.
+    /// The summary, or what follows the window in it.
     pub(super) reason: String,
+    pub(super) is_about_window: bool,
     pub(super) remedy: Option<String>,
 }
 
 impl Verdict {
     pub(super) fn new(cause: Cause, reason: impl Into<String>) -> Self {
-        Self { cause, reason: reason.into(), remedy: None }
+        Self { cause, reason: reason.into(), is_about_window: true, remedy: None }
     }
 
     pub(super) fn remedy(self, remedy: impl Into<String>) -> Self {
@@ -152,7 +153,10 @@ pub(super) fn answer(question: &Question, picture: Picture) -> Answer {
         rollup: question.rollup.clone(),
         now: Time(picture.now),
         cause: verdict.cause,
-        summary: format!("{subject}: {}", verdict.reason),
+        summary: match verdict.is_about_window {
+            true => format!("{subject}: {}", verdict.reason),
+            false => format!("{}: {}", question.rollup, verdict.reason),
+        },
         remedy: verdict.remedy,
         window,
         watermark,
@@ -177,3 +181,7 @@ pub(super) fn counted(count: impl Into<i128>, what: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
     format!("{count} {what}{plural}")
 }
+
+#[cfg(test)]
+#[path = "answer_tests.rs"]
+mod tests;

@@ -19,7 +19,7 @@ use crate::clock::Clock;
 use crate::http::Readiness;
 
 /// The span that a partition's reading speed is measured over, at least.
-const SPEED: Duration = Duration::from_secs(5);
+const SPEED: Duration = Duration::from_secs(2);
 /// How much of a refused point is shown.
 const EXCERPT: usize = 200;
 /// Changed windows told when no window was asked about.
@@ -186,7 +186,12 @@ impl Board {
     /// Everything given to the sink before the checkpoint is durable, and so is the checkpoint.
     pub(crate) fn checkpoint_durable(&self) {
         let now = self.clock.now_ns();
-        self.sink(|sink| (sink.flushed, sink.checkpoint_since) = (Some(now), None));
+        self.sink(|sink| {
+            sink.flushed = Some(now);
+            sink.checkpoint_since = None;
+            // It is told once a second only, and by now it is over.
+            sink.trouble = None;
+        });
     }
 
     /// What keeps the sink from writing, or nothing.

@@ -35,7 +35,7 @@ pub(super) fn verdict(question: &Question, window: &Window, picture: &Picture) -
     if corrections > 0 {
         let came = last(|known| &known.corrected).map(came).unwrap_or_default();
         let reason = format!(
-            "late points have changed it {} since{came}; it is final when the watermark comes to {}",
+            "late points have changed it {}{came}; it is final when the watermark comes to {}",
             if corrections == 1 { "once".to_owned() } else { format!("{corrections} times") },
             window.final_at
         );

@@ -84,7 +84,7 @@ fn waiting_for_sink(slowest: &PartitionRow, asked: bool, picture: &Picture) -> O
     }
     let failing = picture.sinks.iter().find(|sink| sink.sink.trouble.is_some()).filter(|_| !asked)?;
     let reason = format!("results are not written, {}", trouble_of(failing, picture));
-    Some(unavailable(reason))
+    Some(Verdict { is_about_window: false, ..unavailable(reason) })
 }
 
 /// How the sink fails, and since when.
@@ -214,7 +214,7 @@ fn without_owner(
     picture: &Picture,
 ) -> Option<Verdict> {
     let group = picture.kafka.as_ref().map(|kafka| &kafka.ingest);
-    let last = match (&source.reported, last_owner(source)) {
+    let last = match (&source.reported, &source.reported_by) {
         (Some(reported), Some(owner)) => {
             format!("; {owner} reported it last, {} ago", span(picture.now - reported.0))
         }
@@ -248,10 +248,6 @@ fn without_owner(
     Some(Verdict::new(Cause::OwnerSilent, reason).remedy(
         "if that process is dead or frozen, end it: the group gives its partitions to another one after 30s",
     ))
-}
-
-fn last_owner(source: &SourceRow) -> Option<&str> {
-    source.owner.as_ref().and_then(|owner| owner.instance.as_deref())
 }
 
 /// An owner by the best name there is.

@@ -83,6 +83,8 @@ pub struct SourceRow {
     pub idle_in_ms: Option<i64>,
     /// When `ingest` last reported it.
     pub reported: Option<Time>,
+    /// The instance that did.
+    pub reported_by: Option<String>,
     pub owner: Option<Owner>,
     /// Points sent to the dead-letter topic, by reason, since its owner started.
     pub refused: BTreeMap<String, u64>,
@@ -274,13 +276,17 @@ impl View<'_> {
     fn source(&self, source: Source, standing: Option<&SourceStanding>) -> SourceRow {
         let owned = self.owned(&source);
         let log = self.kafka.and_then(|kafka| kafka.ingest.logs.get(&source));
+        let reported = standing.and_then(|standing| standing.reported);
+        let reported_by = standing.and_then(|standing| standing.owner.clone());
+        // Whoever reported it long ago may be another process than the one that has it now.
+        let reports = reported.is_some_and(|reported| self.now - reported.0 <= self.rules.owner_timeout);
         let mut owner = self.kafka.and_then(|kafka| member(&kafka.ingest, &source));
         if let Some((url, status, _)) = owned {
             let owner = owner.get_or_insert_default();
             owner.instance = Some(status.instance.clone());
             owner.url = Some(url.to_owned());
-        } else if let Some(owner) = &mut owner {
-            owner.instance = standing.and_then(|standing| standing.owner.clone());
+        } else if let (Some(owner), true) = (&mut owner, reports) {
+            owner.instance.clone_from(&reported_by);
         }
         let told = owned.map(|(.., owned)| owned);
         let newest = standing.and_then(|standing| standing.newest);
@@ -290,7 +296,6 @@ impl View<'_> {
             log.and_then(|log| log.committed),
         ];
         let read_to = read_to.into_iter().flatten().max().unwrap_or(0);
-        let reported = standing.and_then(|standing| standing.reported);
         let since_report = reported.map_or(0, |reported| milliseconds(self.now - reported.0).max(0));
         let silent_ms =
             standing.filter(|_| reported.is_some()).map(|standing| standing.silent_ms + since_report);
@@ -307,6 +312,7 @@ impl View<'_> {
             silent_ms,
             idle_in_ms: silent_ms.filter(|_| !idle).map(idle_in),
             reported,
+            reported_by,
             owner,
             refused: told.map(|owned| owned.refused.clone()).unwrap_or_default(),
             last_refused: told.and_then(|owned| owned.last_refused.clone()),

@@ -34,7 +34,7 @@ pub struct OwnedSource {
     pub partition: i32,
     /// The next offset to be read.
     pub next_offset: i64,
-    /// Messages a second, over the last five seconds or more; none when it has not been owned for as long.
+    /// Messages a second, over the last two seconds or more; none when it has not been owned for as long.
     pub read_per_second: Option<f64>,
     /// Highest event time accepted by this process.
     pub newest: Option<Time>,

@@ -122,7 +122,8 @@ fn refused(text: &mut String, answer: &Answer) {
         if let Some(last) = &row.last_refused {
             let dated = last.time.map_or(String::new(), |time| format!(", dated {time}"));
             let _ = writeln!(text, "    newest: offset {}, read {}{dated}", last.offset, last.seen);
-            let _ = writeln!(text, "    {}", last.excerpt.escape_debug());
+            let printable = |c: char| if c.is_control() { ' ' } else { c };
+            let _ = writeln!(text, "    {}", last.excerpt.chars().map(printable).collect::<String>());
         }
     }
 }
@@ -132,16 +133,16 @@ fn sink_line(row: &SinkRow, now: Time) -> String {
     let mut line = match &sink.trouble {
         None => "  takes results".to_owned(),
         Some(trouble) => format!(
-            "  fails since {}, {}: {}\n ",
+            "  fails since {}, failed requests: {}, the last one: {}\n ",
             span(now.0 - trouble.since.0),
-            counted(i128::from(trouble.failures), "request"),
+            trouble.failures,
             trouble.error
         ),
     };
     if sink.trouble.is_none() {
         line.push(',');
     }
-    let _ = write!(line, " {} queued", counted(sink.queued as i128, "batch").replace("batchs", "batches"));
+    let _ = write!(line, " queued batches: {}", sink.queued);
     if sink.paused {
         line.push_str(", reading is paused");
     }

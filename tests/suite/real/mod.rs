@@ -7,6 +7,7 @@ mod alerts;
 mod exactness;
 mod restart;
 mod scale_out;
+mod why;
 
 use std::collections::BTreeMap;
 use std::env;
@@ -39,7 +40,7 @@ impl Servers {
 
 pub(crate) fn trials() -> Vec<Trial> {
     static SERVERS: OnceLock<Result<Servers, Unavailable>> = OnceLock::new();
-    let mut bodies: Vec<(&str, Body)> = restart::trials();
+    let mut bodies: Vec<(&str, Body)> = [restart::trials(), why::trials()].into_iter().flatten().collect();
     let on_nab: Vec<(&str, Body)> =
         [exactness::trials(), scale_out::trials(), alerts::trials()].into_iter().flatten().collect();
     let no_recordings = nab::files().err();
