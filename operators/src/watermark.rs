@@ -5,10 +5,14 @@
 //! partition that was read to its end and has been silent for the idle timeout stops holding it. Nothing here
 //! reads a clock: wall time is what `ingest` wrote into the log, so a replay gives the same watermarks.
 
+mod view;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+pub use view::{SourceView, Standing};
 
 /// What one `ingest` process knows, at the end of one epoch, about the source partitions it owns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,39 +81,6 @@ struct SourceState {
     owner: Option<String>,
 }
 
-/// A source partition as the log has it, for people.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SourceView {
-    pub source: Source,
-    pub standing: Standing,
-    /// Highest accepted event time so far.
-    pub high: Option<i64>,
-    /// The next offset to be covered.
-    pub next_offset: Option<i64>,
-    /// Nanoseconds of silence at its last report.
-    pub silent: i64,
-    /// Wall time of its last report, none when there was none.
-    pub reported: Option<i64>,
-    /// The process that reported it last.
-    pub owner: Option<String>,
-}
-
-/// What a source partition means to the watermark.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Standing {
-    /// Its newest point counts.
-    Active,
-    /// Read to its end and silent: it does not count.
-    Idle,
-    /// Holds the watermark until it gives a point or is idle.
-    NoPointYet,
-    /// Nobody has reported it for longer than the owner timeout: what it last gave counts.
-    NoOwner,
-    /// Holds the watermark until somebody reports it.
-    NeverReported,
-}
-
 /// The partition that keeps the watermark where it is, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
@@ -145,42 +116,6 @@ impl Watermark {
     /// The watermark in nanoseconds, none before every partition was heard of.
     pub fn value(&self) -> Option<i64> {
         self.value
-    }
-
-    /// Wall time of the newest facts.
-    pub fn wall(&self) -> i64 {
-        self.wall
-    }
-
-    /// Every partition of every source topic, reported or not.
-    pub fn sources(&self, options: &WatermarkOptions) -> Vec<SourceView> {
-        let all = self.topics.iter().flat_map(|(topic, count)| (0..*count).map(move |p| (topic.clone(), p)));
-        all.map(|source| self.source(source, options)).collect()
-    }
-
-    fn source(&self, source: Source, options: &WatermarkOptions) -> SourceView {
-        let state = self.sources.get(&source);
-        SourceView {
-            standing: state.map_or(Standing::NeverReported, |state| self.standing(state, options)),
-            high: state.and_then(|state| state.high),
-            next_offset: state.map(|state| state.next_offset),
-            silent: state.map_or(0, |state| state.silent),
-            reported: state.map(|state| state.wall),
-            owner: state.and_then(|state| state.owner.clone()),
-            source,
-        }
-    }
-
-    fn standing(&self, state: &SourceState, options: &WatermarkOptions) -> Standing {
-        if self.wall.saturating_sub(state.wall) > options.owner_timeout {
-            Standing::NoOwner
-        } else if state.at_end && state.silent >= options.idle_timeout {
-            Standing::Idle
-        } else if state.high.is_none() {
-            Standing::NoPointYet
-        } else {
-            Standing::Active
-        }
     }
 
     /// The next offset to be covered of every source partition, for accounting.
@@ -251,19 +186,18 @@ impl Watermark {
                 let Some(state) = self.sources.get(&source) else {
                     return Minimum::Held(Holder { source, reason: HoldReason::NeverReported });
                 };
-                let standing = self.standing(state, options);
-                let reason = match standing {
-                    Standing::Idle => continue,
-                    Standing::NoOwner => HoldReason::NoOwner,
-                    _ => HoldReason::Slowest,
-                };
+                let orphaned = self.wall.saturating_sub(state.wall) > options.owner_timeout;
+                let idle = state.at_end && state.silent >= options.idle_timeout && !orphaned;
+                if idle {
+                    continue;
+                }
                 let Some(high) = state.high else {
-                    let no_point = standing == Standing::NoPointYet;
-                    let reason = if no_point { HoldReason::NoPointYet } else { reason };
+                    let reason = if orphaned { HoldReason::NoOwner } else { HoldReason::NoPointYet };
                     return Minimum::Held(Holder { source, reason });
                 };
                 let time = high.saturating_sub(options.max_out_of_orderness);
                 if slowest.as_ref().is_none_or(|(oldest, _)| time < *oldest) {
+                    let reason = if orphaned { HoldReason::NoOwner } else { HoldReason::Slowest };
                     slowest = Some((time, Holder { source, reason }));
                 }
             }

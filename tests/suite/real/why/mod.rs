@@ -64,18 +64,19 @@ impl Stage {
                 false => Err(format!("{text}\n{}", asked.log_text())),
             }
         });
+        // A backlog that is being read: another question would find other times.
+        let moves = cause == "unread_messages";
+        let names = [(&self.topic, "points"), (&self.deployment.id, "id")];
         let path = golden::suite("real/why").join(format!("{name}.txt"));
-        golden::check_text(
-            &path,
-            &mask::masked(&text, &[(&self.topic, "points"), (&self.deployment.id, "id")]),
-        )
-        .unwrap_or_else(|failed| panic!("{}", failed.message().unwrap_or_default()));
+        if let Err(failed) = golden::check_text(&path, &mask::masked(&text, &names, moves)) {
+            panic!("{}\nunmasked\n{text}", failed.message().unwrap_or_default());
+        }
         let window = arguments.iter().skip_while(|argument| **argument != "--window").nth(1);
         let query = window.map_or(String::new(), |window| format!("?window={window}"));
         let answer = asked.page(&format!("/api/why/by_host{query}")).unwrap();
         let answer: Value = serde_json::from_str(&answer).unwrap();
         assert_eq!(answer["cause"], cause, "{answer:#}");
-        if cause != "unread_messages" {
+        if !moves {
             let json: Value = serde_json::from_str(&asked.call(&[&line[..], &["--json"]].concat())).unwrap();
             assert_eq!(json["cause"], cause, "{json:#}");
         }
