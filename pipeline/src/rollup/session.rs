@@ -6,7 +6,7 @@ use std::time::Duration;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
-use sinks::influx::InfluxSink;
+use sinks::influx::{InfluxTiers, Permit};
 use sinks::parquet::RollupParquet;
 use tokio::sync::broadcast;
 
@@ -15,9 +15,11 @@ use super::outputs::{Outputs, RollupSink};
 use super::share::RollupShare;
 use super::snapshots::Snapshots;
 use super::{Event, Rules};
+use crate::check::coarser_tiers;
 use crate::error::{Error, Result};
 use crate::group::{Group, commit};
-use crate::kafka::{self, ConsumerSettings};
+use crate::kafka::{self, ConsumerSettings, SESSION_TIMEOUT};
+use crate::lease::Lease;
 use crate::roles::Context;
 use crate::telemetry::{ErrorLabels, Metrics, SinkLabels};
 use crate::why::Board;
@@ -31,7 +33,8 @@ pub(super) fn run(context: &Context, rules: &Rules, events: Option<broadcast::Se
     context.readiness.waiting("rollup", "no partition assigned yet");
     let announcer = Arc::new(Announcer::new(context)?);
     let snapshots = Snapshots::open(context.config.storage.url.as_str())?;
-    let sink = sink(context)?;
+    let lease = Lease::start(&context.clock, SESSION_TIMEOUT)?;
+    let sink = sink(context, &lease)?;
     context.board.sink_connected(sink.name);
     let outputs = Outputs::start(context, sink, snapshots.clone(), Arc::clone(&announcer));
     let share = RollupShare::new(context, rules, announcer, snapshots, outputs, events);
@@ -40,7 +43,7 @@ pub(super) fn run(context: &Context, rules: &Rules, events: Option<broadcast::Se
     consumer
         .subscribe(&[&context.config.topics.partials])
         .map_err(Error::client("subscribe to the partials topic"))?;
-    let result = consume(context, &consumer);
+    let result = consume(context, &consumer, &lease);
     if result.is_err() {
         consumer.context().share().abandon();
     }
@@ -48,7 +51,7 @@ pub(super) fn run(context: &Context, rules: &Rules, events: Option<broadcast::Se
     result
 }
 
-fn consume(context: &Context, consumer: &RollupConsumer) -> Result<()> {
+fn consume(context: &Context, consumer: &RollupConsumer, lease: &Lease) -> Result<()> {
     let group = consumer.context();
     let mut paused = false;
     let mut checkpointed = context.clock.monotonic();
@@ -65,6 +68,7 @@ fn consume(context: &Context, consumer: &RollupConsumer) -> Result<()> {
             Some(Err(error)) => return Err(Error::client("read partials")(error)),
         }
         group.check()?;
+        lease.check()?;
         let committable = group.share().committable()?;
         commit(consumer, &committable)?;
         group.share().clean_up(&committable);
@@ -99,13 +103,14 @@ fn pause_when_full(consumer: &RollupConsumer, paused: bool) -> Result<bool> {
 }
 
 /// Shows the sink's retries on `/metrics`, and its trouble to `why`, for as long as it lives.
-async fn report_retries(sink: Weak<InfluxSink>, metrics: Arc<Metrics>, board: Arc<Board>) {
+async fn report_retries(sink: Weak<InfluxTiers>, metrics: Arc<Metrics>, board: Arc<Board>) {
     let retries = metrics.sink.retries.get_or_create(&SinkLabels { sink: "influx" }).clone();
     let mut known = 0;
     while let Some(sink) = sink.upgrade() {
         let stats = sink.stats();
-        board.sink_trouble(stats.trouble);
-        let now = stats.retries;
+        let now = stats.iter().map(|stats| stats.retries).sum();
+        let troubles = stats.into_iter().filter_map(|stats| stats.trouble);
+        board.sink_trouble(troubles.max_by_key(|trouble| trouble.since));
         retries.inc_by(now - known);
         known = now;
         drop(sink);
@@ -114,7 +119,7 @@ async fn report_retries(sink: Weak<InfluxSink>, metrics: Arc<Metrics>, board: Ar
 }
 
 /// InfluxDB when it is configured, Parquet below the storage root otherwise.
-fn sink(context: &Context) -> Result<RollupSink> {
+fn sink(context: &Context, lease: &Lease) -> Result<RollupSink> {
     let Some(influx) = &context.config.influx else {
         let (store, prefix) = sinks::parquet::store::open(context.config.storage.url.as_str())?;
         return Ok(RollupSink { name: "parquet", sink: Arc::new(RollupParquet::new(store, prefix)) });
@@ -137,7 +142,15 @@ fn sink(context: &Context) -> Result<RollupSink> {
         metrics.sink.errors.get_or_create(&ErrorLabels { sink: "influx", kind: "rejected" }).inc();
         tracing::error!(line = line.line, reason = line.reason, "influxdb rejected a row");
     });
-    let connected = Arc::new(context.runtime.block_on(InfluxSink::connect(config, rejected))?);
+    let tiers = coarser_tiers(&context.catalog).into_iter().map(|tier| {
+        let bucket = influx.bucket_of(&tier);
+        (tier, bucket)
+    });
+    let connecting = InfluxTiers::connect(config, tiers.collect(), rejected);
+    let connected = Arc::new(context.runtime.block_on(connecting)?);
+    let lease = lease.clone();
+    let permit: Permit = Arc::new(move || lease.holds());
+    connected.only_while(&permit);
     context.runtime.spawn(report_retries(
         Arc::downgrade(&connected),
         Arc::clone(&context.metrics),

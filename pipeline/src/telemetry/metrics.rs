@@ -45,6 +45,12 @@ pub struct RollupLabels {
     pub rollup: String,
 }
 
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct TierLabels {
+    pub rollup: String,
+    pub tier: String,
+}
+
 /// `age` is one of [`age_label`]'s.
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct AgeLabels {
@@ -87,7 +93,7 @@ pub struct AlertLabels {
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct DeliveryLabels {
     pub receiver: String,
-    /// `delivered`, `retried`, `failed`.
+    /// `delivered`, `retried`, `failed`, `unreadable`.
     pub result: &'static str,
 }
 
@@ -98,6 +104,7 @@ pub struct IngestMetrics {
     pub points: Counter,
     pub rejected: Family<ReasonLabels, Counter>,
     pub future_points: Family<SourceLabels, Counter>,
+    pub failed_points: Family<RollupLabels, Counter>,
     pub heartbeats: Counter,
     pub epochs: Counter,
     pub epoch_seconds: Histogram,
@@ -120,9 +127,9 @@ pub struct RollupMetrics {
     pub partials: Family<PartitionLabels, Counter>,
     pub points: Family<RollupLabels, Counter>,
     pub late_points: Family<AgeLabels, Counter>,
-    pub windows_closed: Family<RollupLabels, Counter>,
-    pub rows_written: Family<RollupLabels, Counter>,
-    pub corrected_rows: Family<RollupLabels, Counter>,
+    pub windows_closed: Family<TierLabels, Counter>,
+    pub rows_written: Family<TierLabels, Counter>,
+    pub corrected_rows: Family<TierLabels, Counter>,
     pub watermark_seconds: Family<PartitionLabels, Seconds>,
     pub watermark_holder: Family<HolderLabels, Gauge>,
     pub state_rows: Family<StateLabels, Gauge>,
@@ -191,6 +198,8 @@ impl IngestMetrics {
             rejected: add.metric("rejected", "Points sent to the dead-letter topic"),
             future_points: add
                 .metric("future_points", "Points dated too far ahead of the clock, by source partition"),
+            failed_points: add
+                .metric("failed_points", "Points that a rollup's SELECT failed on, missing from it alone"),
             heartbeats: add.metric("heartbeats", "Heartbeat messages read"),
             epochs: add.metric("epochs", "Epochs committed"),
             epoch_seconds: add
@@ -219,7 +228,10 @@ impl RollupMetrics {
         Self {
             partials: add.metric("partials", "Messages of partial states merged"),
             points: add.metric("points", "Points behind the merged partial states"),
-            late_points: add.metric("late_points", "Points that came after their window was final, by age"),
+            late_points: add.metric(
+                "late_points",
+                "Points that came after a window of the finest tier was final, by age",
+            ),
             windows_closed: add.metric("windows_closed", "Windows closed"),
             rows_written: add.metric("rows_written", "Rows given to the sinks, corrections included"),
             corrected_rows: add.metric("corrected_rows", "Rows written again because of late points"),

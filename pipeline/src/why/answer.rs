@@ -65,6 +65,8 @@ pub enum Cause {
 #[derive(Debug, Serialize)]
 pub struct Answer {
     pub rollup: String,
+    /// The length of its windows.
+    pub tier: String,
     /// When this was found out.
     pub now: Time,
     pub cause: Cause,
@@ -97,10 +99,13 @@ pub struct Window {
     pub final_at: Time,
 }
 
-/// A rollup, and what is asked about it.
+/// A tier of a rollup, and what is asked about it.
 #[derive(Debug)]
 pub(super) struct Question {
     pub(super) rollup: String,
+    pub(super) tier: String,
+    /// The name of the rollup for its finest tier, `<rollup>_<tier>` for the others.
+    pub(super) table: String,
     pub(super) allowed_lateness: i64,
     /// Start and end of the window.
     pub(super) window: Option<(i64, i64)>,
@@ -143,19 +148,20 @@ pub(super) fn answer(question: &Question, picture: Picture) -> Answer {
         _ => open::verdict(window.as_ref(), question.window.is_some(), &picture),
     };
     let subject = match window {
-        None => format!("no window of {} is open", question.rollup),
+        None => format!("no window of {} is open", question.table),
         Some(Window { start, end, .. }) => {
             let state = if has_closed { "has closed" } else { "has not closed" };
-            format!("window {start} to {end} of {} {state}", question.rollup)
+            format!("window {start} to {end} of {} {state}", question.table)
         }
     };
     Answer {
         rollup: question.rollup.clone(),
+        tier: question.tier.clone(),
         now: Time(picture.now),
         cause: verdict.cause,
         summary: match verdict.is_about_window {
             true => format!("{subject}: {}", verdict.reason),
-            false => format!("{}: {}", question.rollup, verdict.reason),
+            false => format!("{}: {}", question.table, verdict.reason),
         },
         remedy: verdict.remedy,
         window,

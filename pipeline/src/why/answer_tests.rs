@@ -92,7 +92,7 @@ impl Scene {
             checkpoint_since: None,
             trouble: None,
         };
-        let detail = RollupDetail { rollup: "cpu".to_owned(), ..RollupDetail::default() };
+        let detail = RollupDetail { table: "cpu".to_owned(), ..RollupDetail::default() };
         let status = Status {
             instance: "a:1".to_owned(),
             version: "0".to_owned(),
@@ -120,7 +120,13 @@ impl Scene {
             snapshots: Vec::new(),
             notes: Vec::new(),
         };
-        let question = Question { rollup: "cpu".to_owned(), allowed_lateness: 600 * SECOND, window: None };
+        let question = Question {
+            rollup: "cpu".to_owned(),
+            tier: "1m".to_owned(),
+            table: "cpu".to_owned(),
+            allowed_lateness: 600 * SECOND,
+            window: None,
+        };
         Self { evidence, question }
     }
 
@@ -453,7 +459,7 @@ fn names_in_json() {
     assert_eq!(
         found,
         [
-            "cause holder late_points notes now partitions remedy rollup sinks sources summary watermark window windows",
+            "cause holder late_points notes now partitions remedy rollup sinks sources summary tier watermark window windows",
             "end final_at start",
             "accepted event_time farthest_ahead_ms idle_in_ms last_refused newest owner partition \
          read_per_second refused reported reported_by silent_ms standing topic unread_messages",

@@ -211,9 +211,9 @@ impl Board {
         }
     }
 
-    /// Everything at once. With `rollup`, also its open windows and what happened to its windows: to the one that
-    /// holds `window`, or to those changed last.
-    pub(super) fn status(&self, readiness: &Readiness, rollup: Option<&str>, window: Option<Time>) -> Status {
+    /// Everything at once. With `table`, also its open windows and what happened to its windows: to the one that
+    /// starts at `window`, or to those changed last.
+    pub(super) fn status(&self, readiness: &Readiness, table: Option<&str>, window: Option<Time>) -> Status {
         Status {
             instance: self.instance.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -221,7 +221,7 @@ impl Board {
             now: Time(self.clock.now_ns()),
             waiting: readiness.reasons(),
             ingest: lock(&self.ingest).status(),
-            rollup: lock(&self.rollup).status(rollup, window),
+            rollup: lock(&self.rollup).status(table, window),
         }
     }
 }
@@ -253,18 +253,18 @@ impl Reading {
 }
 
 impl Rollup {
-    fn status(&self, rollup: Option<&str>, window: Option<Time>) -> Option<RollupStatus> {
+    fn status(&self, table: Option<&str>, window: Option<Time>) -> Option<RollupStatus> {
         let sink = self.sink.as_ref()?;
-        let detail = |rollup: &str| RollupDetail {
-            rollup: rollup.to_owned(),
-            late_points: self.history.late_points(rollup),
+        let detail = |table: &str| RollupDetail {
+            table: table.to_owned(),
+            late_points: self.history.late_points(table),
             windows: match window {
-                Some(window) => self.history.window(rollup, window.0),
-                None => self.history.changed(rollup, CHANGED_WINDOWS),
+                Some(start) => self.history.window(table, start),
+                None => self.history.changed(table, CHANGED_WINDOWS),
             },
         };
         Some(RollupStatus {
-            partitions: self.partitions.values().map(|view| view.about(rollup, Origin::Owner)).collect(),
+            partitions: self.partitions.values().map(|view| view.about(table, Origin::Owner)).collect(),
             sink: SinkStatus {
                 name: sink.name.to_owned(),
                 queued: sink.queued,
@@ -273,7 +273,7 @@ impl Rollup {
                 checkpoint_since: sink.checkpoint_since.map(Time),
                 trouble: sink.trouble.clone(),
             },
-            asked: rollup.map(detail),
+            asked: table.map(detail),
         })
     }
 }

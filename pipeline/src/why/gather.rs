@@ -70,7 +70,7 @@ pub(super) async fn processes(urls: &[Url], question: &Question) -> Vec<Asked> {
 
 async fn status(client: &reqwest::Client, url: &Url, question: &Question) -> Result<Status, String> {
     let mut place = url.join("/api/status").map_err(|error| error.to_string())?;
-    place.query_pairs_mut().append_pair("rollup", &question.rollup);
+    place.query_pairs_mut().append_pair("rollup", &question.table);
     if let Some((start, _)) = question.window {
         place.query_pairs_mut().append_pair("window", &super::time::Time(start).to_string());
     }
@@ -86,7 +86,7 @@ async fn status(client: &reqwest::Client, url: &Url, question: &Question) -> Res
 }
 
 /// Fills in the rollup partitions that no process told, as of their committed offsets.
-pub(super) async fn add_snapshots(evidence: &mut Evidence, config: &Config, catalog: &Catalog, rollup: &str) {
+pub(super) async fn add_snapshots(evidence: &mut Evidence, config: &Config, catalog: &Catalog, table: &str) {
     let Ok(kafka) = &evidence.kafka else { return };
     let told = |partition: i32| {
         let statuses = evidence.asked.iter().filter_map(|asked| asked.said.as_ref().ok());
@@ -105,7 +105,7 @@ pub(super) async fn add_snapshots(evidence: &mut Evidence, config: &Config, cata
         Err(error) => return evidence.notes.push(format!("snapshots cannot be read: {error}")),
     };
     for (partition, offset) in missing {
-        match snapshot(&snapshots, config, catalog, partition, offset, rollup).await {
+        match snapshot(&snapshots, config, catalog, partition, offset, table).await {
             Ok(found) => evidence.snapshots.push(found),
             Err(error) => evidence.notes.push(format!("snapshot of rollup partition {partition}: {error}")),
         }
@@ -118,9 +118,9 @@ async fn snapshot(
     catalog: &Catalog,
     partition: i32,
     offset: i64,
-    rollup: &str,
+    table: &str,
 ) -> Result<RollupPartition, Error> {
     let bytes = snapshots.get(partition, offset).await?;
     let (fold, ..) = Fold::restore(&catalog.rollups, watermark_options(config), &bytes)?;
-    Ok(partition::view(&fold, partition, offset, offset).about(Some(rollup), Origin::Snapshot))
+    Ok(partition::view(&fold, partition, offset, offset).about(Some(table), Origin::Snapshot))
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::TimestampNanosecondType;
-use operators::fold::{Applied, ResultKind};
+use operators::fold::{Applied, Late, ResultKind};
 use operators::sql::Rollup;
 use operators::watermark::EpochFacts;
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::time::Time;
 use crate::telemetry::age_label;
 
-/// Windows remembered for each rollup and partition.
+/// Windows remembered for each tier of a rollup and partition.
 const WINDOWS: usize = 256;
 /// The newest changes of a window that are told one by one; all are counted.
 const CHANGES: usize = 4;
@@ -67,14 +67,15 @@ pub struct OffsetRange {
 /// Recent windows of all rollups.
 #[derive(Debug, Default)]
 pub(super) struct History {
-    rollups: BTreeMap<(String, i32), Recent>,
+    /// By table, which is a tier of a rollup, and partition.
+    tables: BTreeMap<(String, i32), Recent>,
     /// Points after their window was final, by rollup and age.
     late_points: BTreeMap<String, BTreeMap<&'static str, u64>>,
     /// By partition, the newest message noted.
     noted: BTreeMap<i32, i64>,
 }
 
-/// Windows of one rollup and partition. Those that only ever got points too late are kept apart: there may be any
+/// Windows of one tier and partition. Those that only ever got points too late are kept apart: there may be any
 /// number of them, and they must not displace the windows that people ask about.
 #[derive(Debug, Default)]
 struct Recent {
@@ -110,7 +111,7 @@ impl History {
         }
         *noted = folded.offset;
         for results in &folded.applied.results {
-            let rollup = &results.rollup;
+            let (rollup, tier) = (&results.rollup, results.tier());
             let mut starts = starts(rollup, &results.rows);
             if let Some(withdrawn) = &results.withdrawn {
                 for (start, rows) in self::starts(rollup, withdrawn) {
@@ -118,8 +119,8 @@ impl History {
                 }
             }
             for (start, rows) in starts {
-                let end = rollup.windows.end(start);
-                let window = self.recent(&rollup.name, folded).windows.entry(folded.partition, start, end);
+                let end = tier.windows.end(start);
+                let window = self.recent(&tier.table, folded).windows.entry(folded.partition, start, end);
                 match results.kind {
                     ResultKind::Closed => window.closed = Some(folded.change(rows, Vec::new())),
                     ResultKind::Corrected => {
@@ -130,21 +131,36 @@ impl History {
             }
         }
         for late in &folded.applied.late {
-            let end = folded.before.unwrap_or_default().saturating_sub(late.age);
-            let start = late.rollup.windows.start(end.saturating_sub(1));
-            let recent = self.recent(&late.rollup.name, folded);
-            let known = recent.windows.windows.contains_key(&start);
-            let kept = if known { &mut recent.windows } else { &mut recent.late };
-            let window = kept.entry(folded.partition, start, end);
-            window.late_points += late.points;
-            push(&mut window.late, folded.change(late.points, folded.sources(start, end)));
+            self.note_late(late, folded);
             let ages = self.late_points.entry(late.rollup.name.clone()).or_default();
             *ages.entry(age_label(Duration::from_nanos(late.age.unsigned_abs()))).or_default() += late.points;
         }
     }
 
-    fn recent(&mut self, rollup: &str, folded: &Folded<'_>) -> &mut Recent {
-        self.rollups.entry((rollup.to_owned(), folded.partition)).or_default()
+    /// Notes late points in the windows of every tier that are final without them.
+    fn note_late(&mut self, late: &Late, folded: &Folded<'_>) {
+        let Some(watermark) = folded.before else { return };
+        // A pane's end is that of the first window that holds it, from which the age is counted.
+        let time = watermark.saturating_sub(late.age).saturating_sub(1);
+        for tier in late.rollup.tiers() {
+            let windows = &tier.windows;
+            let holding = windows.holding(windows.start(time));
+            let is_final =
+                |start: &i64| windows.end(*start).saturating_add(late.rollup.allowed_lateness) <= watermark;
+            for start in holding.filter(is_final) {
+                let end = windows.end(start);
+                let recent = self.recent(&tier.table, folded);
+                let known = recent.windows.windows.contains_key(&start);
+                let kept = if known { &mut recent.windows } else { &mut recent.late };
+                let window = kept.entry(folded.partition, start, end);
+                window.late_points += late.points;
+                push(&mut window.late, folded.change(late.points, folded.sources(start, end)));
+            }
+        }
+    }
+
+    fn recent(&mut self, table: &str, folded: &Folded<'_>) -> &mut Recent {
+        self.tables.entry((table.to_owned(), folded.partition)).or_default()
     }
 
     /// Points after their window was final, by age.
@@ -153,23 +169,23 @@ impl History {
         ages.map(|(age, points)| ((*age).to_owned(), *points)).collect()
     }
 
-    /// What is known of the window of `rollup` that holds `time`, in every partition.
-    pub(super) fn window(&self, rollup: &str, time: i64) -> Vec<WindowHistory> {
-        self.all(rollup).filter(|window| window.start.0 <= time && time < window.end.0).cloned().collect()
+    /// What is known of the window of `table` that starts at `start`, in every partition.
+    pub(super) fn window(&self, table: &str, start: Time) -> Vec<WindowHistory> {
+        self.all(table).filter(|window| window.start == start).cloned().collect()
     }
 
     /// The `count` newest windows that were corrected or got points too late.
-    pub(super) fn changed(&self, rollup: &str, count: usize) -> Vec<WindowHistory> {
+    pub(super) fn changed(&self, table: &str, count: usize) -> Vec<WindowHistory> {
         let changed = |window: &&WindowHistory| window.corrections > 0 || window.late_points > 0;
-        let mut windows: Vec<&WindowHistory> = self.all(rollup).filter(changed).collect();
+        let mut windows: Vec<&WindowHistory> = self.all(table).filter(changed).collect();
         windows.sort_by_key(|window| (window.start, window.partition));
         let from = windows.len().saturating_sub(count);
         windows[from..].iter().copied().cloned().collect()
     }
 
-    fn all(&self, rollup: &str) -> impl Iterator<Item = &WindowHistory> {
-        let of_rollup = self.rollups.iter().filter(move |((name, _), _)| name == rollup);
-        of_rollup.flat_map(|(_, recent)| recent.windows.windows.values().chain(recent.late.windows.values()))
+    fn all(&self, table: &str) -> impl Iterator<Item = &WindowHistory> {
+        let of_table = self.tables.iter().filter(move |((name, _), _)| name == table);
+        of_table.flat_map(|(_, recent)| recent.windows.windows.values().chain(recent.late.windows.values()))
     }
 }
 
@@ -239,3 +255,7 @@ fn push(changes: &mut Vec<Change>, change: Change) {
     }
     changes.push(change);
 }
+
+#[cfg(test)]
+#[path = "history_tests.rs"]
+mod tests;

@@ -40,7 +40,7 @@ pub(crate) use routes::routes;
 pub use status::Status;
 pub use time::Time;
 
-use crate::check::{load_catalog, rollup_names, suggest_rollup};
+use crate::check::{load_catalog, suggest_rollup};
 use crate::clock::Clock;
 use crate::config::Config;
 use answer::{Question, answer};
@@ -48,9 +48,10 @@ use picture::Picture;
 
 #[derive(Debug, Args)]
 pub struct WhyArgs {
-    /// The rollup's name
+    /// The rollup's name, or `<rollup>_<tier>` for a coarser tier of it
     pub rollup: String,
-    /// A time in the window in question, such as 2026-01-01T12:00:00Z; without it, the oldest window that is open
+    /// A time in the window in question, such as 2026-01-01T12:00:00Z; of windows that overlap, the one that starts
+    /// last. Without it, the oldest window that is open
     #[arg(long, value_name = "TIME", value_parser = time_argument)]
     pub window: Option<Time>,
     /// Where processes of the pipeline listen; once for each process [default: `listen` of [http]]
@@ -85,20 +86,28 @@ pub async fn run(config: Config, args: &WhyArgs) -> Result<String> {
     let config = Arc::new(config);
     let asked = gather::processes(&urls, &question).await;
     let mut evidence = gather::evidence(&config, Clock::system().now_ns(), asked).await;
-    gather::add_snapshots(&mut evidence, &config, &catalog, &question.rollup).await;
+    gather::add_snapshots(&mut evidence, &config, &catalog, &question.table).await;
     let answer = answer(&question, Picture::new(evidence));
     if args.json { Ok(serde_json::to_string_pretty(&answer)?) } else { Ok(text::text(&answer)) }
 }
 
-/// The question about `rollup` and the window that holds `time`.
-fn question(catalog: &Catalog, rollup: &str, time: Option<Time>) -> Result<Question, String> {
-    let Some(found) = catalog.rollups.iter().find(|known| known.name == rollup) else {
-        let suggestion = suggest_rollup(rollup, &rollup_names(&catalog.rollups));
-        return Err(format!("unknown rollup `{rollup}`: {suggestion}"));
+/// The question about a tier of a rollup, by the name of its table, and the window that holds `time`.
+fn question(catalog: &Catalog, table: &str, time: Option<Time>) -> Result<Question, String> {
+    let tiers =
+        || catalog.rollups.iter().flat_map(|rollup| rollup.tiers().iter().map(move |tier| (rollup, tier)));
+    let Some((rollup, tier)) = tiers().find(|(_, tier)| tier.table == table) else {
+        let known: Vec<&str> = tiers().map(|(_, tier)| tier.table.as_str()).collect();
+        return Err(format!("unknown rollup `{table}`: {}", suggest_rollup(table, &known)));
     };
     let window = time.map(|time| {
-        let start = found.windows.start(time.0);
-        (start, found.windows.end(start))
+        let start = tier.windows.start(time.0);
+        (start, tier.windows.end(start))
     });
-    Ok(Question { rollup: rollup.to_owned(), allowed_lateness: found.allowed_lateness, window })
+    Ok(Question {
+        rollup: rollup.name.clone(),
+        tier: tier.name.clone(),
+        table: tier.table.clone(),
+        allowed_lateness: rollup.allowed_lateness,
+        window,
+    })
 }

@@ -8,24 +8,19 @@ use super::time::{Time, milliseconds};
 /// Open windows told one by one.
 const OPEN_WINDOWS: usize = 100;
 
-/// The state of `fold` after everything before `next_offset`, with all its open windows by rollup: whoever answers
-/// keeps those of one rollup.
+/// The state of `fold` after everything before `next_offset`, with the open windows of every tier: whoever answers
+/// keeps those of one.
 pub(crate) fn view(fold: &Fold, partition: i32, next_offset: i64, checkpoint_offset: i64) -> PartitionView {
-    let watermark = fold.watermark();
-    let mut open: Vec<(String, OpenWindows)> = Vec::new();
-    for (rollup, start, end, rows) in fold.windows() {
-        if watermark.is_some_and(|watermark| end <= watermark) {
-            continue;
-        }
-        if open.last().is_none_or(|(name, _)| *name != rollup.name) {
-            open.push((rollup.name.clone(), OpenWindows::default()));
-        }
-        let Some((_, windows)) = open.last_mut() else { continue };
-        windows.count += 1;
-        if windows.oldest.len() < OPEN_WINDOWS {
-            windows.oldest.push(OpenWindow { start: Time(start), end: Time(end), rows });
-        }
-    }
+    let open = fold.open_windows().map(|(tier, windows)| {
+        let count = windows.len();
+        let told = windows.into_iter().take(OPEN_WINDOWS).map(|(start, rows)| OpenWindow {
+            start: Time(start),
+            end: Time(tier.windows.end(start)),
+            rows,
+        });
+        (tier.table.clone(), OpenWindows { oldest: told.collect(), count })
+    });
+    let open = open.collect();
     let sources: Vec<SourceStanding> = fold.sources().into_iter().map(standing).collect();
     let heard_of_any = sources.iter().any(|source| source.reported.is_some());
     let holder = fold.holder().map(|holder| Holder {
@@ -39,7 +34,7 @@ pub(crate) fn view(fold: &Fold, partition: i32, next_offset: i64, checkpoint_off
         next_offset,
         checkpoint_offset,
         log_time: heard_of_any.then(|| Time(fold.wall())),
-        watermark: watermark.map(Time),
+        watermark: fold.watermark().map(Time),
         holder,
         sources,
         open: Vec::new(),
@@ -48,24 +43,24 @@ pub(crate) fn view(fold: &Fold, partition: i32, next_offset: i64, checkpoint_off
     PartitionView { status, open }
 }
 
-/// A partition with the open windows of every rollup.
+/// A partition with the open windows of every tier of every rollup.
 #[derive(Debug, Clone)]
 pub(crate) struct PartitionView {
     status: RollupPartition,
     open: Vec<(String, OpenWindows)>,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 struct OpenWindows {
     oldest: Vec<OpenWindow>,
     count: usize,
 }
 
 impl PartitionView {
-    /// The partition with the open windows of `rollup`, or without any.
-    pub(super) fn about(&self, rollup: Option<&str>, from: Origin) -> RollupPartition {
+    /// The partition with the open windows of `table`, or without any.
+    pub(super) fn about(&self, table: Option<&str>, from: Origin) -> RollupPartition {
         let mut status = RollupPartition { from, ..self.status.clone() };
-        if let Some((_, open)) = self.open.iter().find(|(name, _)| Some(name.as_str()) == rollup) {
+        if let Some((_, open)) = self.open.iter().find(|(name, _)| Some(name.as_str()) == table) {
             status.open.clone_from(&open.oldest);
             status.open_windows = open.count;
         }

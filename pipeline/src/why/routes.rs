@@ -54,7 +54,7 @@ async fn status(State(shared): State<Shared>, Query(query): Query<StatusQuery>) 
 
 async fn why(
     State(shared): State<Shared>,
-    Path(rollup): Path<String>,
+    Path(table): Path<String>,
     Query(query): Query<WhyQuery>,
 ) -> Response {
     let Context { config, catalog, .. } = &shared.context;
@@ -62,7 +62,7 @@ async fn why(
         Ok(window) => window,
         Err(problem) => return refuse(StatusCode::BAD_REQUEST, problem),
     };
-    let question = match question(catalog, &rollup, window) {
+    let question = match question(catalog, &table, window) {
         Ok(question) => question,
         Err(problem) => return refuse(StatusCode::NOT_FOUND, problem),
     };
@@ -74,7 +74,7 @@ async fn why(
     let window = question.window.map(|(start, _)| Time(start));
     let own = Asked {
         url: format!("http://{}", config.http.listen),
-        said: Ok(context.board.status(&context.readiness, Some(&rollup), window)),
+        said: Ok(context.board.status(&context.readiness, Some(&table), window)),
     };
     let evidence = gather::evidence(config, context.clock.now_ns(), vec![own]).await;
     Json(answer(&question, Picture::new(evidence))).into_response()

@@ -136,10 +136,11 @@ pub struct OpenWindow {
     pub rows: usize,
 }
 
-/// What happened to the windows of one rollup.
+/// What happened to the windows of one tier of a rollup.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RollupDetail {
-    pub rollup: String,
+    /// The rollup, or `<rollup>_<tier>`.
+    pub table: String,
     /// Points after their window was final, by age, since the process started.
     pub late_points: BTreeMap<String, u64>,
     /// The window that was asked about, or the newest that were changed after closing; one entry for each partition.

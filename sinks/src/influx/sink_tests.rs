@@ -147,7 +147,13 @@ fn rows(rows: &[(&str, i64, i64)]) -> RollupRows {
         ("n", Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.2)))),
     ];
     RollupRows {
-        table: Arc::new(Table { name: "m".into(), time: 0, tags: vec![1], fields: vec![2] }),
+        table: Arc::new(Table {
+            rollup: "m".into(),
+            time: 0,
+            tags: vec![1],
+            fields: vec![2],
+            ..Table::default()
+        }),
         rows: RecordBatch::try_from_iter(columns).unwrap(),
         withdrawn: None,
         partition: 0,
@@ -368,6 +374,33 @@ async fn a_broken_connection_is_tried_again() {
     until(|| sink.stats().retries > 3).await;
     assert!(!flushing.is_finished());
     assert_eq!(sink.stats().lines, 0);
+    flushing.abort();
+}
+
+#[tokio::test]
+async fn without_the_permit_a_retry_is_not_sent() {
+    let influx = Influx::default();
+    let (_server, config) = influx.start().await;
+    let (sink, _) = connect(config).await;
+    let asked = Arc::new(Lock::new(0));
+    let counted = asked.clone();
+    // Twice yes, then the owner is another one.
+    sink.only_while(Arc::new(move || {
+        let mut asked = counted.lock().unwrap();
+        *asked += 1;
+        *asked <= 2
+    }));
+    influx.answer_instead(2, 503, &[]);
+    sink.write(rows(&[("a", 1, 1)])).await.unwrap();
+    let sink = Arc::new(sink);
+    let flushing = tokio::spawn({
+        let sink = sink.clone();
+        async move { sink.flush().await }
+    });
+    until(|| *asked.lock().unwrap() == 3).await;
+    assert_eq!(influx.points(), [""; 0], "the server would have taken the third request");
+    assert!(influx.bucket().instead.is_none(), "both refusals were given");
+    assert!(!flushing.is_finished());
     flushing.abort();
 }
 
