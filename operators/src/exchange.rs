@@ -1,15 +1,16 @@
 //! The format of messages in the partials topic and of snapshots: Arrow IPC inside Arrow IPC.
 //!
-//! Both are one Arrow IPC stream with a row per section, `rollup: Utf8, fingerprint: UInt64, states: Binary`;
+//! Both are one Arrow IPC stream with a batch of one row per section, `rollup: Utf8, fingerprint: UInt64, states: Binary`;
 //! `states` is an IPC stream of that rollup's state batches, compressed with LZ4. The schema's metadata carries the
 //! format version and, as JSON, what is not tabular. A reader refuses another version, and leaves out
 //! sections whose fingerprint is not that of its own plan rather than misreading them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BinaryArray, RecordBatch, StringArray, UInt64Array};
-use arrow::datatypes::{DataType, Field, Schema, UInt64Type};
+use arrow::buffer::OffsetBuffer;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
 use arrow::ipc::CompressionType;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::{IpcWriteOptions, StreamWriter};
@@ -66,8 +67,7 @@ impl Partials {
 
     /// Half of the states, with facts that say nothing; none when there is only one row.
     fn take_half(&mut self) -> Result<Option<Self>> {
-        let facts =
-            EpochFacts { wall: i64::MIN, topics: BTreeMap::new(), partitions: Vec::new(), owner: None };
+        let facts = EpochFacts::nothing();
         if self.states.len() > 1 {
             let half = self.states.len() / 2;
             return Ok(Some(Self { facts, states: self.states.drain(..half).collect() }));
@@ -87,6 +87,12 @@ impl Partials {
         let first = Section { batches: halves.0, ..section.clone() };
         section.batches = halves.1;
         Ok(Some(Self { facts, states: vec![first] }))
+    }
+
+    /// Memory of the states.
+    pub fn memory_bytes(&self) -> usize {
+        let batches = self.states.iter().flat_map(|section| &section.batches);
+        batches.map(RecordBatch::get_array_memory_size).sum()
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self> {
@@ -110,31 +116,69 @@ pub(crate) fn compact(batch: &RecordBatch) -> Result<RecordBatch> {
 
 /// Writes a header and sections. `key` names the header in the metadata.
 pub(crate) fn encode<H: Serialize>(key: &str, header: &H, sections: &[Section]) -> Result<Vec<u8>> {
-    let header = serde_json::to_string(header).map_err(|error| Error::format("header", error))?;
-    let metadata = HashMap::from([
-        ("tidemark.version".to_owned(), VERSION.to_owned()),
-        (format!("tidemark.{key}"), header),
-    ]);
-    let schema = Schema::new_with_metadata(
-        vec![
-            Field::new("rollup", DataType::Utf8, false),
-            Field::new("fingerprint", DataType::UInt64, false),
-            Field::new("states", DataType::Binary, false),
-        ],
-        metadata,
-    );
-    let bodies = sections.iter().map(|section| body(&section.batches)).collect::<Result<Vec<_>>>()?;
-    let names = StringArray::from_iter_values(sections.iter().map(|section| &section.rollup));
-    let fingerprints = UInt64Array::from_iter_values(sections.iter().map(|section| section.fingerprint));
-    let columns: Vec<ArrayRef> =
-        vec![Arc::new(names), Arc::new(fingerprints), Arc::new(BinaryArray::from_iter_values(bodies))];
-    let batch = RecordBatch::try_new(Arc::new(schema), columns)?;
-    let mut bytes = Vec::new();
-    let mut writer = StreamWriter::try_new(&mut bytes, &batch.schema())?;
-    writer.write(&batch)?;
-    writer.finish()?;
-    drop(writer);
-    Ok(bytes)
+    let mut stream = Stream::start(key, header)?;
+    for section in sections {
+        stream.write(section, body(&section.batches)?)?;
+    }
+    stream.finish()
+}
+
+/// As [`encode`], of batches that may hold more text than their rows use. One section after the other is made compact,
+/// encoded and given up, so that no second copy of all of them comes to be.
+pub(crate) fn encode_compact<H: Serialize>(key: &str, header: &H, sections: Vec<Section>) -> Result<Vec<u8>> {
+    let mut stream = Stream::start(key, header)?;
+    for mut section in sections {
+        for batch in &mut section.batches {
+            *batch = compact(batch)?;
+        }
+        let bytes = body(&section.batches)?;
+        stream.write(&section, bytes)?;
+    }
+    stream.finish()
+}
+
+/// The outer IPC stream: a batch of one row for each section, so that only one body is held beside the bytes.
+struct Stream {
+    schema: SchemaRef,
+    writer: StreamWriter<Vec<u8>>,
+}
+
+impl Stream {
+    fn start<H: Serialize>(key: &str, header: &H) -> Result<Self> {
+        let header = serde_json::to_string(header).map_err(|error| Error::format("header", error))?;
+        let metadata = HashMap::from([
+            ("tidemark.version".to_owned(), VERSION.to_owned()),
+            (format!("tidemark.{key}"), header),
+        ]);
+        let schema = Arc::new(Schema::new_with_metadata(
+            vec![
+                Field::new("rollup", DataType::Utf8, false),
+                Field::new("fingerprint", DataType::UInt64, false),
+                Field::new("states", DataType::Binary, false),
+            ],
+            metadata,
+        ));
+        let writer = StreamWriter::try_new(Vec::new(), &schema)?;
+        Ok(Self { schema, writer })
+    }
+
+    fn write(&mut self, section: &Section, body: Vec<u8>) -> Result<()> {
+        if i32::try_from(body.len()).is_err() {
+            let detail = format!("{} bytes of one rollup, more than 2 GiB", body.len());
+            return Err(Error::format("section", detail));
+        }
+        let states = BinaryArray::try_new(OffsetBuffer::from_lengths([body.len()]), body.into(), None)?;
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(StringArray::from_iter_values([&section.rollup])),
+            Arc::new(UInt64Array::from_iter_values([section.fingerprint])),
+            Arc::new(states),
+        ];
+        Ok(self.writer.write(&RecordBatch::try_new(Arc::clone(&self.schema), columns)?)?)
+    }
+
+    fn finish(self) -> Result<Vec<u8>> {
+        Ok(self.writer.into_inner()?)
+    }
 }
 
 pub(crate) fn decode<H: DeserializeOwned>(
@@ -191,6 +235,8 @@ fn body(batches: &[RecordBatch]) -> Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use arrow::array::{Array, StringViewArray};
 
     use super::*;

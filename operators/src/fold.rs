@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::exchange::{self, Partials, Section};
+use crate::overflow::{Bounds, Overflow};
 use crate::sql::{Rollup, Tier};
 use crate::state::{WindowStates, points_in};
 use crate::watermark::{Holder, SourceView, Watermark, WatermarkOptions};
@@ -28,6 +29,7 @@ pub struct Fold {
     options: WatermarkOptions,
     watermark: Watermark,
     rollups: Vec<RollupStates>,
+    bounds: Bounds,
 }
 
 #[derive(Debug)]
@@ -46,6 +48,8 @@ pub struct Applied {
     pub late: Vec<Late>,
     /// Points merged, by rollup; each is either here or in `late`.
     pub points: Vec<(String, u64)>,
+    /// What was merged into overflow groups, because its own group had no place.
+    pub overflows: Vec<Overflow>,
     /// Rollups whose states were left out because another plan made them.
     pub foreign: Vec<String>,
     /// Rollups that failed on this message; the others are complete.
@@ -92,7 +96,14 @@ pub struct Late {
     pub age: i64,
 }
 
-#[derive(Serialize, Deserialize)]
+/// The state of a fold at one moment.
+#[derive(Debug)]
+pub struct Captured {
+    header: Header,
+    sections: Vec<Section>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
 struct Header {
     watermark: Watermark,
     /// By rollup, the lengths of its tiers in nanoseconds, with or without states.
@@ -102,7 +113,7 @@ struct Header {
     alerts: String,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct SectionHeader {
     /// Length of the tier, nanoseconds.
     tier: i64,
@@ -113,7 +124,24 @@ struct SectionHeader {
 impl Fold {
     pub fn new(rollups: &[Arc<Rollup>], options: WatermarkOptions) -> Self {
         let rollups = rollups.iter().map(RollupStates::new).collect();
-        Self { options, watermark: Watermark::default(), rollups }
+        Self { options, watermark: Watermark::default(), rollups, bounds: Bounds::default() }
+    }
+
+    /// With bounds on its groups and its state from now on.
+    #[must_use]
+    pub fn bounded(mut self, bounds: Bounds) -> Self {
+        for kept in &mut self.rollups {
+            for (states, tier) in kept.tiers.iter_mut().zip(kept.rollup.tiers()) {
+                states.bound(tier, &bounds);
+            }
+        }
+        self.bounds = bounds;
+        self
+    }
+
+    /// What the state weighs by its content; memory is up to three times as much while windows are merged.
+    pub fn bytes(&self) -> usize {
+        self.rollups.iter().flat_map(|kept| &kept.tiers).map(WindowStates::bytes).sum()
     }
 
     pub fn watermark(&self) -> Option<i64> {
@@ -158,12 +186,13 @@ impl Fold {
         let mut applied = Applied::default();
         let before = self.watermark.value();
         for section in &message.states {
+            let crowded = self.bytes() >= self.bounds.state_bytes;
             let Some(kept) = self.states_for(section) else {
                 applied.foreign.push(section.rollup.clone());
                 continue;
             };
             for batch in &section.batches {
-                let merged = kept.merge(batch, before, &mut applied);
+                let merged = kept.merge(batch, before, crowded, &mut applied);
                 applied.failures.extend(merged.err());
             }
         }
@@ -188,6 +217,11 @@ impl Fold {
     /// The whole state, to be stored as of the offset after the last applied message. `alerts` is carried
     /// along for the threshold operator.
     pub fn snapshot(&self, alerts: String) -> Result<Vec<u8>> {
+        self.capture(alerts).encode()
+    }
+
+    /// The same, to be encoded elsewhere while this fold goes on: its batches are shared, not copied.
+    pub fn capture(&self, alerts: String) -> Captured {
         let (mut sections, mut headers) = (Vec::new(), Vec::new());
         for kept in &self.rollups {
             for states in &kept.tiers {
@@ -195,7 +229,6 @@ impl Fold {
                 if batches.is_empty() {
                     continue;
                 }
-                let batches = batches.iter().map(exchange::compact).collect::<Result<_>>()?;
                 let (rollup, fingerprint) = (kept.rollup.name.clone(), kept.rollup.fingerprint);
                 sections.push(Section { rollup, fingerprint, batches });
                 headers.push(SectionHeader { tier: states.windows().size(), merged });
@@ -203,7 +236,7 @@ impl Fold {
         }
         let tiers = self.rollups.iter().map(|kept| (kept.rollup.name.clone(), kept.lengths())).collect();
         let header = Header { watermark: self.watermark.clone(), tiers, sections: headers, alerts };
-        exchange::encode("fold", &header, &sections)
+        Captured { header, sections }
     }
 
     /// A fold as it was when `bytes` were taken; returns also the alerts' part and the rollups whose state
@@ -246,6 +279,16 @@ impl Fold {
     }
 }
 
+impl Captured {
+    /// The bytes that [`Fold::restore`] takes.
+    ///
+    /// # Errors
+    /// When Arrow cannot write a batch.
+    pub fn encode(self) -> Result<Vec<u8>> {
+        exchange::encode_compact("fold", &self.header, self.sections)
+    }
+}
+
 impl RollupStates {
     fn new(rollup: &Arc<Rollup>) -> Self {
         let tiers = rollup.tiers().iter().map(|tier| WindowStates::new(Arc::clone(rollup), tier));
@@ -257,20 +300,27 @@ impl RollupStates {
     }
 
     /// Merges states into every tier.
-    fn merge(&mut self, batch: &RecordBatch, watermark: Option<i64>, applied: &mut Applied) -> Result<()> {
+    fn merge(
+        &mut self,
+        batch: &RecordBatch,
+        watermark: Option<i64>,
+        crowded: bool,
+        applied: &mut Applied,
+    ) -> Result<()> {
         let rollup = &self.rollup;
         let mut points = 0;
         let (finest, coarser) = self.tiers.split_first_mut().expect("a rollup has at least one tier");
         for part in finest.by_pane(batch)? {
             let pane_end = finest.windows().pane().end(part.start);
             let of_part = points_in(rollup, &part.rows);
-            let missed = finest.absorb(part, watermark)?;
-            if missed.is_empty() {
+            let absorbed = finest.absorb(part, watermark, crowded)?;
+            applied.overflows.extend(absorbed.overflow);
+            if absorbed.missed.is_empty() {
                 points += of_part;
                 continue;
             }
             applied.late.push(Late {
-                rows: rollup.finish(missed)?,
+                rows: rollup.finish(absorbed.missed)?,
                 points: of_part,
                 // The first window that holds a pane ends with it.
                 age: watermark.unwrap_or(pane_end).saturating_sub(pane_end),
@@ -281,7 +331,7 @@ impl RollupStates {
         for states in coarser {
             for part in states.by_pane(batch)? {
                 // What a coarser window misses was also too late for the finest.
-                states.absorb(part, watermark)?;
+                applied.overflows.extend(states.absorb(part, watermark, crowded)?.overflow);
             }
         }
         Ok(())

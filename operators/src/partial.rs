@@ -111,8 +111,8 @@ fn split(rollup: &Rollup, states: &RecordBatch, partitions: usize) -> Result<Vec
     }
     let keys = GroupKeys::new(rollup, states)?;
     let mut rows: Vec<Vec<u32>> = vec![Vec::new(); partitions];
-    for (row, index) in (0..states.num_rows()).zip(0u32..) {
-        let partition = keys.hash(row) % partitions as u64;
+    for (hash, index) in keys.hashes().zip(0u32..) {
+        let partition = hash % partitions as u64;
         rows[partition as usize].push(index);
     }
     rows.into_iter().map(|rows| compact(&take_record_batch(states, &UInt32Array::from(rows))?)).collect()
@@ -120,33 +120,52 @@ fn split(rollup: &Rollup, states: &RecordBatch, partitions: usize) -> Result<Vec
 
 /// Hashes groups by label names and values alone, in the order of the names: the same for all rollups,
 /// versions and machines. A label that the group lacks does not count.
-struct GroupKeys<'a> {
+pub(crate) struct GroupKeys<'a> {
     tags: Vec<(&'a str, StringViewArray)>,
+    rows: usize,
 }
 
 impl<'a> GroupKeys<'a> {
-    fn new(rollup: &'a Rollup, states: &RecordBatch) -> Result<Self> {
+    pub(crate) fn new(rollup: &'a Rollup, states: &RecordBatch) -> Result<Self> {
         let mut tags = Vec::new();
         for (name, column) in rollup.tag_columns() {
             let values = cast(states.column(column), &DataType::Utf8View)?;
             tags.push((name, values.as_string_view().clone()));
         }
         tags.sort_by_key(|(name, _)| *name);
-        Ok(Self { tags })
+        Ok(Self { tags, rows: states.num_rows() })
     }
 
-    fn hash(&self, row: usize) -> u64 {
+    /// Of each row.
+    pub(crate) fn hashes(&self) -> impl Iterator<Item = u64> + '_ {
         let mut key = Vec::with_capacity(64);
-        for (name, values) in &self.tags {
-            if values.is_null(row) {
-                continue;
+        (0..self.rows).map(move |row| {
+            key.clear();
+            for (name, values) in &self.tags {
+                if values.is_valid(row) {
+                    add_tag(&mut key, name, values.value(row));
+                }
             }
-            for part in [name.as_bytes(), values.value(row).as_bytes()] {
-                key.extend_from_slice(&(part.len() as u32).to_le_bytes());
-                key.extend_from_slice(part);
-            }
+            XxHash3_64::oneshot(&key)
+        })
+    }
+
+    /// Of the group whose tags all read `text`.
+    pub(crate) fn hash_of(rollup: &Rollup, text: &str) -> u64 {
+        let mut names: Vec<&str> = rollup.tag_columns().map(|(name, _)| name).collect();
+        names.sort_unstable();
+        let mut key = Vec::new();
+        for name in names {
+            add_tag(&mut key, name, text);
         }
         XxHash3_64::oneshot(&key)
+    }
+}
+
+fn add_tag(key: &mut Vec<u8>, name: &str, value: &str) {
+    for part in [name.as_bytes(), value.as_bytes()] {
+        key.extend_from_slice(&(part.len() as u32).to_le_bytes());
+        key.extend_from_slice(part);
     }
 }
 
@@ -182,7 +201,7 @@ mod tests {
             ],
         )
         .unwrap();
-        let facts = EpochFacts { wall: 0, topics: BTreeMap::new(), partitions: Vec::new() };
+        let facts = EpochFacts { wall: 0, topics: BTreeMap::new(), partitions: Vec::new(), owner: None };
         let aggregated = aggregate(&catalog.rollups, &[points], &facts, 4);
 
         let failures: Vec<_> = aggregated.failures.iter().map(|f| (f.rollup.as_str(), f.points)).collect();

@@ -60,6 +60,10 @@ impl PartitionStream for Inlet {
     }
 }
 
+/// Rows that a plan is given at once. What it makes of a batch on the way, filtered rows and evaluated expressions, is as
+/// large as the batch.
+const ROWS: usize = 8_192;
+
 /// One plan and the inlet under it.
 #[derive(Debug)]
 pub(crate) struct Stage {
@@ -88,7 +92,7 @@ impl Stage {
         let plan = reset_plan_states(Arc::clone(&self.plan))?;
         let stream = {
             let _guard = self.start.lock().unwrap_or_else(PoisonError::into_inner);
-            *self.inlet.batches.lock().unwrap_or_else(PoisonError::into_inner) = batches;
+            *self.inlet.batches.lock().unwrap_or_else(PoisonError::into_inner) = sliced(batches);
             plan.execute(0, Arc::clone(context))?
         };
         let results = block_on(datafusion::physical_plan::common::collect(stream))?;
@@ -101,6 +105,16 @@ impl Stage {
     pub(crate) fn explain(&self) -> String {
         displayable(self.plan.as_ref()).indent(false).to_string()
     }
+}
+
+fn sliced(batches: Vec<RecordBatch>) -> Vec<RecordBatch> {
+    let mut slices = Vec::new();
+    for batch in batches {
+        for from in (0..batch.num_rows()).step_by(ROWS) {
+            slices.push(batch.slice(from, ROWS.min(batch.num_rows() - from)));
+        }
+    }
+    slices
 }
 
 /// The three stages of one rollup.

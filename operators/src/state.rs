@@ -15,6 +15,7 @@ use arrow::datatypes::{Float64Type, Int64Type, TimestampNanosecondType};
 
 use crate::error::Result;
 use crate::keys::Keys;
+use crate::overflow::{Bounds, Gate, Overflow, content_bytes};
 use crate::sql::{Rollup, Tier};
 use crate::window::Windows;
 
@@ -29,6 +30,7 @@ pub(crate) struct WindowStates {
     panes: BTreeMap<i64, Pane>,
     /// States of closed windows that have come since the last correction, by window.
     touched: Vec<RecordBatch>,
+    gate: Gate,
 }
 
 #[derive(Debug, Default)]
@@ -37,6 +39,8 @@ struct Pane {
     batches: Vec<RecordBatch>,
     merged_rows: usize,
     unmerged_rows: usize,
+    merged_bytes: usize,
+    unmerged_bytes: usize,
 }
 
 /// States of one pane.
@@ -44,6 +48,14 @@ struct Pane {
 pub(crate) struct PaneRows {
     pub(crate) start: i64,
     pub(crate) rows: RecordBatch,
+}
+
+/// What became of the rows of one pane, besides being merged.
+#[derive(Debug)]
+pub(crate) struct Absorbed {
+    /// What final windows miss, by window.
+    pub(crate) missed: Vec<RecordBatch>,
+    pub(crate) overflow: Option<Overflow>,
 }
 
 /// A corrected window's rows, and the keys of those that are no more, or that lack a field which an earlier version may
@@ -56,7 +68,13 @@ pub(crate) struct Corrected {
 
 impl WindowStates {
     pub(crate) fn new(rollup: Arc<Rollup>, tier: &Tier) -> Self {
-        Self { rollup, windows: tier.windows, panes: BTreeMap::new(), touched: Vec::new() }
+        let gate = Gate::new(&rollup, tier, &Bounds::default());
+        Self { rollup, windows: tier.windows, panes: BTreeMap::new(), touched: Vec::new(), gate }
+    }
+
+    /// Admits no more groups than `bounds` say from now on.
+    pub(crate) fn bound(&mut self, tier: &Tier, bounds: &Bounds) {
+        self.gate = Gate::new(&self.rollup, tier, bounds);
     }
 
     pub(crate) fn windows(&self) -> &Windows {
@@ -103,41 +121,52 @@ impl WindowStates {
         Ok(parts)
     }
 
-    /// Merges rows of one pane into its state, and returns what the windows that are final at `watermark` miss, by window.
-    pub(crate) fn absorb(&mut self, part: PaneRows, watermark: Option<i64>) -> Result<Vec<RecordBatch>> {
-        let (mut missed, mut is_final) = (Vec::new(), true);
-        for start in self.windows.holding(part.start) {
-            let end = self.windows.end(start);
-            if watermark.is_some_and(|at| self.final_at(start) <= at) {
-                missed.push(self.in_window(&part.rows, start)?);
-                continue;
-            }
-            is_final = false;
-            if watermark.is_some_and(|at| end <= at) {
+    /// What the states weigh, with room for each pane's unmerged part to grow as large as the merged one.
+    pub(crate) fn bytes(&self) -> usize {
+        let panes = self.panes.values();
+        panes.map(|pane| pane.merged_bytes + pane.merged_bytes.max(pane.unmerged_bytes)).sum()
+    }
+
+    /// Merges rows of one pane into its state, as far as its windows are not final at `watermark`. Groups that the pane has
+    /// no place for become its overflow group; a `crowded` partition has no place for any new one.
+    pub(crate) fn absorb(
+        &mut self,
+        part: PaneRows,
+        watermark: Option<i64>,
+        crowded: bool,
+    ) -> Result<Absorbed> {
+        let (finals, open): (Vec<i64>, Vec<i64>) = self
+            .windows
+            .holding(part.start)
+            .partition(|start| watermark.is_some_and(|at| self.final_at(*start) <= at));
+        let missed = finals.into_iter().map(|start| self.in_window(&part.rows, start));
+        let missed = missed.collect::<Result<Vec<_>>>()?;
+        if open.is_empty() {
+            return Ok(Absorbed { missed, overflow: None });
+        }
+        let held = self.panes.get(&part.start).map_or(&[][..], |pane| &pane.batches);
+        let (part, overflow) = self.gate.admit(&self.rollup, part, held, crowded)?;
+        for start in open {
+            if watermark.is_some_and(|at| self.windows.end(start) <= at) {
                 self.touched.push(self.in_window(&part.rows, start)?);
             }
         }
-        if is_final {
-            return Ok(missed);
-        }
         let pane = self.panes.entry(part.start).or_default();
         pane.unmerged_rows += part.rows.num_rows();
+        pane.unmerged_bytes += content_bytes(&part.rows);
         pane.batches.push(part.rows);
         let many_rows = pane.unmerged_rows > pane.merged_rows.max(UNMERGED_ROWS);
         if many_rows || pane.batches.len() > UNMERGED_BATCHES {
             pane.merge(&self.rollup)?;
         }
-        Ok(missed)
+        Ok(Absorbed { missed, overflow })
     }
 
     /// Results of all windows that end after `after` (all, when none) and not after `until`, oldest first.
     pub(crate) fn close(&self, after: Option<i64>, until: i64) -> Result<RecordBatch> {
         let mut due = BTreeSet::new();
         for pane in self.panes.keys() {
-            due.extend(self.windows.holding(*pane).filter(|start| {
-                let end = self.windows.end(*start);
-                end <= until && after.is_none_or(|after| end > after)
-            }));
+            due.extend(self.windows.ending(*pane, after, until));
         }
         let mut states = Vec::new();
         for start in due {
@@ -184,6 +213,7 @@ impl WindowStates {
         let (windows, lateness) = (self.windows, self.rollup.allowed_lateness);
         // The last window that holds a pane starts with it.
         self.panes.retain(|start, _| windows.end(*start).saturating_add(lateness) > watermark);
+        self.gate.retain(|start| self.panes.contains_key(&start));
     }
 
     /// All states as they are, for a snapshot, and which batches a merge has made. When panes are merged next
@@ -207,8 +237,10 @@ impl WindowStates {
         let pane = self.panes.entry(starts_of(&self.rollup, &batch).value(0)).or_default();
         if is_merged {
             pane.merged_rows = batch.num_rows();
+            pane.merged_bytes = content_bytes(&batch);
         } else {
             pane.unmerged_rows += batch.num_rows();
+            pane.unmerged_bytes += content_bytes(&batch);
         }
         pane.batches.push(batch);
     }
@@ -245,7 +277,8 @@ impl Pane {
         }
         let merged = rollup.reduce(self.batches.clone())?;
         self.merged_rows = merged.num_rows();
-        self.unmerged_rows = 0;
+        self.merged_bytes = content_bytes(&merged);
+        (self.unmerged_rows, self.unmerged_bytes) = (0, 0);
         self.batches = vec![merged];
         Ok(())
     }

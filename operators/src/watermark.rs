@@ -4,6 +4,11 @@
 //! *all* partitions of the source topics of the highest accepted event time less the disorder bound. Only a
 //! partition that was read to its end and has been silent for the idle timeout stops holding it. Nothing here
 //! reads a clock: wall time is what `ingest` wrote into the log, so a replay gives the same watermarks.
+//!
+//! With several `ingest` processes, the report that a partition is idle may be older than the points that another one
+//! reports before it in the log: what was sent together with those points may still be unread. So an idle partition
+//! lets the watermark go only as far as the others had come at its owner's report before the last: of that, the last
+//! one's look at the end of the log is certainly later. It costs an epoch or two, and no clock is compared with another.
 
 mod view;
 
@@ -24,6 +29,13 @@ pub struct EpochFacts {
     pub partitions: Vec<PartitionFacts>,
     /// The process that reports, for people: nothing is decided by it.
     pub owner: Option<String>,
+}
+
+impl EpochFacts {
+    /// Facts that say nothing.
+    pub fn nothing() -> Self {
+        Self { wall: i64::MIN, topics: BTreeMap::new(), partitions: Vec::new(), owner: None }
+    }
 }
 
 /// One source partition as its owner saw it at the end of an epoch.
@@ -67,7 +79,10 @@ pub struct Watermark {
     topics: BTreeMap<String, i32>,
     #[serde(with = "as_pairs")]
     sources: BTreeMap<Source, SourceState>,
-    /// Wall time and watermark when the last source became idle.
+    /// How far the sources that are not idle have come, or all of them when all are idle. Unlike the watermark it may
+    /// go back: when an idle source turns out to have older points.
+    target: Option<i64>,
+    /// Wall time and target when the last source became idle.
     all_idle_since: Option<(i64, i64)>,
 }
 
@@ -79,6 +94,12 @@ struct SourceState {
     silent: i64,
     wall: i64,
     owner: Option<String>,
+    /// The target when the source was last reported.
+    seen: Option<i64>,
+    /// The target when it was reported before that. An owner sends a report only after its report before is in the log,
+    /// and looks for the end of the partition in between: whatever led to this target had been read from Kafka before
+    /// that look, so nothing that was there with it is unread.
+    confirmed: Option<i64>,
 }
 
 /// The partition that keeps the watermark where it is, and why.
@@ -140,29 +161,51 @@ impl Watermark {
                 silent: partition.silent,
                 wall: facts.wall,
                 owner: facts.owner.clone(),
+                seen: None,
+                confirmed: before.and_then(|b| b.seen),
             };
             self.sources.insert(source, state);
         }
-        self.advance(options);
+        self.target = self.next_target(options);
+        for partition in &facts.partitions {
+            let source = (partition.topic.clone(), partition.partition);
+            if let Some(state) = self.sources.get_mut(&source) {
+                state.seen = self.target;
+            }
+        }
+        // None is less than any time: an idle source that was not confirmed yet keeps the watermark where it is.
+        let idle = self.sources.values().filter(|state| self.is_idle(state, options));
+        let confirmed = idle.map(|state| state.confirmed).min();
+        self.value = self.value.max(confirmed.map_or(self.target, |confirmed| confirmed.min(self.target)));
         self.value
     }
 
-    fn advance(&mut self, options: &WatermarkOptions) {
-        let candidate = match self.minimum(options) {
-            Minimum::Held(_) => return self.all_idle_since = None,
+    fn next_target(&mut self, options: &WatermarkOptions) -> Option<i64> {
+        match self.minimum(options) {
+            Minimum::Held(_) => {
+                self.all_idle_since = None;
+                None
+            }
             Minimum::Active { time, .. } => {
                 self.all_idle_since = None;
-                time
+                Some(time)
             }
             // Event time goes on at the pace of the wall clock, from where it stands, so that the last
             // windows close, yet slow clocks and loads of old data are not suddenly late.
             Minimum::AllIdle => {
-                let Some(value) = self.value.or_else(|| self.oldest_high(options)) else { return };
-                let (wall, from) = *self.all_idle_since.get_or_insert((self.wall, value));
-                from.saturating_add(self.wall.saturating_sub(wall))
+                let reached = self.value.max(self.target).or_else(|| self.oldest_high(options))?;
+                let (wall, from) = *self.all_idle_since.get_or_insert((self.wall, reached));
+                Some(from.saturating_add(self.wall.saturating_sub(wall)))
             }
-        };
-        self.value = self.value.max(Some(candidate));
+        }
+    }
+
+    fn is_orphaned(&self, state: &SourceState, options: &WatermarkOptions) -> bool {
+        self.wall.saturating_sub(state.wall) > options.owner_timeout
+    }
+
+    fn is_idle(&self, state: &SourceState, options: &WatermarkOptions) -> bool {
+        state.at_end && state.silent >= options.idle_timeout && !self.is_orphaned(state, options)
     }
 
     /// Which source holds the watermark now; none when all are idle.
@@ -186,11 +229,10 @@ impl Watermark {
                 let Some(state) = self.sources.get(&source) else {
                     return Minimum::Held(Holder { source, reason: HoldReason::NeverReported });
                 };
-                let orphaned = self.wall.saturating_sub(state.wall) > options.owner_timeout;
-                let idle = state.at_end && state.silent >= options.idle_timeout && !orphaned;
-                if idle {
+                if self.is_idle(state, options) {
                     continue;
                 }
+                let orphaned = self.is_orphaned(state, options);
                 let Some(high) = state.high else {
                     let reason = if orphaned { HoldReason::NoOwner } else { HoldReason::NoPointYet };
                     return Minimum::Held(Holder { source, reason });
@@ -239,106 +281,5 @@ mod as_pairs {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const OPTIONS: WatermarkOptions =
-        WatermarkOptions { max_out_of_orderness: 5, idle_timeout: 60, owner_timeout: 30 };
-
-    fn fact(partition: i32, high: Option<i64>, at_end: bool, silent: i64) -> PartitionFacts {
-        PartitionFacts { topic: "points".into(), partition, from: 0, to: 1, high, low: high, at_end, silent }
-    }
-
-    fn epoch(wall: i64, count: i32, partitions: Vec<PartitionFacts>) -> EpochFacts {
-        EpochFacts { wall, topics: BTreeMap::from([("points".into(), count)]), partitions, owner: None }
-    }
-
-    /// Folds the epochs and returns the watermark after each.
-    fn check(epochs: &[EpochFacts], expected: &[Option<i64>]) -> Watermark {
-        let mut watermark = Watermark::default();
-        let found: Vec<_> = epochs.iter().map(|facts| watermark.observe(facts, &OPTIONS)).collect();
-        assert_eq!(found, expected);
-        watermark
-    }
-
-    #[test]
-    fn minimum_over_all_partitions_and_never_back() {
-        let watermark = check(
-            &[
-                epoch(0, 2, vec![fact(0, Some(100), false, 0)]),
-                epoch(1, 2, vec![fact(1, Some(50), false, 0)]),
-                epoch(2, 2, vec![fact(1, Some(200), false, 0)]),
-                epoch(3, 2, vec![fact(0, Some(90), false, 0)]),
-                epoch(4, 2, vec![fact(0, Some(300), false, 0), fact(1, None, false, 1)]),
-            ],
-            &[None, Some(45), Some(95), Some(95), Some(195)],
-        );
-        let holder = watermark.holder(&OPTIONS).unwrap();
-        assert_eq!((holder.source.1, holder.reason), (1, HoldReason::Slowest));
-    }
-
-    #[test]
-    fn unread_data_is_never_idle() {
-        check(
-            &[
-                epoch(0, 2, vec![fact(0, Some(100), true, 0), fact(1, Some(50), false, 1_000)]),
-                epoch(1, 2, vec![fact(0, Some(200), true, 0), fact(1, None, false, 2_000)]),
-                epoch(2, 2, vec![fact(0, Some(200), true, 0), fact(1, None, true, 2_000)]),
-            ],
-            &[Some(45), Some(45), Some(195)],
-        );
-    }
-
-    #[test]
-    fn a_partition_without_an_owner_holds_even_when_it_was_idle() {
-        let watermark = check(
-            &[
-                epoch(0, 2, vec![fact(0, Some(100), false, 0), fact(1, None, true, 60)]),
-                epoch(20, 2, vec![fact(0, Some(120), false, 0)]),
-                epoch(60, 2, vec![fact(0, Some(160), false, 0)]),
-                epoch(61, 2, vec![fact(1, None, true, 60)]),
-            ],
-            &[Some(95), Some(115), Some(115), Some(155)],
-        );
-        assert!(watermark.holder(&OPTIONS).is_some());
-    }
-
-    #[test]
-    fn when_all_are_idle_event_time_keeps_the_pace_of_the_wall_clock() {
-        check(
-            &[
-                epoch(1_000, 1, vec![fact(0, Some(100), true, 0)]),
-                epoch(1_070, 1, vec![fact(0, None, true, 70)]),
-                epoch(1_080, 1, vec![fact(0, None, true, 80)]),
-                epoch(1_090, 1, vec![fact(0, Some(101), true, 0)]),
-                epoch(1_091, 1, vec![fact(0, Some(300), true, 0)]),
-            ],
-            &[Some(95), Some(95), Some(105), Some(105), Some(295)],
-        );
-    }
-
-    #[test]
-    fn survives_a_snapshot() {
-        let watermark = check(&[epoch(0, 1, vec![fact(0, Some(100), true, 0)])], &[Some(95)]);
-        let text = serde_json::to_string(&watermark).unwrap();
-        assert_eq!(serde_json::from_str::<Watermark>(&text).unwrap(), watermark);
-    }
-
-    proptest! {
-        #[test]
-        fn never_goes_back(
-            steps in prop::collection::vec((0i32..3, prop::option::of(0i64..1_000), any::<bool>(), 0i64..200, 0i64..50), 1..60),
-        ) {
-            let mut watermark = Watermark::default();
-            let mut wall = 0;
-            let mut last = None;
-            for (partition, high, at_end, silent, pause) in steps {
-                wall += pause;
-                let value = watermark.observe(&epoch(wall, 3, vec![fact(partition, high, at_end, silent)]), &OPTIONS);
-                prop_assert!(value >= last, "{value:?} after {last:?}");
-                last = value;
-            }
-        }
-    }
-}
+#[path = "watermark_tests.rs"]
+mod tests;

@@ -24,6 +24,8 @@ use crate::config::{
 pub struct Report {
     /// Empty when all is well.
     pub problems: Vec<String>,
+    /// What works otherwise than it is written.
+    pub warnings: Vec<String>,
     /// How many of each can be used as they are.
     pub rollups: usize,
     pub rules: usize,
@@ -46,12 +48,14 @@ pub struct SqlDirError {
 /// names. Goes on after a problem: the report has all of them, save that of a TOML file with an unknown key or a
 /// wrong type only the first is found.
 pub fn check(config: &Path, environment: &Environment) -> Report {
-    let mut report = Report { problems: Vec::new(), rollups: 0, rules: 0, receivers: 0 };
+    let mut report =
+        Report { problems: Vec::new(), warnings: Vec::new(), rollups: 0, rules: 0, receivers: 0 };
     let (config, problems) = Config::load_all(config, environment);
     report.add(&problems);
     let Some(config) = config else {
         return report;
     };
+    report.warnings = crate::memory::warnings(&config);
     let (alerts, problems) = match &config.alerts.rules {
         Some(path) => AlertsConfig::load_all(path, environment),
         None => (AlertsConfig::default(), Vec::new()),
@@ -91,6 +95,9 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for problem in &self.problems {
             writeln!(f, "{problem}")?;
+        }
+        for warning in &self.warnings {
+            writeln!(f, "warning: {warning}")?;
         }
         match self.problems.len() {
             0 => f.write_str("no problems: ")?,

@@ -2,20 +2,31 @@
 //!
 //! The role's state sits behind one lock that the consumer's thread and the rebalance callback share; the
 //! callback runs inside `poll`, on the same thread, so they never compete. Partitions are given up only after
-//! the role said so: it finishes or drops its work first, while it is still the owner.
+//! the role said so: it finishes or drops its work first, while it is still the owner. With a cooperative group it
+//! keeps the others, and goes on with them.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use rdkafka::ClientContext;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::consumer::{
+    BaseConsumer, CommitMode, Consumer, ConsumerContext, ConsumerGroupMetadata, RebalanceProtocol,
+};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaRespErr;
 
 use crate::error::{Error, Result};
 
 const COMMITTED_TIMEOUT: Duration = Duration::from_secs(30);
+/// A commit that meets a rebalance of the others is tried again this often, and for this long.
+const COMMIT_RETRY: Duration = Duration::from_millis(100);
+const COMMIT_TRIES: usize = 50;
+
+/// A partition of a topic.
+pub(crate) type Source = (String, i32);
 
 /// A partition that was assigned, with what the group has committed for it.
 #[derive(Debug, Clone)]
@@ -31,6 +42,10 @@ pub(crate) struct Assigned {
 }
 
 impl Assigned {
+    pub(crate) fn source(&self) -> Source {
+        (self.topic.clone(), self.partition)
+    }
+
     /// Refuses an offset beyond the end of the log: the topic was made anew, and its messages would be taken for
     /// known ones. Warns of messages that were removed before anyone read them.
     pub(crate) fn check_offset(&self) -> Result<()> {
@@ -58,28 +73,30 @@ impl Assigned {
 /// Offsets to commit, each with its text.
 pub(crate) type Commit = Vec<(String, i32, i64, String)>;
 
+/// The membership as of now, for what is committed in a transaction. An error when the partitions are lost.
+pub(crate) type Membership<'a> = &'a dyn Fn() -> Result<ConsumerGroupMetadata>;
+
 /// A role's share of the partitions.
 pub(crate) trait Share: Send {
-    /// Takes over partitions and says where to start reading each; `None` is the oldest message.
+    /// Takes over partitions, beside those that it has, and says where to start reading each; `None` is the oldest message.
     fn assigned(&mut self, partitions: &[Assigned]) -> Result<Vec<Option<i64>>>;
 
-    /// Gives up all partitions. What it returns is committed while this process still owns them.
-    fn revoked(&mut self) -> Result<Commit>;
+    /// Gives up these partitions and keeps the others. What it returns is committed while this process still owns them.
+    fn revoked(&mut self, partitions: &[Source], membership: Membership<'_>) -> Result<Commit>;
 
-    /// The partitions were taken away: another process may own them already.
-    fn lost(&mut self) -> Result<Commit> {
-        self.revoked()
-    }
+    /// All partitions were taken away, and other processes may own them already.
+    fn lost(&mut self) -> Result<()>;
 }
 
 pub(crate) struct Group<S> {
     share: Mutex<S>,
     failure: Mutex<Option<Error>>,
+    rebalances: AtomicU64,
 }
 
 impl<S: Share> Group<S> {
     pub(crate) fn new(share: S) -> Self {
-        Self { share: Mutex::new(share), failure: Mutex::new(None) }
+        Self { share: Mutex::new(share), failure: Mutex::new(None), rebalances: AtomicU64::new(0) }
     }
 
     pub(crate) fn share(&self) -> MutexGuard<'_, S> {
@@ -94,22 +111,25 @@ impl<S: Share> Group<S> {
         }
     }
 
-    fn assign(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) -> Result<()> {
-        let committed = consumer
-            .committed_offsets(list.clone(), COMMITTED_TIMEOUT)
-            .map_err(Error::client("read the committed offsets"))?;
+    /// Takes over the partitions of `list` and returns it with the offsets to start at.
+    fn assign(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) -> Result<TopicPartitionList> {
         let mut partitions = Vec::new();
-        for element in committed.elements() {
-            let (topic, partition) = (element.topic().to_owned(), element.partition());
-            let log = consumer
-                .fetch_watermarks(&topic, partition, COMMITTED_TIMEOUT)
-                .map_err(Error::client("look at a partition's log"))?;
-            let offset = match element.offset() {
-                Offset::Offset(offset) => Some(offset),
-                _ => None,
-            };
-            let metadata = element.metadata().to_owned();
-            partitions.push(Assigned { topic, partition, offset, metadata, log });
+        if list.count() > 0 {
+            let committed = consumer
+                .committed_offsets(list.clone(), COMMITTED_TIMEOUT)
+                .map_err(Error::client("read the committed offsets"))?;
+            for element in committed.elements() {
+                let (topic, partition) = (element.topic().to_owned(), element.partition());
+                let log = consumer
+                    .fetch_watermarks(&topic, partition, COMMITTED_TIMEOUT)
+                    .map_err(Error::client("look at a partition's log"))?;
+                let offset = match element.offset() {
+                    Offset::Offset(offset) => Some(offset),
+                    _ => None,
+                };
+                let metadata = element.metadata().to_owned();
+                partitions.push(Assigned { topic, partition, offset, metadata, log });
+            }
         }
         let starts = self.share().assigned(&partitions)?;
         let mut list = TopicPartitionList::new();
@@ -118,16 +138,17 @@ impl<S: Share> Group<S> {
             list.add_partition_offset(&partition.topic, partition.partition, offset)
                 .map_err(Error::client("start at an offset"))?;
         }
-        tracing::info!(partitions = list.count(), "partitions assigned");
-        consumer.assign(&list).map_err(Error::client("take over partitions"))
+        Ok(list)
     }
 
-    fn revoke(&self, consumer: &BaseConsumer<Self>) -> Result<()> {
+    fn revoke(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) -> Result<()> {
         if consumer.assignment_lost() {
             tracing::warn!("partitions lost: this process was silent for too long");
-            return self.share().lost().map(|_| ());
+            return self.share().lost();
         }
-        let offsets = self.share().revoked()?;
+        let sources: Vec<Source> =
+            list.elements().iter().map(|element| (element.topic().to_owned(), element.partition())).collect();
+        let offsets = self.share().revoked(&sources, &|| membership(consumer))?;
         commit(consumer, &offsets)
     }
 
@@ -138,12 +159,75 @@ impl<S: Share> Group<S> {
     }
 }
 
-/// Commits offsets and waits for the answer.
+/// The membership of a consumer that still owns what it was assigned.
+pub(crate) fn membership<S: Share>(consumer: &BaseConsumer<Group<S>>) -> Result<ConsumerGroupMetadata> {
+    if consumer.assignment_lost() {
+        return Err(Error::Stopped("the ownership of its partitions"));
+    }
+    consumer.group_metadata().ok_or(Error::Stopped("the consumer group"))
+}
+
+/// Errors of reading that the client mends by itself, while what was read is worked on. Others end the session.
+pub(crate) fn go_on_after(action: &'static str, error: KafkaError) -> Result<()> {
+    let fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
+    let error = Error::client(action)(error);
+    if fatal || !error.retryable() {
+        return Err(error);
+    }
+    tracing::warn!(%error, "nothing can be read for now");
+    Ok(())
+}
+
+/// Stops and resumes reading while the group is still polled.
+#[derive(Debug, Default)]
+pub(crate) struct Valve {
+    /// As of how many rebalances it is closed: partitions come open.
+    closed: Option<u64>,
+}
+
+impl Valve {
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.is_some()
+    }
+
+    pub(crate) fn set<S: Share>(&mut self, consumer: &BaseConsumer<Group<S>>, closed: bool) -> Result<()> {
+        let wanted = closed.then(|| consumer.context().rebalances.load(Ordering::Relaxed));
+        if wanted == self.closed {
+            return Ok(());
+        }
+        let assignment = consumer.assignment().map_err(Error::client("list its partitions"))?;
+        if closed {
+            consumer.pause(&assignment).map_err(Error::client("pause its partitions"))?;
+        } else {
+            consumer.resume(&assignment).map_err(Error::client("resume its partitions"))?;
+        }
+        self.closed = wanted;
+        Ok(())
+    }
+}
+
+/// Commits offsets and waits for the answer. While other members join or leave, the group may refuse for a moment.
 pub(crate) fn commit<S: Share>(consumer: &BaseConsumer<Group<S>>, offsets: &Commit) -> Result<()> {
     if offsets.is_empty() {
         return Ok(());
     }
-    consumer.commit(&list_of(offsets)?, CommitMode::Sync).map_err(Error::client("commit offsets"))
+    let list = list_of(offsets)?;
+    for _ in 1..COMMIT_TRIES {
+        match consumer.commit(&list, CommitMode::Sync) {
+            Err(error) if generation_moved(&error) && !consumer.assignment_lost() => {
+                thread::park_timeout(COMMIT_RETRY)
+            }
+            done => return done.map_err(Error::client("commit offsets")),
+        }
+    }
+    consumer.commit(&list, CommitMode::Sync).map_err(Error::client("commit offsets"))
+}
+
+/// Whether the group refused because it is changing, or has changed, its generation: a member that still owns its
+/// partitions may try again.
+pub(crate) fn generation_moved(error: &KafkaError) -> bool {
+    let codes = [RDKafkaErrorCode::RebalanceInProgress, RDKafkaErrorCode::IllegalGeneration];
+    error.rdkafka_error_code().is_some_and(|code| codes.contains(&code))
 }
 
 pub(crate) fn list_of(offsets: &Commit) -> Result<TopicPartitionList> {
@@ -167,13 +251,21 @@ impl<S: Share> ClientContext for Group<S> {
 
 impl<S: Share> ConsumerContext for Group<S> {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, event: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        if event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
-            self.note(self.assign(consumer, list));
-            return;
-        }
-        tracing::info!(partitions = list.count(), "partitions revoked");
-        self.note(self.revoke(consumer));
-        let unassigned: KafkaResult<()> = consumer.unassign();
-        self.note(unassigned.map_err(Error::client("give up partitions")));
+        self.rebalances.fetch_add(1, Ordering::Relaxed);
+        let cooperative = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
+        let partitions = list.count();
+        let changed = if event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            tracing::info!(partitions, "partitions assigned");
+            match self.assign(consumer, list) {
+                Ok(list) if cooperative => consumer.incremental_assign(&list),
+                Ok(list) => consumer.assign(&list),
+                Err(error) => return self.note(Err(error)),
+            }
+        } else {
+            tracing::info!(partitions, "partitions revoked");
+            self.note(self.revoke(consumer, list));
+            if cooperative { consumer.incremental_unassign(list) } else { consumer.unassign() }
+        };
+        self.note(changed.map_err(Error::client("change its partitions")));
     }
 }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::admin::AdminClient;
+use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::client::{Client, ClientContext, DefaultClientContext};
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
@@ -20,8 +20,17 @@ use crate::config::KafkaConfig;
 /// Largest message that Tidemark's own producers send, in bytes: one epoch's partial states for one partition.
 pub const MAX_MESSAGE_BYTES: usize = 16 << 20;
 
-/// How long a group waits for a sign of life before it gives a member's partitions to others.
-pub(crate) const SESSION_TIMEOUT: Duration = Duration::from_secs(30);
+/// Largest answer of a broker: only a bound on nonsense, since memory is taken as it comes in.
+const RECEIVE_BYTES: usize = 1_000_000_000;
+
+/// What `[kafka.properties]` may change, of consumers.
+const CONSUMER_DEFAULTS: [(&str, &str); 3] = [
+    // A process that is silent for this long has lost its partitions.
+    ("session.timeout.ms", "30000"),
+    ("heartbeat.interval.ms", "3000"),
+    // How soon partitions that were added to a topic are read.
+    ("topic.metadata.refresh.interval.ms", "5000"),
+];
 
 /// Name of this program in the brokers' logs, metrics and quotas.
 const CLIENT_ID: &str = "tidemark";
@@ -59,14 +68,48 @@ pub enum KafkaError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConsumerSettings<'a> {
     pub group: &'a str,
-    /// Bytes fetched ahead of processing, all partitions together: the memory bound of the consumer.
+    /// Payload fetched ahead of processing, all partitions together, after which nothing more is fetched.
     pub queued_bytes: usize,
+    /// Messages, likewise: each costs librdkafka half a kilobyte beside its payload.
+    pub queued_messages: usize,
+    /// One answer to a fetch, as it is on the wire. It comes on top of what is queued.
+    pub fetch_bytes: usize,
+    /// Whether a member keeps, while others join or leave, the partitions that stay with it. All members of a group
+    /// have to agree.
+    pub cooperative: bool,
 }
 
+/// Memory of one message in librdkafka's queue, besides its payload.
+const MESSAGE_OVERHEAD: usize = 512;
+/// Memory of small, well compressed messages for each byte on the wire: eight times the text, and the overhead.
+const SMALL_EXPANSION: usize = 40;
+
 impl<'a> ConsumerSettings<'a> {
-    /// 64 MiB ahead.
+    /// For commands that read a topic once.
     pub fn new(group: &'a str) -> Self {
-        Self { group, queued_bytes: 64 << 20 }
+        Self::of_large(group, 64 << 20)
+    }
+
+    /// Small messages in batches that producers compressed, within `memory` bytes.
+    pub fn of_small(group: &'a str, memory: usize) -> Self {
+        Self {
+            group,
+            queued_bytes: memory / 4,
+            queued_messages: (memory / 4 / MESSAGE_OVERHEAD).clamp(1_000, 100_000),
+            fetch_bytes: (memory / 2 / SMALL_EXPANSION).clamp(64 << 10, MAX_MESSAGE_BYTES),
+            cooperative: true,
+        }
+    }
+
+    /// Messages of many kilobytes that do not compress further, within `memory` bytes.
+    pub fn of_large(group: &'a str, memory: usize) -> Self {
+        Self {
+            group,
+            queued_bytes: memory / 2,
+            queued_messages: 10_000,
+            fetch_bytes: (memory / 4).clamp(64 << 10, 4 * MAX_MESSAGE_BYTES),
+            cooperative: true,
+        }
     }
 }
 
@@ -133,7 +176,13 @@ pub fn admin(kafka: &KafkaConfig) -> Result<AdminClient<DefaultClientContext>, K
 /// Settings of [`consumer`].
 pub fn consumer_config(kafka: &KafkaConfig, settings: ConsumerSettings<'_>) -> ClientConfig {
     let mut config = client_config(kafka);
+    for (name, value) in CONSUMER_DEFAULTS {
+        if config.get(name).is_none() {
+            config.set(name, value);
+        }
+    }
     let queued_kbytes = (settings.queued_bytes >> 10).max(1);
+    let fetch_bytes = settings.fetch_bytes;
     config
         .set("group.id", settings.group)
         // Offsets move when the results are durable, and never by themselves.
@@ -144,17 +193,29 @@ pub fn consumer_config(kafka: &KafkaConfig, settings: ConsumerSettings<'_>) -> C
         .set("isolation.level", "read_committed")
         // The end of a partition is an event: only a partition read to its end can be idle.
         .set("enable.partition.eof", "true")
-        // Eager: an owner gives up everything, settled, before anyone takes anything over.
-        .set("partition.assignment.strategy", "range")
+        // Either way an owner gives partitions up, settled, before anyone takes them over.
+        .set(
+            "partition.assignment.strategy",
+            if settings.cooperative { "cooperative-sticky" } else { "range" },
+        )
         // The default of a second stalls a fast consumer whenever its queue was full for a moment.
         .set("fetch.queue.backoff.ms", "20")
         .set("queued.max.messages.kbytes", queued_kbytes.to_string())
         .set("fetch.wait.max.ms", "100")
-        .set("fetch.message.max.bytes", MAX_MESSAGE_BYTES.to_string())
-        .set("fetch.max.bytes", (4 * MAX_MESSAGE_BYTES).to_string())
-        .set("session.timeout.ms", SESSION_TIMEOUT.as_millis().to_string())
-        .set("heartbeat.interval.ms", "3000");
+        .set("queued.min.messages", settings.queued_messages.to_string())
+        // A message beyond these comes all the same, alone. librdkafka wants no request to be larger than an answer.
+        .set("fetch.message.max.bytes", fetch_bytes.min(MAX_MESSAGE_BYTES).to_string())
+        .set("fetch.max.bytes", fetch_bytes.to_string())
+        .set("message.max.bytes", fetch_bytes.min(1_000_000).to_string())
+        .set("receive.message.max.bytes", RECEIVE_BYTES.to_string());
     config
+}
+
+/// How long a group waits for a sign of life before it gives a member's partitions to others.
+pub(crate) fn session_timeout(kafka: &KafkaConfig) -> Duration {
+    let config = consumer_config(kafka, ConsumerSettings::new(""));
+    let milliseconds = config.get("session.timeout.ms").and_then(|text| text.parse().ok());
+    Duration::from_millis(milliseconds.unwrap_or(30_000))
 }
 
 /// Settings of [`producer`].
@@ -168,7 +229,8 @@ pub fn producer_config(kafka: &KafkaConfig) -> ClientConfig {
         .set("linger.ms", "5")
         .set("batch.size", (1 << 20).to_string())
         .set("message.max.bytes", MAX_MESSAGE_BYTES.to_string())
-        .set("queue.buffering.max.kbytes", (64 << 10).to_string());
+        // One message of the largest size has to fit.
+        .set("queue.buffering.max.kbytes", (24 << 10).to_string());
     config
 }
 
@@ -216,6 +278,25 @@ pub fn partition_count<C: ClientContext>(
         .iter()
         .find(|found| found.name() == topic)
         .map_or(0, |found| found.partitions().len()))
+}
+
+/// The largest message, in bytes, that a topic takes; none when the broker does not say.
+///
+/// # Errors
+/// As librdkafka's, above all when the broker does not let its configuration be read.
+pub async fn max_message_bytes(
+    client: &AdminClient<DefaultClientContext>,
+    topic: &str,
+) -> Result<Option<usize>, ClientError> {
+    let options = AdminOptions::new().request_timeout(Some(Duration::from_secs(10)));
+    let described = client.describe_configs([&ResourceSpecifier::Topic(topic)], &options).await?;
+    let mut limit = None;
+    for resource in described {
+        let resource = resource.map_err(ClientError::AdminOp)?;
+        let value = resource.get("max.message.bytes").and_then(|entry| entry.value.as_ref());
+        limit = limit.or(value.and_then(|value| value.parse().ok()));
+    }
+    Ok(limit)
 }
 
 /// Tells a broker that does not answer from one that says no.
@@ -309,8 +390,11 @@ mod tests {
         let mut config = Config::local("127.0.0.1:1", Path::new("/tmp")).kafka;
         config.properties.insert("isolation.level".to_owned(), "read_uncommitted".into());
         config.properties.insert("client.id".to_owned(), "mine".into());
+        config.properties.insert("session.timeout.ms".to_owned(), "10000".into());
         let made = consumer_config(&config, ConsumerSettings::new("group"));
         assert_eq!(made.get("isolation.level"), Some("read_committed"));
         assert_eq!(made.get("client.id"), Some("mine"));
+        assert_eq!(made.get("session.timeout.ms"), Some("10000"));
+        assert_eq!(made.get("heartbeat.interval.ms"), Some("3000"));
     }
 }

@@ -15,6 +15,7 @@ use crate::config::{AlertsConfig, Config, Environment, ReceiverConfig};
 use crate::error::{Error, Result};
 use crate::http::{HttpServer, router};
 use crate::ingest;
+use crate::memory;
 use crate::notify;
 use crate::roles::Context;
 use crate::rollup::{self, Event, Rules};
@@ -73,12 +74,16 @@ pub async fn run(config: Config, environment: &Environment, roles: &[Role]) -> R
 /// # Errors
 /// The first error that trying again does not mend; the other roles were ended in order.
 pub async fn start(
-    context: Context,
+    mut context: Context,
     roles: &[Role],
     rules: Rules,
     receivers: Vec<ReceiverConfig>,
     events: Option<broadcast::Sender<Event>>,
 ) -> Result<()> {
+    context.divide_memory(roles);
+    for warning in memory::warnings(&context.config) {
+        tracing::warn!("{warning}");
+    }
     let server = HttpServer::bind(&context.config.http).await?;
     let routes =
         router(Arc::clone(&context.metrics), context.readiness.clone(), crate::why::routes(&context));

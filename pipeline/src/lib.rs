@@ -2,6 +2,7 @@
 //!
 //! - `ingest`, `rollup`, `notify`: the roles, each a member of a consumer group
 //! - `group`, `lease`, `roles`, `shutdown`: joining groups, knowing that one was frozen, starting again, ending
+//! - `memory`: one budget, divided over what holds data
 //! - `kafka`, `topics`: clients and topics; `clock`: wall time; `http`, `telemetry`: being watched
 //! - `config`: `config/pipeline.toml` and `config/alerts.toml`
 //! - `cli`, `launch`, `check`, `explain`, `load`, `sample`, `query`, `why`, `demo`: what the command line offers
@@ -20,6 +21,7 @@ pub mod kafka;
 pub mod launch;
 mod lease;
 pub mod load;
+pub mod memory;
 pub mod notify;
 pub mod query;
 pub mod roles;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use clap::ValueEnum;
 use operators::sql::Catalog;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use tokio::runtime::Handle;
@@ -12,12 +13,17 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::Result;
 use crate::http::Readiness;
+use crate::launch::Role;
+use crate::memory::Shares;
 use crate::shutdown::Shutdown;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, PartLabels};
 use crate::why::Board;
 
 /// Longest pause between two tries to start a role again.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
+/// How long a role that ends, or gives partitions up, waits for the other side of a sink or of storage. What is not
+/// durable by then is done again by the next owner.
+pub(crate) const HANDOVER: Duration = Duration::from_secs(5);
 
 /// What every role is given. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -29,6 +35,8 @@ pub struct Context {
     pub board: Arc<Board>,
     pub clock: Clock,
     pub readiness: Readiness,
+    /// What each part of the process may hold.
+    pub shares: Arc<Shares>,
     pub shutdown: Shutdown,
     /// For what waits: sinks, object storage, timers. The roles themselves run on threads.
     pub runtime: Handle,
@@ -37,16 +45,29 @@ pub struct Context {
 impl Context {
     /// Everything new, on the clock of this machine.
     pub fn new(config: Config, catalog: Arc<Catalog>, runtime: Handle) -> Self {
-        Self {
+        let mut context = Self {
             config: Arc::new(config),
             catalog,
+            shares: Arc::default(),
             metrics: Arc::new(Metrics::new()),
             board: Arc::new(Board::new(Clock::system())),
             clock: Clock::system(),
             readiness: Readiness::new(),
             shutdown: Shutdown::new(),
             runtime,
+        };
+        context.divide_memory(Role::value_variants());
+        context
+    }
+
+    /// Divides the memory budget over these roles of the process.
+    pub fn divide_memory(&mut self, roles: &[Role]) {
+        let shares = Shares::of(self.config.memory.budget, roles, self.config.archive.enabled);
+        for (part, bytes) in shares.parts() {
+            let labels = PartLabels { part };
+            self.metrics.memory.budget.get_or_create(&labels).set(bytes as i64);
         }
+        self.shares = Arc::new(shares);
     }
 }
 

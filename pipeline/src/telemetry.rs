@@ -6,6 +6,6 @@ mod metrics;
 pub use logs::{LogFormat, LogsError, init};
 pub use metrics::{
     AgeLabels, AlertLabels, ArchiveMetrics, DeliveryLabels, ErrorLabels, HolderLabels, IngestMetrics,
-    Metrics, NotifyMetrics, PartitionLabels, ReasonLabels, RollupLabels, RollupMetrics, Seconds, SinkLabels,
-    SinkMetrics, SourceLabels, StateLabels, TierLabels, age_label,
+    MemoryMetrics, Metrics, NotifyMetrics, PartLabels, PartitionLabels, ReasonLabels, RollupLabels,
+    RollupMetrics, Seconds, SinkLabels, SinkMetrics, SourceLabels, StateLabels, TierLabels, age_label,
 };

@@ -100,6 +100,19 @@ impl Tidemark {
         self.wait_until(PATIENCE, "readiness", || get(&url).map(drop));
     }
 
+    /// What `/readyz` says: nothing when all is ready, else a line for each part that is not.
+    pub fn not_ready(&self) -> Result<String, String> {
+        let request =
+            background::client().get(format!("{}/readyz", self.url())).timeout(Duration::from_secs(5));
+        let answer = background::wait_for(async {
+            let response = request.send().await?;
+            Ok::<_, reqwest::Error>((response.status().is_success(), response.text().await?))
+        });
+        answer
+            .map(|(ready, text)| if ready { String::new() } else { text })
+            .map_err(|error| format!("{error:?}"))
+    }
+
     /// The process id of the running program.
     pub fn id(&self) -> u32 {
         self.process.as_ref().expect("the program was started").id()

@@ -10,6 +10,7 @@ mod case;
 mod examples;
 mod golden;
 mod mock;
+mod overflow;
 mod random;
 mod readme;
 mod real;
@@ -27,6 +28,7 @@ fn main() {
         broken::trials(),
         examples::trials(),
         mock::trials(),
+        overflow::trials(),
         readme::trials(),
         real::trials(),
     ]

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use operators::exchange::Partials;
 use operators::fold::{Applied, Fold};
+use operators::overflow::Bounds;
 use operators::partial::aggregate;
 use operators::watermark::{EpochFacts, PartitionFacts, WatermarkOptions};
 use rand::rngs::StdRng;
@@ -20,8 +21,21 @@ const TOPIC: &str = "points";
 /// Later than the end of every window that a case has.
 const FAR: i64 = 1_000 * 86_400 * SECOND;
 
+/// Crashes of each partition's owner, at most.
+const CRASHES: u32 = 3;
+
 /// What the store holds in the end, by tier of each rollup.
 pub(crate) fn run(case: &mut Case, seed: u64) -> BTreeMap<String, Table> {
+    run_with(case, seed, CRASHES, u64::MAX)
+}
+
+/// As [`run`], with so many crashes at most, and a limit on the groups of a window.
+pub(crate) fn run_with(
+    case: &mut Case,
+    seed: u64,
+    crashes: u32,
+    series_limit: u64,
+) -> BTreeMap<String, Table> {
     let mut rng = StdRng::seed_from_u64(seed);
     let options = WatermarkOptions {
         max_out_of_orderness: *[0, SECOND, 600 * SECOND].choose(&mut rng).unwrap(),
@@ -35,8 +49,9 @@ pub(crate) fn run(case: &mut Case, seed: u64) -> BTreeMap<String, Table> {
         .iter()
         .flat_map(|rollup| rollup.tiers().iter().map(|tier| (tier.table.clone(), Table::new(rollup))));
     let mut tables: BTreeMap<String, Table> = tiers.collect();
-    for log in &logs {
-        fold(case, log, options, &mut rng, &mut tables);
+    for (partition, log) in logs.iter().enumerate() {
+        let bounds = Bounds { partition, partitions: logs.len(), series_limit, state_bytes: usize::MAX };
+        fold(case, log, options, bounds, crashes, &mut rng, &mut tables);
     }
     tables
 }
@@ -132,13 +147,15 @@ fn fold(
     case: &Case,
     log: &[Vec<u8>],
     options: WatermarkOptions,
+    bounds: Bounds,
+    mut crashes: u32,
     rng: &mut StdRng,
     tables: &mut BTreeMap<String, Table>,
 ) {
     let rollups = &case.catalog.rollups;
-    let mut fold = Fold::new(rollups, options);
+    let mut fold = Fold::new(rollups, options).bounded(bounds);
     let mut snapshot = (0, fold.snapshot(String::new()).unwrap());
-    let (mut next, mut crashes) = (0, 3);
+    let mut next = 0;
     while next < log.len() {
         let applied = fold.apply(&Partials::decode(&log[next]).unwrap());
         assert!(applied.failures.is_empty(), "{:?}", applied.failures);
@@ -150,7 +167,7 @@ fn fold(
         if crashes > 0 && rng.random_bool(0.1) {
             let (restored, _, foreign) = Fold::restore(rollups, options, &snapshot.1).unwrap();
             assert!(foreign.is_empty(), "states of the same plan are known: {foreign:?}");
-            (fold, next) = (restored, snapshot.0);
+            (fold, next) = (restored.bounded(bounds), snapshot.0);
             crashes -= 1;
         }
     }

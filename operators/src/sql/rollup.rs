@@ -31,6 +31,8 @@ pub struct Rollup {
     pub name: String,
     /// How long after its end a window is still corrected, nanoseconds.
     pub allowed_lateness: i64,
+    /// Groups of one window, beyond which points go to its overflow group; none leaves it to the configuration.
+    pub series_limit: Option<u64>,
     /// Columns of a result: the window's start, the tags, the fields.
     pub schema: SchemaRef,
     pub shape: Shape,
@@ -80,6 +82,7 @@ impl Rollup {
         let shape = columns.shape(&schema, &view.select)?;
         Ok(Self {
             allowed_lateness: view.allowed_lateness,
+            series_limit: view.series_limit,
             shape,
             fingerprint: fingerprint(&view, &stages),
             tiers,

@@ -19,7 +19,7 @@ use super::tier::{self, WrittenTier};
 use super::{hop, tumble};
 
 /// What `WITH (…)` may say.
-const OPTIONS: [&str; 2] = ["allowed_lateness", "tiers"];
+const OPTIONS: [&str; 3] = ["allowed_lateness", "series_limit", "tiers"];
 /// Without the option, a closed window is corrected for this long.
 const DEFAULT_LATENESS: i64 = 10 * 60 * 1_000_000_000;
 
@@ -47,6 +47,8 @@ pub(super) struct View {
     pub(super) allowed_lateness: i64,
     /// The tiers that the file lists; none when it leaves them out.
     pub(super) tiers: Vec<WrittenTier>,
+    /// Groups of one window beyond which there is the overflow group.
+    pub(super) series_limit: Option<u64>,
     pub(super) select: Select,
     pub(super) name_span: Span,
 }
@@ -77,7 +79,7 @@ pub(super) fn parse(text: &str) -> Result<View, SqlError> {
         return Err(SqlError::new(view.name.span(), "a plain VIEW is not kept up to date", FORM));
     }
     let name = view_name(&view)?;
-    let Options { allowed_lateness, tiers } = options(&view.options)?;
+    let Options { allowed_lateness, tiers, series_limit } = options(&view.options)?;
     let SetExpr::Select(select) = view.query.body.as_ref() else {
         return Err(SqlError::new(
             view.query.body.span(),
@@ -90,7 +92,7 @@ pub(super) fn parse(text: &str) -> Result<View, SqlError> {
     name_bare_labels(&mut select);
     name_bare_windows(&mut select);
     refuse_equal_names(&select)?;
-    Ok(View { name, allowed_lateness, tiers, name_span: view.name.span(), select })
+    Ok(View { name, allowed_lateness, tiers, series_limit, name_span: view.name.span(), select })
 }
 
 impl View {
@@ -109,10 +111,15 @@ impl View {
 
 /// Gives a window in the SELECT list that has no alias a name that is the same for every length.
 fn name_bare_windows(select: &mut Select) {
+    let is_taken = |item: &SelectItem| matches!(item, SelectItem::ExprWithAlias { alias, .. } if alias.value == WINDOW_START);
+    if select.projection.iter().any(is_taken) {
+        return;
+    }
     for item in &mut select.projection {
         let SelectItem::UnnamedExpr(expr) = item else { continue };
         if [tumble::NAME, hop::NAME].iter().any(|name| call(expr, name).is_some()) {
             *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: Ident::new(WINDOW_START) };
+            return;
         }
     }
 }
@@ -152,13 +159,15 @@ fn refuse_equal_names(select: &Select) -> Result<(), SqlError> {
     Ok(())
 }
 
+/// What `WITH (…)` says.
 struct Options {
     allowed_lateness: i64,
     tiers: Vec<WrittenTier>,
+    series_limit: Option<u64>,
 }
 
 fn options(written: &CreateTableOptions) -> Result<Options, SqlError> {
-    let mut options = Options { allowed_lateness: DEFAULT_LATENESS, tiers: Vec::new() };
+    let mut options = Options { allowed_lateness: DEFAULT_LATENESS, tiers: Vec::new(), series_limit: None };
     let CreateTableOptions::With(written) = written else { return Ok(options) };
     for option in written {
         let SqlOption::KeyValue { key, value } = option else {
@@ -166,6 +175,7 @@ fn options(written: &CreateTableOptions) -> Result<Options, SqlError> {
         };
         match key.value.as_str() {
             "allowed_lateness" => options.allowed_lateness = duration(value)?,
+            "series_limit" => options.series_limit = Some(groups(value)?),
             "tiers" => options.tiers = tier::parse(value)?,
             unknown => {
                 let near = nearest(unknown, OPTIONS.into_iter(), 0.0);
@@ -175,6 +185,25 @@ fn options(written: &CreateTableOptions) -> Result<Options, SqlError> {
         }
     }
     Ok(options)
+}
+
+/// A number of groups, with or without quotes: `100000`, `'100_000'`.
+fn groups(value: &Expr) -> Result<u64, SqlError> {
+    let text = match value {
+        Expr::Value(literal) => match &literal.value {
+            Value::SingleQuotedString(text) | Value::Number(text, _) => text.replace('_', ""),
+            _ => String::new(),
+        },
+        _ => String::new(),
+    };
+    match text.parse() {
+        Ok(groups) if groups > 0 => Ok(groups),
+        _ => Err(SqlError::new(
+            value.span(),
+            format!("{value} is not a number of groups"),
+            "write the most groups that one window may have, such as series_limit = 100000",
+        )),
+    }
 }
 
 fn duration(value: &Expr) -> Result<i64, SqlError> {

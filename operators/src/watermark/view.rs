@@ -63,9 +63,9 @@ impl Watermark {
     }
 
     fn standing(&self, state: &SourceState, options: &WatermarkOptions) -> Standing {
-        if self.wall.saturating_sub(state.wall) > options.owner_timeout {
+        if self.is_orphaned(state, options) {
             Standing::NoOwner
-        } else if state.at_end && state.silent >= options.idle_timeout {
+        } else if self.is_idle(state, options) {
             Standing::Idle
         } else if state.high.is_none() {
             Standing::NoPointYet

@@ -10,13 +10,13 @@ use url::Url;
 
 use super::checked::{
     AlertsFile, ArchiveConfig, Config, DEFAULT_PATH, HttpConfig, InfluxConfig, IngestConfig, KafkaConfig,
-    PayloadFormat, RollupConfig, StorageConfig, TopicsConfig,
+    MemoryConfig, PayloadFormat, RollupConfig, StorageConfig, TopicsConfig,
 };
 use super::environment::Environment;
 use super::error::ConfigError;
 use super::raw::{
-    RawAlertsFile, RawArchive, RawConfig, RawHttp, RawInflux, RawIngest, RawKafka, RawRollup, RawStorage,
-    RawTopics, Setting,
+    RawAlertsFile, RawArchive, RawConfig, RawHttp, RawInflux, RawIngest, RawKafka, RawMemory, RawRollup,
+    RawStorage, RawTopics, Setting,
 };
 use super::secret::SecretKeys;
 use super::settings::{count, duration, http_url, optional_duration, required, size, text};
@@ -94,6 +94,7 @@ impl Config {
                 .and_then(|influx| usable(check_influx(source, influx).map(Some), &mut problems)),
             alerts: usable(check_alerts(source, raw.alerts), &mut problems),
             http: usable(check_http(source, raw.http), &mut problems),
+            memory: usable(check_memory(source, raw.memory), &mut problems),
         };
         if let Some(sql) = sql {
             config.rollup.sql = sql;
@@ -302,7 +303,20 @@ fn check_rollup(source: &Source<'_>, raw: RawRollup) -> Result<RollupConfig, Con
             defaults.checkpoint_interval,
             Duration::from_millis(100)..=Duration::from_secs(3_600),
         )?,
+        series_limit: count(
+            source,
+            "series_limit",
+            raw.series_limit,
+            defaults.series_limit,
+            1..=u64::from(u32::MAX),
+        )?,
     })
+}
+
+fn check_memory(source: &Source<'_>, raw: RawMemory) -> Result<MemoryConfig, ConfigError> {
+    let defaults = MemoryConfig::default();
+    let bounds = crate::memory::LEAST_BUDGET as u64..=1 << 40;
+    Ok(MemoryConfig { budget: size(source, "budget", raw.budget, defaults.budget, bounds)? })
 }
 
 fn check_storage(source: &Source<'_>, raw: RawStorage) -> Result<StorageConfig, ConfigError> {

@@ -30,6 +30,14 @@ pub struct Config {
     pub influx: Option<InfluxConfig>,
     pub alerts: AlertsFile,
     pub http: HttpConfig,
+    pub memory: MemoryConfig,
+}
+
+/// Memory of the process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemoryConfig {
+    /// Bytes that the roles of a process keep within, together.
+    pub budget: usize,
 }
 
 /// How to reach the brokers.
@@ -64,7 +72,7 @@ pub struct IngestConfig {
     pub format: PayloadFormat,
     /// How long points are aggregated before their partial states are sent in one transaction.
     pub epoch: Duration,
-    /// Points after which an epoch ends early: the memory bound of one epoch.
+    /// Points after which an epoch ends early, if the memory budget has not ended it before.
     pub epoch_points: usize,
     /// Messages above this many bytes are dead-lettered unread.
     pub max_message_bytes: usize,
@@ -87,6 +95,8 @@ pub struct RollupConfig {
     pub group: String,
     /// Time between snapshots of the state.
     pub checkpoint_interval: Duration,
+    /// Groups of a rollup in one window, beyond which points go to its overflow group.
+    pub series_limit: usize,
 }
 
 /// Root of `raw/`, `rollups/` and `state/`.
@@ -160,6 +170,12 @@ impl Config {
     }
 }
 
+impl Default for MemoryConfig {
+    fn default() -> Self {
+        Self { budget: 1 << 30 }
+    }
+}
+
 impl Default for KafkaConfig {
     fn default() -> Self {
         Self { brokers: vec!["127.0.0.1:9092".to_owned()], properties: BTreeMap::new() }
@@ -202,6 +218,7 @@ impl Default for RollupConfig {
             sql: PathBuf::from("sql"),
             group: "tidemark-rollup".to_owned(),
             checkpoint_interval: Duration::from_secs(10),
+            series_limit: 1_000_000,
         }
     }
 }

@@ -21,7 +21,7 @@ mod values;
 pub use alerts::{AlertsConfig, Located, RuleConfig};
 pub use checked::{
     AlertsFile, ArchiveConfig, Config, DEFAULT_PATH, HttpConfig, InfluxConfig, IngestConfig, KafkaConfig,
-    PayloadFormat, RollupConfig, StorageConfig, TopicsConfig,
+    MemoryConfig, PayloadFormat, RollupConfig, StorageConfig, TopicsConfig,
 };
 pub use environment::Environment;
 pub use error::ConfigError;

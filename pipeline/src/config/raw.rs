@@ -34,6 +34,14 @@ pub(super) struct RawConfig {
     pub(super) alerts: RawAlertsFile,
     #[serde(default)]
     pub(super) http: RawHttp,
+    #[serde(default)]
+    pub(super) memory: RawMemory,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawMemory {
+    pub(super) budget: Setting<ByteSize>,
 }
 
 #[derive(Deserialize, Default)]
@@ -76,6 +84,7 @@ pub(super) struct RawRollup {
     pub(super) sql: Setting<PathBuf>,
     pub(super) group: Setting<String>,
     pub(super) checkpoint_interval: Setting<HumanDuration>,
+    pub(super) series_limit: Setting<u64>,
 }
 
 #[derive(Deserialize, Default)]

@@ -1,10 +1,15 @@
 //! Raw points to Parquet, each accepted point exactly once.
 //!
-//! The points of a source partition are collected and written in chunks, each a contiguous range of offsets.
-//! The archive's safe offset is the end of the last durable chunk; it travels as the text of the committed
-//! offset. Whoever takes the partition over deletes files that start at or after it, and reads from there.
+//! The points of a source partition are collected and cut into chunks, each a contiguous range of offsets. Where a chunk
+//! ends is committed together with the source offsets *before* any file of it is written; once it is durable, the
+//! archive's safe offset moves to its end (see [`ArchiveProgress`]). Whoever takes the partition over reads from the safe
+//! offset and cuts at the committed ends, so it writes the same files with the same points under the same names.
+//! Nothing has to be deleted or listed, and a file that a former owner still has on its way changes nothing.
+//!
+//! Storage that is slow or away holds up nothing but itself: chunks wait in memory, and when that is full,
+//! [`Archive::is_full`] says that no more should be read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,49 +21,69 @@ use operators::series::{SeriesTable, labels_type};
 use sinks::parquet::{RawArchive, RawChunk, Written};
 use tokio::task::JoinHandle;
 
+use super::progress::ArchiveProgress;
 use crate::error::{Error, Result};
-use crate::group::Assigned;
+use crate::group::{Assigned, Source};
 use crate::roles::Context;
 
-const METADATA: &str = "archive=";
-/// Memory of one buffered point: series, time, value.
+/// Memory of one collected point: series, time, value.
 const POINT_BYTES: usize = 20;
-/// How long the consumer's thread waits for a file: well below the time after which the group gives a member up.
-const PATIENCE: Duration = Duration::from_secs(120);
-/// Buffered points of all partitions together, as a multiple of one file.
-const FILES_BUFFERED: usize = 4;
+/// Chunks of a partition that may wait. Their ends are committed as text, for which brokers take 4,096 bytes by default.
+const MAX_CHUNKS: usize = 64;
+/// Longest pause between two tries to store a chunk.
+const MAX_BACKOFF: Duration = Duration::from_secs(5);
+const DRAIN_POLL: Duration = Duration::from_millis(10);
 
 pub(super) struct Archive {
-    store: Arc<RawArchive>,
+    store: RawArchive,
     context: Context,
-    partitions: BTreeMap<(String, i32), Partition>,
+    partitions: BTreeMap<Source, Partition>,
 }
 
 struct Partition {
     /// Everything before this is durable.
     safe: i64,
-    /// Where the chunk that is being collected starts.
+    /// Cut and not durable yet, oldest first. The first one starts at `safe`.
+    chunks: VecDeque<Chunk>,
+    /// Where the points that are being collected start and end.
     start: i64,
     next: i64,
     points: Points,
     since: Option<Duration>,
-    writing: Option<(i64, JoinHandle<Result<Written, sinks::Error>>)>,
-    offset: FirstOffset,
+    /// Where a former owner had cut, as far as it was not come to yet.
+    cuts: VecDeque<i64>,
 }
 
-/// Whether the group has an offset of the partition. Before it has one no file is written: a file that no
-/// committed offset explains would stop the next owner.
+struct Chunk {
+    end: i64,
+    rows: usize,
+    /// Until it is being written; none also when it has no points.
+    content: Option<RawChunk>,
+    announced: Announced,
+    write: Option<Write>,
+}
+
+/// Whether the end of a chunk is known to the group. Before, no file of it is written: the next owner would cut elsewhere.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum FirstOffset {
-    None,
+enum Announced {
+    No,
     Submitted,
     Committed,
+}
+
+/// A task that stores a chunk; ends when it is dropped.
+struct Write(JoinHandle<Result<Written, sinks::Error>>);
+
+impl Drop for Write {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Archive {
     pub(super) fn new(context: &Context) -> Result<Self> {
         let (store, prefix) = sinks::parquet::store::open(context.config.storage.url.as_str())?;
-        let store = Arc::new(RawArchive::new(store, prefix));
+        let store = RawArchive::new(store, prefix);
         Ok(Self { store, context: context.clone(), partitions: BTreeMap::new() })
     }
 
@@ -68,36 +93,32 @@ impl Archive {
     /// Without a committed offset nothing says which of the files that are there Kafka could give again, so none is
     /// touched and a person has to decide.
     pub(super) fn assigned(&mut self, assigned: &Assigned) -> Result<i64> {
-        if assigned.offset.is_none() {
-            self.refuse_foreign_files(assigned)?;
-        }
-        let committed = assigned.offset.unwrap_or(0);
-        let safe = match assigned.metadata.strip_prefix(METADATA) {
-            Some(text) => text.parse().map_err(|_| {
-                Error::Refused(format!(
-                    "the archive's offset in the group's commit is unreadable metadata=`{}`",
-                    assigned.metadata
-                ))
-            })?,
-            // Committed while the archive was off: what came before is not in it, and will not be.
-            None => committed,
+        let (topic, partition) = (&assigned.topic, assigned.partition);
+        let progress = match (assigned.offset, ArchiveProgress::parse(&assigned.metadata)?) {
+            (Some(_), Some(progress)) => progress,
+            // The archive was off, and what came before is not in it; or the offset was set by hand, and what comes
+            // after is read again.
+            (Some(offset), None) => {
+                let deleting = self.store.delete_from(topic, partition, offset);
+                self.context.runtime.block_on(deleting)?;
+                ArchiveProgress { safe: offset, ends: Vec::new() }
+            }
+            (None, _) => {
+                self.refuse_foreign_files(assigned)?;
+                ArchiveProgress { safe: assigned.log.0, ends: Vec::new() }
+            }
         };
-        let (topic, partition) = (assigned.topic.clone(), assigned.partition);
-        let deleted = self.context.runtime.block_on(self.store.delete_from(&topic, partition, safe))?;
-        if deleted > 0 {
-            tracing::info!(topic, partition, safe, deleted, "files beyond the archive's offset deleted");
-        }
-        let offset = if assigned.offset.is_some() { FirstOffset::Committed } else { FirstOffset::None };
-        let collecting = Partition {
+        let safe = progress.safe;
+        let partition = Partition {
             safe,
+            chunks: VecDeque::new(),
             start: safe,
             next: safe,
             points: Points::default(),
             since: None,
-            writing: None,
-            offset,
+            cuts: progress.ends.into(),
         };
-        self.partitions.insert((topic, partition), collecting);
+        self.partitions.insert(assigned.source(), partition);
         Ok(safe)
     }
 
@@ -114,140 +135,211 @@ impl Archive {
         )))
     }
 
+    /// Where a former owner cut next: points before and after it go to different chunks.
+    pub(super) fn next_cut(&self, source: &Source) -> Option<i64> {
+        self.partitions.get(source)?.cuts.front().copied()
+    }
+
     /// Adds points read up to `next`.
-    pub(super) fn append(&mut self, source: &(String, i32), points: &Points, next: i64) {
-        let now = self.context.clock.monotonic();
+    pub(super) fn append(&mut self, source: &Source, points: &Points, next: i64) {
         let Some(partition) = self.partitions.get_mut(source) else { return };
         partition.next = next;
         if points.is_empty() {
             return;
         }
-        partition.since.get_or_insert(now);
+        partition.since.get_or_insert(self.context.clock.monotonic());
         partition.points.series.extend_from_slice(&points.series);
         partition.points.time.extend_from_slice(&points.time);
         partition.points.value.extend_from_slice(&points.value);
     }
 
-    /// The text to commit for a source partition.
-    pub(super) fn metadata(&mut self, source: &(String, i32)) -> Result<String> {
-        let Some(partition) = self.partitions.get_mut(source) else { return Ok(String::new()) };
-        partition.collect(&self.context, false)?;
-        if partition.offset == FirstOffset::None {
-            partition.offset = FirstOffset::Submitted;
-        }
-        Ok(format!("{METADATA}{}", partition.safe))
+    /// Cuts at [`Archive::next_cut`], to which everything was appended.
+    pub(super) fn cut_again(&mut self, source: &Source, series: &mut SeriesTable) -> Result<()> {
+        let Some(partition) = self.partitions.get_mut(source) else { return Ok(()) };
+        let Some(end) = partition.cuts.pop_front() else { return Ok(()) };
+        partition.next = end;
+        partition.cut(source, Announced::Committed, series)
     }
 
-    /// What was submitted last has been committed.
-    pub(super) fn committed(&mut self) {
-        for partition in self.partitions.values_mut() {
-            if partition.offset == FirstOffset::Submitted {
-                partition.offset = FirstOffset::Committed;
+    /// Cuts chunks that are large or old enough, and the largest when half of the memory is used.
+    pub(super) fn cut_due(&mut self, series: &mut SeriesTable) -> Result<()> {
+        let (roll_size, age) = (self.context.config.archive.roll_size, self.context.config.archive.roll_age);
+        let size = self.context.shares.archive_file(roll_size);
+        let now = self.context.clock.monotonic();
+        let buffered = self.points_bytes();
+        self.context.metrics.memory.hold("archive", buffered);
+        let crowded = buffered > self.context.shares.archive_buffer(roll_size) / 2;
+        let most = self.partitions.values().filter(|p| p.may_cut()).map(|p| p.points.len()).max();
+        for (source, partition) in &mut self.partitions {
+            let collected = partition.points.len();
+            let old = partition.since.is_some_and(|since| now.saturating_sub(since) >= age);
+            let due = old || collected * POINT_BYTES >= size || (crowded && Some(collected) == most);
+            // One at a time: what comes in while storage is slow is better stored as one larger file.
+            if due && partition.may_cut() {
+                partition.cut(source, Announced::No, series)?;
             }
         }
+        Ok(())
     }
 
-    /// Starts writing chunks that are large or old enough, and waits when too much is buffered.
-    pub(super) fn roll_due(&mut self, series: &mut SeriesTable) -> Result<()> {
-        let (size, age) = (self.context.config.archive.roll_size, self.context.config.archive.roll_age);
-        let now = self.context.clock.monotonic();
-        let buffered: usize =
-            self.partitions.values().map(|partition| partition.points.len() * POINT_BYTES).sum();
-        let crowded = buffered > size * FILES_BUFFERED;
+    /// Cuts everything, so that no collected point needs the series table any more. False when a partition has still
+    /// to come to where a former owner cut, or has too many chunks waiting.
+    pub(super) fn cut_all(&mut self, series: &mut SeriesTable) -> Result<bool> {
+        let mut all = true;
         for (source, partition) in &mut self.partitions {
-            if partition.offset != FirstOffset::Committed {
+            if partition.points.is_empty() {
                 continue;
             }
-            let old = partition.since.is_some_and(|since| now.saturating_sub(since) >= age);
-            if crowded || old || partition.points.len() * POINT_BYTES >= size {
-                partition.roll(source, &self.store, &self.context, series)?;
+            if partition.cuts.is_empty() && partition.chunks.len() < MAX_CHUNKS {
+                partition.cut(source, Announced::No, series)?;
+            } else {
+                all = false;
             }
         }
-        Ok(())
+        Ok(all)
     }
 
-    /// Writes everything and waits until it is durable.
-    pub(super) fn flush(&mut self, series: &mut SeriesTable) -> Result<()> {
+    /// The text to commit for a source partition.
+    pub(super) fn submit(&mut self, source: &Source) -> Result<String> {
+        let Some(partition) = self.partitions.get_mut(source) else { return Ok(String::new()) };
+        partition.collect(source, &self.store, &self.context)?;
+        for chunk in partition.chunks.iter_mut().filter(|chunk| chunk.announced == Announced::No) {
+            chunk.announced = Announced::Submitted;
+        }
+        let cut = partition.chunks.iter().map(|chunk| chunk.end);
+        let ends = cut.chain(partition.cuts.iter().copied()).collect();
+        Ok(ArchiveProgress { safe: partition.safe, ends }.encode())
+    }
+
+    /// What was submitted last has been committed: its files may be written.
+    pub(super) fn committed(&mut self) -> Result<()> {
         for (source, partition) in &mut self.partitions {
-            partition.roll(source, &self.store, &self.context, series)?;
-        }
-        for partition in self.partitions.values_mut() {
-            partition.collect(&self.context, true)?;
+            for chunk in partition.chunks.iter_mut().filter(|chunk| chunk.announced == Announced::Submitted) {
+                chunk.announced = Announced::Committed;
+            }
+            partition.collect(source, &self.store, &self.context)?;
         }
         Ok(())
     }
 
-    /// Gives all partitions up: waits for files under way, so that none appears after the next owner
-    /// cleaned up, and drops what was only collected.
-    pub(super) fn revoked(&mut self) -> Result<()> {
-        let mut outcome = Ok(());
-        for partition in self.partitions.values_mut() {
-            outcome = outcome.and(partition.collect(&self.context, true));
+    /// Whether no more should be read until a file is stored. Never while there is none on its way, which would be for
+    /// ever.
+    pub(super) fn is_full(&self) -> bool {
+        let waits = self.partitions.values().any(|partition| !partition.chunks.is_empty());
+        let most = self.context.shares.archive_buffer(self.context.config.archive.roll_size);
+        waits && self.points_bytes() > most
+    }
+
+    fn points_bytes(&self) -> usize {
+        self.partitions.values().map(Partition::points).sum::<usize>() * POINT_BYTES
+    }
+
+    /// Waits until all committed chunks are durable. What is not after `patience` is left to the next owner.
+    pub(super) fn drain(&mut self, patience: Duration) -> Result<()> {
+        let clock = &self.context.clock;
+        let until = clock.monotonic() + patience;
+        loop {
+            for (source, partition) in &mut self.partitions {
+                partition.collect(source, &self.store, &self.context)?;
+            }
+            let waiting = self.partitions.values().filter(|partition| !partition.chunks.is_empty()).count();
+            if waiting == 0 {
+                return Ok(());
+            }
+            if clock.monotonic() >= until {
+                tracing::warn!(
+                    partitions = waiting,
+                    "archive files are not stored yet, the next owner writes them"
+                );
+                return Ok(());
+            }
+            self.context.runtime.block_on(tokio::time::sleep(DRAIN_POLL));
         }
-        self.partitions.clear();
-        outcome
+    }
+
+    /// Gives a partition up. What was only collected is dropped; files on their way may or may not come to be, and the
+    /// next owner writes the same.
+    pub(super) fn revoked(&mut self, source: &Source) {
+        self.partitions.remove(source);
     }
 }
 
 impl Partition {
-    fn roll(
-        &mut self,
-        source: &(String, i32),
-        store: &Arc<RawArchive>,
-        context: &Context,
-        series: &mut SeriesTable,
-    ) -> Result<()> {
-        self.collect(context, true)?;
-        if self.points.is_empty() {
-            // Nothing accepted in this range: there is nothing to wait for.
-            self.safe = self.next;
-            self.start = self.next;
-            return Ok(());
-        }
+    fn points(&self) -> usize {
+        self.points.len() + self.chunks.iter().map(|chunk| chunk.rows).sum::<usize>()
+    }
+
+    fn may_cut(&self) -> bool {
+        self.cuts.is_empty() && self.chunks.is_empty() && !self.points.is_empty()
+    }
+
+    fn cut(&mut self, source: &Source, announced: Announced, series: &mut SeriesTable) -> Result<()> {
         let points = std::mem::take(&mut self.points);
-        let chunk = RawChunk {
-            topic: source.0.clone(),
-            partition: source.1,
-            first_offset: self.start,
-            last_offset: self.next - 1,
-            points: batch(&points, series).map_err(operators::Error::from)?,
-        };
-        self.since = None;
+        let mut chunk = Chunk { end: self.next, rows: points.len(), content: None, announced, write: None };
+        if !points.is_empty() {
+            chunk.content = Some(RawChunk {
+                topic: source.0.clone(),
+                partition: source.1,
+                first_offset: self.start,
+                last_offset: self.next - 1,
+                points: batch(&points, series).map_err(operators::Error::from)?,
+            });
+        }
+        self.chunks.push_back(chunk);
         self.start = self.next;
-        let store = Arc::clone(store);
-        let write = async move {
-            let attempt = || async { store.write(chunk.clone()).await };
-            let backoff = ExponentialBuilder::default().with_jitter().with_max_delay(Duration::from_secs(10));
-            attempt
-                .retry(backoff.without_max_times())
-                .when(sinks::Error::retryable)
-                .notify(|error, wait| tracing::warn!(%error, ?wait, "archive file not written, trying again"))
-                .await
-        };
-        self.writing = Some((self.next, context.runtime.spawn(write)));
+        self.since = None;
         Ok(())
     }
 
-    /// Takes the outcome of the chunk under way, if it is there or `wait` says to wait for it.
-    fn collect(&mut self, context: &Context, wait: bool) -> Result<()> {
-        if !wait && self.writing.as_ref().is_some_and(|(_, task)| !task.is_finished()) {
-            return Ok(());
+    /// Takes in what has become durable, and starts writing the next chunk.
+    fn collect(&mut self, source: &Source, store: &RawArchive, context: &Context) -> Result<()> {
+        while let Some(chunk) = self.chunks.front_mut() {
+            if chunk.announced != Announced::Committed {
+                return Ok(());
+            }
+            if let Some(content) = chunk.content.take() {
+                chunk.write = Some(Write(context.runtime.spawn(write(store.clone(), content))));
+            }
+            if let Some(write) = &mut chunk.write {
+                if !write.0.is_finished() {
+                    return Ok(());
+                }
+                let written = context
+                    .runtime
+                    .block_on(&mut write.0)
+                    .map_err(|_| Error::Stopped("the archive's writer"))??;
+                let metrics = &context.metrics.archive;
+                metrics.files.inc_by(written.files as u64);
+                metrics.bytes.inc_by(written.bytes);
+                metrics.rows.inc_by(written.rows);
+                tracing::debug!(
+                    topic = source.0,
+                    partition = source.1,
+                    end = chunk.end,
+                    "archive files stored"
+                );
+            }
+            self.safe = chunk.end;
+            self.chunks.pop_front();
         }
-        let Some((end, mut task)) = self.writing.take() else { return Ok(()) };
-        let waited = context.runtime.block_on(async { tokio::time::timeout(PATIENCE, &mut task).await });
-        let Ok(finished) = waited else {
-            // The group would take the partition away; its next owner reads from the safe offset again.
-            task.abort();
-            return Err(Error::Stopped("the archive's writer did not get a file stored in time, so it was"));
-        };
-        let written = finished.map_err(|_| Error::Stopped("the archive's writer"))??;
-        let metrics = &context.metrics.archive;
-        metrics.files.inc_by(written.files as u64);
-        metrics.bytes.inc_by(written.bytes);
-        metrics.rows.inc_by(written.rows);
-        self.safe = end;
+        if self.points.is_empty() && self.cuts.is_empty() {
+            // No point was accepted since: there is nothing to store.
+            self.safe = self.next;
+            self.start = self.next;
+        }
         Ok(())
     }
+}
+
+/// Stores a chunk, however long storage is away.
+async fn write(store: RawArchive, chunk: RawChunk) -> Result<Written, sinks::Error> {
+    let attempt = || async { store.write(chunk.clone()).await };
+    let backoff = ExponentialBuilder::default().with_jitter().with_max_delay(MAX_BACKOFF).without_max_times();
+    attempt
+        .retry(backoff)
+        .when(sinks::Error::retryable)
+        .notify(|error, wait| tracing::warn!(%error, ?wait, "archive files not stored, trying again"))
+        .await
 }
 
 fn batch(points: &Points, series: &mut SeriesTable) -> Result<RecordBatch, arrow::error::ArrowError> {
@@ -266,3 +358,7 @@ fn batch(points: &Points, series: &mut SeriesTable) -> Result<RecordBatch, arrow
     ]);
     RecordBatch::try_new(Arc::new(schema), columns)
 }
+
+#[cfg(test)]
+#[path = "archive_tests.rs"]
+mod tests;

@@ -6,16 +6,24 @@
 //!
 //! - `session`: the consumer's loop, from joining the group to leaving it
 //! - `share`: the owned partitions and the epoch under way
+//! - `owned`: one of them, and whether it was read to its end
+//! - `bound`: when an epoch is large enough
 //! - `archive`: raw points to Parquet, each exactly once
+//! - `progress`: what is committed about the archive
 //! - `committer`: the transaction, beside the next epoch
 
 mod archive;
+mod bound;
 mod committer;
 mod dead_letter;
+mod owned;
+pub(crate) mod progress;
 mod session;
 mod share;
 
 use std::time::Duration;
+
+pub(crate) use bound::LEAST_POINT_BYTES;
 
 use crate::error::Result;
 use crate::roles::Context;

@@ -3,19 +3,23 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
+use rdkafka::topic_partition_list::Offset;
 
 use super::share::IngestShare;
 use crate::error::{Error, Result};
-use crate::group::{Group, Share};
+use crate::group::{Group, Valve, go_on_after, membership};
 use crate::kafka::{self, ConsumerSettings};
 use crate::roles::Context;
 use crate::telemetry::SourceLabels;
 
 const METADATA_TIMEOUT: Duration = Duration::from_secs(30);
 const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
+/// Of a batch and its headers, which count towards the broker's limit.
+const MESSAGE_MARGIN: usize = 64 << 10;
 const POLL: Duration = Duration::from_millis(50);
+/// How often the lag and the number of partitions are asked for.
 const REPORT: Duration = Duration::from_secs(5);
 
 type IngestConsumer = BaseConsumer<Group<IngestShare>>;
@@ -23,55 +27,65 @@ type IngestConsumer = BaseConsumer<Group<IngestShare>>;
 pub(super) fn run(context: &Context) -> Result<()> {
     context.readiness.waiting("ingest", "no partition assigned yet");
     let topics = source_topics(context)?;
-    let share = IngestShare::new(context, topics)?;
-    let settings = ConsumerSettings::new(&context.config.ingest.group);
+    let share = IngestShare::new(context, topics, partials_limit(context)?)?;
+    let settings = ConsumerSettings::of_small(&context.config.ingest.group, context.shares.points_ahead);
     let consumer = kafka::consumer(&context.config.kafka, settings, Group::new(share))?;
     let names: Vec<&str> = context.config.topics.points.iter().map(String::as_str).collect();
     consumer.subscribe(&names).map_err(Error::client("subscribe to the source topics"))?;
-
     let result = consume(context, &consumer);
-    if result.is_err() {
-        // Files under way must be settled before anyone reads their range again.
-        let given_up = consumer.context().share().revoked();
-        if let Err(error) = given_up {
-            tracing::debug!(%error, "the last epoch was not committed");
-        }
-    }
     crate::roles::leave(consumer);
     result
 }
 
 fn consume(context: &Context, consumer: &IngestConsumer) -> Result<()> {
     let group = consumer.context();
+    let mut valve = Valve::default();
     let mut opened = context.clock.monotonic();
     let mut reported = opened;
     while !context.shutdown.is_triggered() {
         match consumer.poll(POLL) {
             None => {}
-            Some(Ok(message)) => group.share().take(&message),
+            Some(Ok(message)) => group.share().take(&message)?,
             Some(Err(KafkaError::PartitionEOF(partition))) => group.share().announce_end(partition),
-            Some(Err(error)) => return Err(Error::client("read points")(error)),
+            Some(Err(error)) => go_on_after("read points", error)?,
         }
         group.check()?;
         let age = age_of(context, opened);
-        let points = group.share().points();
-        let full = points >= context.config.ingest.epoch_points;
-        if full || age >= context.config.ingest.epoch {
-            // While a commit takes longer than an epoch, the epoch grows up to its bound in points.
-            if !full && group.share().is_committing()? {
-                continue;
-            }
-            look_for_ends(context, consumer);
-            if age_of(context, reported) >= REPORT {
-                report_lag(context, consumer);
-                reported = context.clock.monotonic();
-            }
-            group.share().close_epoch(group_metadata(consumer)?)?;
-            opened = context.clock.monotonic();
+        let full = group.share().epoch_is_full();
+        if !full && age < context.config.ingest.epoch {
+            continue;
+        }
+        // While a commit takes longer than an epoch, the epoch grows up to its bound.
+        if !full && group.share().is_committing()? {
+            continue;
+        }
+        if !group.share().owned().is_empty() {
+            end_epoch(context, consumer, &valve)?;
+        }
+        opened = context.clock.monotonic();
+        let is_full = group.share().archive_is_full();
+        if is_full != valve.is_closed() {
+            tracing::info!(is_full, "the archive's memory: reading stops while it is full");
+        }
+        valve.set(consumer, is_full)?;
+        if age_of(context, reported) >= REPORT {
+            report_lag(context, consumer);
+            refresh_topics(context, consumer);
+            reported = context.clock.monotonic();
         }
     }
     tracing::info!("ingest ends: committing what was read");
-    group.share().finish(|| group_metadata(consumer))
+    group.share().finish(&|| membership(consumer))
+}
+
+fn end_epoch(context: &Context, consumer: &IngestConsumer, valve: &Valve) -> Result<()> {
+    let group = consumer.context();
+    let membership = || membership(consumer);
+    let closed = group.share().close_epoch(&membership)?;
+    if !valve.is_closed() {
+        look_for_ends(context, consumer);
+    }
+    group.share().send_epoch(closed, &membership)
 }
 
 fn age_of(context: &Context, since: Duration) -> Duration {
@@ -89,10 +103,6 @@ fn report_lag(context: &Context, consumer: &IngestConsumer) {
     }
 }
 
-fn group_metadata(consumer: &IngestConsumer) -> Result<ConsumerGroupMetadata> {
-    consumer.group_metadata().ok_or(Error::Stopped("the consumer group"))
-}
-
 /// Silent partitions may be idle, but only if everything in their log was read. The broker is asked at the end of every
 /// epoch, after its points were read: what other partitions gave in it may have been sent together with something that
 /// is still unread here, and must not move event time past it.
@@ -100,17 +110,34 @@ fn look_for_ends(context: &Context, consumer: &IngestConsumer) {
     let single_topic = context.config.topics.points.len() == 1;
     let group = consumer.context();
     for owned in group.share().silent() {
-        let (topic, partition) = &owned.source;
-        match consumer.fetch_watermarks(topic, *partition, LOOK_TIMEOUT) {
-            Ok((_, high)) => {
-                owned.look(high, single_topic);
+        let (topic, partition) = owned.source.clone();
+        let looked = consumer.fetch_watermarks(&topic, partition, LOOK_TIMEOUT).and_then(|(_, high)| {
+            if !owned.look(high, single_topic) {
+                return Ok(());
             }
-            Err(error) => {
-                tracing::warn!(topic, partition, %error, "the end of a silent partition is unknown, it holds the watermark");
-                owned.look_failed();
-            }
+            consumer.seek(&topic, partition, Offset::Offset(owned.next), LOOK_TIMEOUT)
+        });
+        if let Err(error) = looked {
+            // The others are not asked: a broker that is away must not hold up the poll for each of them.
+            tracing::warn!(topic, partition, %error, "ends of silent partitions are unknown, they hold the watermark");
+            return;
         }
     }
+}
+
+/// Partitions may be added to a topic at any time. Until someone reports them they hold the watermark.
+fn refresh_topics(context: &Context, consumer: &IngestConsumer) {
+    let mut topics = BTreeMap::new();
+    for topic in &context.config.topics.points {
+        match kafka::partition_count(&context.config.kafka, consumer.client(), topic, LOOK_TIMEOUT) {
+            Ok(count) => topics.insert(topic.clone(), i32::try_from(count).unwrap_or(i32::MAX)),
+            Err(error) => {
+                tracing::warn!(topic, %error, "the number of partitions is unknown, it stays as it was");
+                return;
+            }
+        };
+    }
+    consumer.context().share().set_topics(topics);
 }
 
 /// How many partitions each source topic has. Also makes sure that the partials topic is what was configured.
@@ -138,6 +165,22 @@ fn source_topics(context: &Context) -> Result<BTreeMap<String, i32>> {
         )));
     }
     Ok(topics)
+}
+
+/// Largest message of partial states that the broker takes, with room for what Kafka adds to it.
+fn partials_limit(context: &Context) -> Result<usize> {
+    let client = kafka::admin(&context.config.kafka)?;
+    let topic = &context.config.topics.partials;
+    match context.runtime.block_on(kafka::max_message_bytes(&client, topic)) {
+        Ok(Some(limit)) if limit <= MESSAGE_MARGIN => Err(Error::Refused(format!(
+            "topic `{topic}` takes messages of {limit} bytes at most: raise its `max.message.bytes` to 1 MiB or more"
+        ))),
+        Ok(limit) => Ok(limit.map_or(kafka::MAX_MESSAGE_BYTES, |limit| limit - MESSAGE_MARGIN)),
+        Err(error) => {
+            tracing::debug!(topic, %error, "the broker does not tell its largest message, taking it to be the default");
+            Ok(kafka::MAX_MESSAGE_BYTES)
+        }
+    }
 }
 
 fn missing(topic: &str) -> Error {

@@ -5,24 +5,32 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, TimestampNanosecondArray};
-use operators::decode::{DecodeOptions, Decoder, Points, Reason};
+use operators::decode::{DecodeOptions, Decoder, Reason};
+use operators::exchange::Partials;
 use operators::partial::{aggregate, points_schema};
-use operators::watermark::{EpochFacts, PartitionFacts};
-use rdkafka::consumer::ConsumerGroupMetadata;
+use operators::watermark::EpochFacts;
 use rdkafka::message::{BorrowedMessage, Message};
 
 use super::archive::Archive;
+use super::bound::{self, EpochBound};
 use super::committer::{Committer, Epoch, Outgoing};
 use super::dead_letter::{Origin, outgoing};
-use crate::error::Result;
-use crate::group::{Assigned, Commit, Share};
-use crate::roles::Context;
+use super::owned::{Owned, nanoseconds};
+use crate::error::{Error, Result};
+use crate::group::{Assigned, Commit, Membership, Share, Source};
+use crate::roles::{Context, HANDOVER};
 use crate::telemetry::{ReasonLabels, RollupLabels, SourceLabels};
 
-/// Largest message of partial states; an epoch with more is sent in several. Half of what brokers are set to take.
+/// Largest message of partial states, whatever the memory and the broker allow; an epoch with more is sent in several.
 const MESSAGE_BYTES: usize = crate::kafka::MAX_MESSAGE_BYTES / 2;
-/// Above this the series table is emptied between two epochs; series that are still alive come back.
-const SERIES_BYTES: usize = 512 << 20;
+/// How long an epoch under way may take to be committed. Its transaction ends before.
+const COMMIT_PATIENCE: Duration = Duration::from_secs(180);
+
+/// An epoch whose points are aggregated, and that has no facts yet.
+pub(super) struct ClosedEpoch {
+    started: Duration,
+    partials: Vec<Partials>,
+}
 
 pub(super) struct IngestShare {
     context: Context,
@@ -32,39 +40,21 @@ pub(super) struct IngestShare {
     partitions: Vec<Owned>,
     /// Partitions of each source topic, owned or not.
     topics: BTreeMap<String, i32>,
-    dead: Vec<Outgoing>,
-    points: usize,
-}
-
-/// One owned source partition.
-pub(super) struct Owned {
-    pub(super) source: (String, i32),
-    /// Messages before this were aggregated by an earlier epoch; they are read for the archive alone.
-    aggregated: i64,
-    /// The next offset to read, none before the first message.
-    next: Option<i64>,
-    from: i64,
-    points: Points,
-    archived_only: Points,
-    high: Option<i64>,
-    low: Option<i64>,
-    messages: u64,
-    last_message: Duration,
-    pub(super) end: End,
-}
-
-/// Whether a silent partition was read to its end.
-#[derive(Debug, Default)]
-pub(super) struct End {
-    reached: bool,
-    /// High watermark at the last look.
-    seen: Option<i64>,
-    /// The consumer said so since the last message.
-    pub(super) announced: bool,
+    /// Largest message of partial states.
+    message_bytes: usize,
+    bound: EpochBound,
+    /// Bytes of what waits for the end of the epoch without being aggregated: dead letters, points for the archive alone.
+    waiting: usize,
+    /// Series known when the epoch began.
+    series_before: usize,
+    /// Bytes of the series table after which it is emptied.
+    series_limit: usize,
+    series_full: bool,
 }
 
 impl IngestShare {
-    pub(super) fn new(context: &Context, topics: BTreeMap<String, i32>) -> Result<Self> {
+    /// `broker_limit`: largest message that the partials topic takes.
+    pub(super) fn new(context: &Context, topics: BTreeMap<String, i32>, broker_limit: usize) -> Result<Self> {
         let ingest = &context.config.ingest;
         let defaults = DecodeOptions::default();
         let now = context.clock.now_ns();
@@ -82,14 +72,34 @@ impl IngestShare {
             context: context.clone(),
             partitions: Vec::new(),
             topics,
-            dead: Vec::new(),
-            points: 0,
+            message_bytes: context.shares.message(MESSAGE_BYTES.min(broker_limit)),
+            bound: EpochBound::new(
+                context.shares.epoch,
+                ingest.epoch_points,
+                context.catalog.labels.len(),
+                context.catalog.rollups.len(),
+            ),
+            waiting: 0,
+            series_before: 0,
+            series_limit: context.shares.series,
+            series_full: false,
         })
     }
 
     /// Points in the epoch under way.
-    pub(super) fn points(&self) -> usize {
-        self.points
+    fn points(&self) -> usize {
+        self.partitions.iter().map(|owned| owned.points.len()).sum()
+    }
+
+    /// Whether the epoch under way has to end: by its points, or by the memory that it takes.
+    pub(super) fn epoch_is_full(&mut self) -> bool {
+        let new_series = self.decoder.series().len() - self.series_before;
+        self.series_full || self.bound.is_full(self.points(), new_series, self.waiting)
+    }
+
+    /// Whether nothing more should be read until the archive has stored what it holds.
+    pub(super) fn archive_is_full(&self) -> bool {
+        self.archive.as_ref().is_some_and(Archive::is_full)
     }
 
     pub(super) fn owned(&self) -> &[Owned] {
@@ -100,38 +110,49 @@ impl IngestShare {
         self.committer.is_busy()
     }
 
-    /// Decodes one message into the epoch.
-    pub(super) fn take(&mut self, message: &BorrowedMessage<'_>) {
-        let (topic, partition, offset) = (message.topic(), message.partition(), message.offset());
-        let Some(owned) =
-            self.partitions.iter_mut().find(|owned| owned.source.1 == partition && owned.source.0 == topic)
-        else {
-            return;
-        };
-        if owned.next.is_some_and(|next| offset < next) {
-            return;
+    /// How many partitions the source topics have now.
+    pub(super) fn set_topics(&mut self, topics: BTreeMap<String, i32>) {
+        if topics != self.topics {
+            tracing::info!(?topics, "the source topics have other numbers of partitions than before");
+            self.topics = topics;
         }
-        owned.next = Some(offset + 1);
-        owned.messages += 1;
-        owned.last_message = self.context.clock.monotonic();
-        owned.end = End::default();
+    }
 
-        let again = offset < owned.aggregated;
+    /// Decodes one message into the epoch.
+    pub(super) fn take(&mut self, message: &BorrowedMessage<'_>) -> Result<()> {
+        let (topic, partition, offset) = (message.topic(), message.partition(), message.offset());
+        let is_it = |owned: &Owned| owned.source.1 == partition && owned.source.0 == topic;
+        let Some(index) = self.partitions.iter().position(is_it) else { return Ok(()) };
+        let (next, aggregated) = (self.partitions[index].next, self.partitions[index].aggregated);
+        if offset < next {
+            return Ok(());
+        }
+        if next < aggregated {
+            // The offset where a former owner cut need not be that of a message any more.
+            self.cut_again(index, offset.min(aggregated))?;
+        }
+        let again = offset < aggregated;
+        let now = self.context.clock.now_ns();
+        let time = message.timestamp().to_millis().map(|ms| ms.saturating_mul(1_000_000));
+        let payload = message.payload().unwrap_or_default();
+        let owned = &mut self.partitions[index];
+        owned.read(offset, self.context.clock.monotonic());
         let points = if again { &mut owned.archived_only } else { &mut owned.points };
         let before = points.len();
-        let time = message.timestamp().to_millis().map(|ms| ms.saturating_mul(1_000_000));
-        let now = self.context.clock.now_ns();
         let mut rejections = Vec::new();
-        let decoded =
-            self.decoder.decode(message.payload().unwrap_or_default(), time, now, points, &mut rejections);
+        let known = self.decoder.series().len();
+        let decoded = self.decoder.decode(payload, time, now, points, &mut rejections);
+        if self.decoder.series().len() > known {
+            self.series_full = self.decoder.series().memory_bytes() > self.series_limit;
+        }
         if again {
-            return;
+            self.waiting += decoded.points * bound::WAITING_POINT_BYTES;
+            return self.cut_again(index, offset + 1);
         }
         let newest = points.time[before..].iter().copied().max();
         owned.high = owned.high.max(newest).max(decoded.heartbeat);
         let oldest = points.time[before..].iter().copied().min();
         owned.low = owned.low.into_iter().chain(oldest).min();
-        self.points += decoded.points;
         if decoded.heartbeat.is_some() {
             self.context.metrics.ingest.heartbeats.inc();
         }
@@ -149,8 +170,22 @@ impl IngestShare {
                     .inc_by(rejection.count as u64);
             }
             self.context.board.refused(&owned.source, offset, &rejection);
-            self.dead.push(outgoing(&self.context.config.topics.dead_letter, &origin, rejection));
+            self.waiting += rejection.excerpt.len() + bound::DEAD_LETTER_BYTES;
+            owned.dead.push(outgoing(&self.context.config.topics.dead_letter, &origin, rejection));
         }
+        Ok(())
+    }
+
+    /// What was read for the archive alone is divided where a former owner divided it.
+    fn cut_again(&mut self, index: usize, reached: i64) -> Result<()> {
+        let Some(archive) = &mut self.archive else { return Ok(()) };
+        let owned = &mut self.partitions[index];
+        while archive.next_cut(&owned.source).is_some_and(|cut| cut <= reached) {
+            archive.append(&owned.source, &owned.archived_only, reached);
+            owned.archived_only.clear();
+            archive.cut_again(&owned.source, self.decoder.series())?;
+        }
+        Ok(())
     }
 
     /// Partitions that have been silent for long enough to be idle, if nothing in their log is unread.
@@ -163,79 +198,105 @@ impl IngestShare {
     /// Remembers which partitions the consumer has read to their end.
     pub(super) fn announce_end(&mut self, partition: i32) {
         for owned in self.partitions.iter_mut().filter(|owned| owned.source.1 == partition) {
-            owned.end.announced = true;
+            owned.announce_end();
         }
     }
 
-    /// Ends the epoch: aggregates it and hands it to the committer.
-    pub(super) fn close_epoch(&mut self, group: ConsumerGroupMetadata) -> Result<()> {
+    /// Ends the epoch: aggregates its points, beside the commit of the epoch before, and waits for that one. Only then
+    /// may the ends of partitions be looked for: a report of idleness has to be newer than the report before it.
+    pub(super) fn close_epoch(&mut self, membership: Membership<'_>) -> Result<ClosedEpoch> {
         let started = self.context.clock.monotonic();
         let batches = self.batches()?;
-        let facts = self.facts();
-        self.context.board.epoch_ended(&facts);
         let topics = &self.context.config.topics;
-        let aggregated = aggregate(
-            &self.context.catalog.rollups,
-            &batches,
-            &facts,
-            usize::try_from(topics.partials_partitions).unwrap_or(1),
-        );
+        let partitions = usize::try_from(topics.partials_partitions).unwrap_or(1);
+        let aggregated =
+            aggregate(&self.context.catalog.rollups, &batches, &EpochFacts::nothing(), partitions);
+        drop(batches);
         for failure in &aggregated.failures {
             let (rollup, points, error) = (&failure.rollup, failure.points, &failure.error);
             tracing::error!(rollup, points, %error, "a rollup failed on points, which are missing from it");
             let labels = RollupLabels { rollup: rollup.clone() };
             self.context.metrics.ingest.failed_points.get_or_create(&labels).inc_by(points as u64);
         }
-        let mut messages = std::mem::take(&mut self.dead);
-        for (partition, message) in (0..).zip(aggregated.messages) {
-            for payload in message.encode_within(MESSAGE_BYTES)? {
-                let topic = topics.partials.clone();
-                messages.push(Outgoing { topic, partition: Some(partition), payload, headers: None });
+        self.settle(COMMIT_PATIENCE, membership)?;
+        Ok(ClosedEpoch { started, partials: aggregated.messages })
+    }
+
+    /// Hands the epoch to the committer. Nothing may be read between closing and this.
+    pub(super) fn send_epoch(&mut self, closed: ClosedEpoch, membership: Membership<'_>) -> Result<()> {
+        let facts = self.facts();
+        self.context.board.epoch_ended(&facts);
+        let topic = &self.context.config.topics.partials;
+        let states = closed.partials.iter().map(Partials::memory_bytes).sum();
+        let mut encoded = 0;
+        let mut messages: Vec<Outgoing> =
+            self.partitions.iter_mut().flat_map(|owned| std::mem::take(&mut owned.dead)).collect();
+        for (partition, mut partials) in (0..).zip(closed.partials) {
+            partials.facts = facts.clone();
+            for payload in partials.encode_within(self.message_bytes)? {
+                encoded += payload.len();
+                messages.push(Outgoing {
+                    topic: topic.clone(),
+                    partition: Some(partition),
+                    payload,
+                    headers: None,
+                });
             }
         }
-        // Everything up to here ran beside the commit of the epoch before.
-        self.settle()?;
+        let points = self.points();
+        self.bound.learn(points, states, encoded);
+        self.context.metrics.memory.hold("epoch", self.bound.bytes(points, 0) + self.waiting);
         self.archive_epoch()?;
         let offsets = self.offsets()?;
         let metrics = &self.context.metrics.ingest;
-        metrics.points.inc_by(self.points as u64);
+        metrics.points.inc_by(self.points() as u64);
         metrics.epochs.inc();
         metrics.series.set(self.decoder.series().len() as i64);
-        metrics.epoch_seconds.observe(self.context.clock.monotonic().saturating_sub(started).as_secs_f64());
-        self.points = 0;
+        self.waiting = 0;
+        self.series_before = self.decoder.series().len();
         for owned in &mut self.partitions {
             let (topic, partition) = owned.source.clone();
             let labels = SourceLabels { topic, partition };
-            metrics.messages.get_or_create(&labels).inc_by(std::mem::take(&mut owned.messages));
-            owned.points.clear();
-            owned.from = owned.next.unwrap_or(owned.from);
-            owned.high = None;
-            owned.low = None;
+            metrics.messages.get_or_create(&labels).inc_by(owned.messages);
+            owned.close_epoch();
         }
-        self.committer.submit(Epoch { messages, offsets, group })
+        let took = self.context.clock.monotonic().saturating_sub(closed.started);
+        metrics.epoch_seconds.observe(took.as_secs_f64());
+        self.committer.submit(Epoch { messages, offsets }, membership()?)
     }
 
     /// Waits until the epoch on its way is committed.
-    fn settle(&mut self) -> Result<()> {
-        if let Some(took) = self.committer.settle()? {
+    fn settle(&mut self, patience: Duration, membership: Membership<'_>) -> Result<()> {
+        if let Some(took) = self.committer.settle(patience, membership)? {
             self.context.metrics.ingest.commit_seconds.observe(took.as_secs_f64());
             if let Some(archive) = &mut self.archive {
-                archive.committed();
+                archive.committed()?;
             }
         }
         Ok(())
     }
 
-    /// Everything read so far becomes durable and committed; for a clean end.
-    pub(super) fn finish(&mut self, group: impl Fn() -> Result<ConsumerGroupMetadata>) -> Result<()> {
-        self.close_epoch(group()?)?;
-        self.settle()?;
-        let series = self.decoder.series();
+    /// Commits everything read so far, and the archive's files as far as storage takes them in time; for a clean end.
+    pub(super) fn finish(&mut self, membership: Membership<'_>) -> Result<()> {
+        if self.partitions.is_empty() {
+            return Ok(());
+        }
+        let closed = self.close_epoch(membership)?;
+        self.send_epoch(closed, membership)?;
+        self.settle(HANDOVER, membership)?;
         let Some(archive) = &mut self.archive else { return Ok(()) };
-        archive.flush(series)?;
+        archive.cut_all(self.decoder.series())?;
+        self.commit_offsets(membership)?;
+        let Some(archive) = &mut self.archive else { return Ok(()) };
+        archive.drain(HANDOVER)?;
+        self.commit_offsets(membership)
+    }
+
+    /// Commits how far the archive is.
+    fn commit_offsets(&mut self, membership: Membership<'_>) -> Result<()> {
         let offsets = self.offsets()?;
-        self.committer.submit(Epoch { messages: Vec::new(), offsets, group: group()? })?;
-        self.settle()
+        self.committer.submit(Epoch { messages: Vec::new(), offsets }, membership()?)?;
+        self.settle(HANDOVER, membership)
     }
 
     fn batches(&mut self) -> Result<Vec<RecordBatch>> {
@@ -258,78 +319,65 @@ impl IngestShare {
 
     fn facts(&self) -> EpochFacts {
         let now = self.context.clock.monotonic();
-        let partitions = self.partitions.iter().map(|owned| PartitionFacts {
-            topic: owned.source.0.clone(),
-            partition: owned.source.1,
-            from: owned.from.max(owned.aggregated),
-            to: owned.next.unwrap_or(owned.from).max(owned.aggregated),
-            high: owned.high,
-            low: owned.low,
-            at_end: owned.end.reached,
-            silent: nanoseconds(now.saturating_sub(owned.last_message)),
-        });
         EpochFacts {
             wall: self.context.clock.now_ns(),
             topics: self.topics.clone(),
-            partitions: partitions.collect(),
+            partitions: self.partitions.iter().map(|owned| owned.facts(now)).collect(),
             owner: Some(self.context.board.instance().to_owned()),
         }
     }
 
     fn archive_epoch(&mut self) -> Result<()> {
-        let Some(archive) = &mut self.archive else { return Ok(()) };
+        let Some(archive) = &mut self.archive else {
+            self.renew_series();
+            return Ok(());
+        };
         for owned in &mut self.partitions {
-            let Some(next) = owned.next else { continue };
-            archive.append(&owned.source, &owned.archived_only, next);
-            archive.append(&owned.source, &owned.points, next);
-            owned.archived_only.clear();
+            archive.append(&owned.source, &owned.archived_only, owned.next);
+            archive.append(&owned.source, &owned.points, owned.next);
         }
         let series = self.decoder.series();
-        archive.roll_due(series)?;
-        if series.memory_bytes() > SERIES_BYTES {
-            archive.flush(series)?;
-            tracing::warn!(series = series.len(), "series table is full, starting it anew");
-            series.clear();
+        archive.cut_due(series)?;
+        // What is collected for a file knows its series by their numbers.
+        let may_renew = !self.series_full || archive.cut_all(series)?;
+        if may_renew {
+            self.renew_series();
+        } else {
+            // Tried again when it has grown further.
+            self.series_full = false;
+            self.series_limit = series.memory_bytes() / 4 * 5;
         }
         Ok(())
+    }
+
+    /// A series table beyond its share is emptied between two epochs; series that are still alive come back.
+    fn renew_series(&mut self) {
+        let series = self.decoder.series();
+        if std::mem::take(&mut self.series_full) {
+            let (bytes, share) = (series.memory_bytes(), self.context.shares.series);
+            tracing::warn!(
+                series = series.len(),
+                bytes,
+                share,
+                "series table is full, starting it anew: raise `budget` of [memory] if it happens often"
+            );
+            self.series_limit = share;
+            series.clear();
+        }
+        self.context.metrics.memory.hold("series", series.memory_bytes());
     }
 
     fn offsets(&mut self) -> Result<Commit> {
         let mut offsets = Vec::new();
         for owned in &self.partitions {
-            let Some(next) = owned.next else { continue };
             let metadata = match &mut self.archive {
-                Some(archive) => archive.metadata(&owned.source)?,
+                Some(archive) => archive.submit(&owned.source)?,
                 None => String::new(),
             };
             let (topic, partition) = owned.source.clone();
-            offsets.push((topic, partition, next.max(owned.aggregated), metadata));
+            offsets.push((topic, partition, owned.next.max(owned.aggregated), metadata));
         }
         Ok(offsets)
-    }
-}
-
-impl Owned {
-    /// Takes in a look at the partition's high watermark.
-    ///
-    /// Control records of transactions count in the high watermark but are never delivered. So the end counts
-    /// as reached too when the consumer announced it and the high watermark has not moved since the last look;
-    /// with several source topics an announcement does not say which one it means, and is not used.
-    pub(super) fn look(&mut self, high: i64, announcements_count: bool) {
-        let read_all = high <= self.next.unwrap_or(self.from);
-        let unmoved = self.end.seen == Some(high);
-        self.end.reached = read_all || (announcements_count && self.end.announced && unmoved);
-        self.end.seen = Some(high);
-    }
-
-    /// The high watermark could not be had: there may be unread data.
-    pub(super) fn look_failed(&mut self) {
-        self.end = End { announced: self.end.announced, ..End::default() };
-    }
-
-    /// Messages between what was read and `high`.
-    pub(super) fn lag(&self, high: i64) -> i64 {
-        (high - self.next.unwrap_or(self.from)).max(0)
     }
 }
 
@@ -338,47 +386,35 @@ impl Share for IngestShare {
         let mut starts = Vec::new();
         for assigned in partitions {
             assigned.check_offset()?;
-            let safe = match &mut self.archive {
-                Some(archive) => Some(archive.assigned(assigned)?),
-                None => None,
+            let aggregated = assigned.offset.unwrap_or(assigned.log.0);
+            let start = match &mut self.archive {
+                Some(archive) => archive.assigned(assigned)?.min(aggregated),
+                None => aggregated,
             };
-            let aggregated = assigned.offset.unwrap_or(0);
-            let start = safe.map_or(aggregated, |safe| safe.min(aggregated));
-            starts.push(assigned.offset.map(|_| start));
-            self.partitions.push(Owned {
-                source: (assigned.topic.clone(), assigned.partition),
-                aggregated,
-                next: None,
-                from: start,
-                points: Points::default(),
-                archived_only: Points::default(),
-                high: None,
-                low: None,
-                messages: 0,
-                last_message: self.context.clock.monotonic(),
-                end: End::default(),
-            });
+            starts.push(Some(start));
+            let now = self.context.clock.monotonic();
+            self.partitions.push(Owned::new(assigned, aggregated, start, now));
         }
         self.context.readiness.ready("ingest");
         Ok(starts)
     }
 
-    fn revoked(&mut self) -> Result<Commit> {
-        // The epoch on its way is settled while this process still owns its partitions; the one being
-        // collected is dropped, its offsets were not committed.
-        let settled = self.committer.settle();
-        // In every case, or a file of this owner could appear beside those of the next.
-        let stored = self.archive.as_mut().map_or(Ok(()), Archive::revoked);
+    /// The epoch on its way is settled while this process still owns its partitions. Of the one being collected, what
+    /// the given up partitions have in it is dropped: their offsets were not committed.
+    fn revoked(&mut self, partitions: &[Source], membership: Membership<'_>) -> Result<Commit> {
+        let settled = self.settle(COMMIT_PATIENCE, membership);
+        self.partitions.retain(|owned| !partitions.contains(&owned.source));
+        if let Some(archive) = &mut self.archive {
+            partitions.iter().for_each(|source| archive.revoked(source));
+        }
+        settled.map(|()| Vec::new())
+    }
+
+    fn lost(&mut self) -> Result<()> {
         self.partitions.clear();
         self.context.board.sources_released();
-        self.dead.clear();
-        self.points = 0;
-        settled?;
-        stored?;
-        Ok(Vec::new())
+        self.archive = None;
+        self.waiting = 0;
+        Err(Error::Stopped("the ownership of its partitions"))
     }
-}
-
-fn nanoseconds(duration: Duration) -> i64 {
-    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
 }

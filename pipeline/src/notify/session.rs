@@ -11,12 +11,9 @@ use rdkafka::topic_partition_list::Offset;
 use super::receivers::Receiver;
 use super::share::NotifyShare;
 use crate::error::{Error, Result};
-use crate::group::{self, Group, Share};
+use crate::group::{self, Group, Valve, go_on_after};
 use crate::kafka::{self, ConsumerSettings};
 use crate::roles::Context;
-
-/// Bytes fetched ahead. Transitions are small, and few are delivered at once.
-const QUEUED_BYTES: usize = 8 << 20;
 
 const ROLE: &str = "notify";
 const POLL: Duration = Duration::from_millis(50);
@@ -32,15 +29,20 @@ pub(super) fn run(context: &Context, receivers: &[Receiver]) -> Result<()> {
     context.readiness.waiting(ROLE, "no answer from the consumer group yet");
     let topic = context.config.topics.alerts.as_str();
     check_topic(context, topic)?;
-    let settings = ConsumerSettings { group: &context.config.alerts.group, queued_bytes: QUEUED_BYTES };
+    let memory = context.shares.alerts_ahead;
+    let settings = ConsumerSettings {
+        // The topic has one partition: there is nothing that could be kept.
+        cooperative: false,
+        ..ConsumerSettings::of_large(&context.config.alerts.group, memory)
+    };
     let share = NotifyShare::new(context, receivers);
     let consumer = kafka::consumer(&context.config.kafka, settings, Group::new(share))?;
     consumer.subscribe(&[topic]).map_err(Error::client("subscribe to the alerts topic"))?;
 
     let consumed = consume(context, topic, &consumer);
     // Still the owner: what is settled until now need not be repeated.
-    let given_up = consumer.context().share().revoked();
-    let committed = given_up.and_then(|offsets| group::commit(&consumer, &offsets));
+    let given_up = consumer.context().share().give_up();
+    let committed = group::commit(&consumer, &given_up);
     crate::roles::leave(consumer);
     consumed.and(committed)
 }
@@ -59,14 +61,14 @@ fn check_topic(context: &Context, topic: &str) -> Result<()> {
 fn consume(context: &Context, topic: &str, consumer: &NotifyConsumer) -> Result<()> {
     let group = consumer.context();
     let mut ready = false;
-    let mut paused = false;
+    let mut valve = Valve::default();
     let mut last_commit = context.clock.monotonic();
     while !context.shutdown.is_triggered() {
         match consumer.poll(POLL) {
             None => {}
             Some(Ok(message)) => group.share().take(&message)?,
             Some(Err(KafkaError::PartitionEOF(partition))) => check_end(topic, consumer, partition)?,
-            Some(Err(error)) => go_on_after(error)?,
+            Some(Err(error)) => go_on_after("read alerts", error)?,
         }
         group.check()?;
         if !ready && group.share().has_joined() {
@@ -78,23 +80,12 @@ fn consume(context: &Context, topic: &str, consumer: &NotifyConsumer) -> Result<
             commit(consumer)?;
             last_commit = now;
         }
-        let full = group.share().is_full(paused);
-        if full != paused {
-            pause(consumer, full)?;
-            paused = full;
+        let full = group.share().is_full(valve.is_closed());
+        if full && !valve.is_closed() {
+            tracing::warn!("too many transitions are not settled, reading pauses until receivers take them");
         }
+        valve.set(consumer, full)?;
     }
-    Ok(())
-}
-
-/// The client mends what it can by itself, while deliveries go on.
-fn go_on_after(error: KafkaError) -> Result<()> {
-    let fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
-    let error = Error::client("read alerts")(error);
-    if fatal || !error.retryable() {
-        return Err(error);
-    }
-    tracing::warn!(%error, "alerts cannot be read for now");
     Ok(())
 }
 
@@ -134,17 +125,6 @@ fn check_end(topic: &str, consumer: &NotifyConsumer, partition: i32) -> Result<(
     consumer
         .seek(topic, partition, Offset::Beginning, BROKER_TIMEOUT)
         .map_err(Error::client("go to the beginning of the alerts topic"))
-}
-
-/// Stops or resumes fetching; polling goes on, which keeps the membership.
-fn pause(consumer: &NotifyConsumer, pause: bool) -> Result<()> {
-    let owned = consumer.assignment().map_err(Error::client("list the owned partitions"))?;
-    if pause {
-        tracing::warn!("too many transitions are not settled, reading pauses until receivers take them");
-        return consumer.pause(&owned).map_err(Error::client("pause reading"));
-    }
-    tracing::info!("receivers took transitions, reading goes on");
-    consumer.resume(&owned).map_err(Error::client("resume reading"))
 }
 
 #[cfg(test)]

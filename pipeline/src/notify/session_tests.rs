@@ -15,13 +15,10 @@ use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
 use super::*;
-use crate::clock::Clock;
 use crate::config::Config;
-use crate::http::Readiness;
 use crate::notify::message::tests::transition;
 use crate::notify::sink_fake::{Answer, FakeSink};
-use crate::shutdown::Shutdown;
-use crate::telemetry::{DeliveryLabels, Metrics};
+use crate::telemetry::DeliveryLabels;
 
 /// Ends a test that has failed.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -40,16 +37,8 @@ impl Bench {
         let config = Config::local(&cluster.bootstrap_servers(), Path::new("/tmp"));
         cluster.create_topic(&config.topics.alerts, 1, 1).expect("mock topic");
         let runtime = Runtime::new().expect("a runtime");
-        let context = Context {
-            config: Arc::new(config),
-            catalog: Arc::new(operators::sql::compile(&[])),
-            metrics: Arc::new(Metrics::new()),
-            board: Arc::new(crate::why::Board::new(Clock::system())),
-            clock: Clock::system(),
-            readiness: Readiness::new(),
-            shutdown: Shutdown::new(),
-            runtime: runtime.handle().clone(),
-        };
+        let catalog = Arc::new(operators::sql::compile(&[]));
+        let context = Context::new(config, catalog, runtime.handle().clone());
         let bench = Self { context, _runtime: runtime, _cluster: cluster };
         bench.produce(log);
         let list = bench.list();

@@ -12,7 +12,7 @@ use super::ledger::{Ledger, Position};
 use super::message;
 use super::receivers::Receiver;
 use crate::error::{Error, Result};
-use crate::group::{Assigned, Commit, Share};
+use crate::group::{Assigned, Commit, Membership, Share, Source};
 use crate::roles::Context;
 use crate::telemetry::DeliveryLabels;
 
@@ -112,6 +112,19 @@ impl NotifyShare {
             .collect()
     }
 
+    /// Ends all deliveries, and returns what has to be committed.
+    pub(super) fn give_up(&mut self) -> Commit {
+        if let Some(deliveries) = self.deliveries.take() {
+            for settled in deliveries.stop(GRACE) {
+                self.ledger.settle(settled.partition, settled.offset, &settled.receiver);
+            }
+        }
+        let due = self.ledger.due();
+        // The next owner may tell more: the history is read again when a partition comes back.
+        self.ledger = empty_ledger(&self.receivers);
+        self.as_commit(&due)
+    }
+
     /// The receivers of a transition that exist, each once.
     fn known_receivers(&self, transition: &Transition, partition: i32, offset: i64) -> Vec<Arc<str>> {
         let mut known: Vec<Arc<str>> = Vec::new();
@@ -155,16 +168,14 @@ impl Share for NotifyShare {
         Ok(partitions.iter().map(take_over).collect())
     }
 
-    fn revoked(&mut self) -> Result<Commit> {
-        if let Some(deliveries) = self.deliveries.take() {
-            for settled in deliveries.stop(GRACE) {
-                self.ledger.settle(settled.partition, settled.offset, &settled.receiver);
-            }
-        }
-        let due = self.ledger.due();
-        // The next owner may tell more: the history is read again when a partition comes back.
-        self.ledger = empty_ledger(&self.receivers);
-        Ok(self.as_commit(&due))
+    /// The group is not cooperative: these are all.
+    fn revoked(&mut self, _: &[Source], _: Membership<'_>) -> Result<Commit> {
+        Ok(self.give_up())
+    }
+
+    fn lost(&mut self) -> Result<()> {
+        self.give_up();
+        Ok(())
     }
 }
 

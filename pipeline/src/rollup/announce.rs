@@ -16,8 +16,9 @@ use crate::kafka;
 use crate::roles::Context;
 
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
-/// Rows in one message of the late topic: well below the size that brokers take by default.
+/// Rows in one message of the late topic, and its bytes: well below the size that brokers take by default.
 const LATE_ROWS: usize = 1_000;
+const LATE_BYTES: usize = 512 << 10;
 
 /// Remembers that a message was refused: flushing alone only says that none is waiting any more.
 #[derive(Default)]
@@ -91,6 +92,11 @@ impl Announcer {
             .and_then(|()| writer.finish())
             .map_err(operators::Error::from)?;
         drop(writer);
+        if payload.len() > LATE_BYTES && rows > 1 {
+            let half = rows / 2;
+            self.late_rows(late, from, half, points)?;
+            return self.late_rows(late, from + half, rows - half, 0);
+        }
         let points = points.to_string();
         let age = (late.age / 1_000_000).to_string();
         let mut headers = OwnedHeaders::new();

@@ -17,8 +17,8 @@ use super::snapshots::Snapshots;
 use super::{Event, Rules};
 use crate::check::coarser_tiers;
 use crate::error::{Error, Result};
-use crate::group::{Group, commit};
-use crate::kafka::{self, ConsumerSettings, SESSION_TIMEOUT};
+use crate::group::{Group, Valve, commit, go_on_after};
+use crate::kafka::{self, ConsumerSettings};
 use crate::lease::Lease;
 use crate::roles::Context;
 use crate::telemetry::{ErrorLabels, Metrics, SinkLabels};
@@ -33,12 +33,12 @@ pub(super) fn run(context: &Context, rules: &Rules, events: Option<broadcast::Se
     context.readiness.waiting("rollup", "no partition assigned yet");
     let announcer = Arc::new(Announcer::new(context)?);
     let snapshots = Snapshots::open(context.config.storage.url.as_str())?;
-    let lease = Lease::start(&context.clock, SESSION_TIMEOUT)?;
+    let lease = Lease::start(&context.clock, kafka::session_timeout(&context.config.kafka))?;
     let sink = sink(context, &lease)?;
     context.board.sink_connected(sink.name);
     let outputs = Outputs::start(context, sink, snapshots.clone(), Arc::clone(&announcer));
     let share = RollupShare::new(context, rules, announcer, snapshots, outputs, events);
-    let settings = ConsumerSettings::new(&context.config.rollup.group);
+    let settings = ConsumerSettings::of_large(&context.config.rollup.group, context.shares.partials_ahead);
     let consumer = kafka::consumer(&context.config.kafka, settings, Group::new(share))?;
     consumer
         .subscribe(&[&context.config.topics.partials])
@@ -53,19 +53,21 @@ pub(super) fn run(context: &Context, rules: &Rules, events: Option<broadcast::Se
 
 fn consume(context: &Context, consumer: &RollupConsumer, lease: &Lease) -> Result<()> {
     let group = consumer.context();
-    let mut paused = false;
+    let mut valve = Valve::default();
     let mut checkpointed = context.clock.monotonic();
     let mut reported = checkpointed;
     while !context.shutdown.is_triggered() {
-        paused = pause_when_full(consumer, paused)?;
-        context.board.sink_queue(group.share().queued(), paused);
+        // While the sinks have no room nothing is read, but the group is still polled: the log waits.
+        let full = !group.share().has_room();
+        valve.set(consumer, full)?;
+        context.board.sink_queue(group.share().queued(), full);
         match consumer.poll(POLL) {
             None | Some(Err(KafkaError::PartitionEOF(_))) => {}
             Some(Ok(message)) => {
                 let payload = message.payload().unwrap_or_default();
                 group.share().take(message.partition(), message.offset(), payload)?;
             }
-            Some(Err(error)) => return Err(Error::client("read partials")(error)),
+            Some(Err(error)) => go_on_after("read partials", error)?,
         }
         group.check()?;
         lease.check()?;
@@ -83,23 +85,8 @@ fn consume(context: &Context, consumer: &RollupConsumer, lease: &Lease) -> Resul
         }
     }
     tracing::info!("rollup ends: writing what it holds");
-    let finished = group.share().finish()?;
-    commit(consumer, &finished)
-}
-
-/// While the sinks have no room nothing is read, but the group is still polled: the log waits.
-fn pause_when_full(consumer: &RollupConsumer, paused: bool) -> Result<bool> {
-    let full = !consumer.context().share().has_room();
-    if full == paused {
-        return Ok(paused);
-    }
-    let assignment = consumer.assignment().map_err(Error::client("list its partitions"))?;
-    if full {
-        consumer.pause(&assignment).map_err(Error::client("pause its partitions"))?;
-    } else {
-        consumer.resume(&assignment).map_err(Error::client("resume its partitions"))?;
-    }
-    Ok(full)
+    let (offsets, _) = group.share().finish()?;
+    commit(consumer, &offsets)
 }
 
 /// Shows the sink's retries on `/metrics`, and its trouble to `why`, for as long as it lives.

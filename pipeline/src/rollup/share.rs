@@ -6,24 +6,22 @@ use std::time::Duration;
 
 use operators::exchange::Partials;
 use operators::fold::{Applied, Fold, ResultKind, Results};
+use operators::overflow::Overflow;
 use operators::threshold::{Status, Threshold};
 use sinks::{RollupRows, Table};
 use tokio::sync::broadcast;
 
 use super::announce::Announcer;
-use super::outputs::{Outputs, PartitionState};
+use super::outputs::{Outputs, PartitionState, Settled};
 use super::snapshots::Snapshots;
 use super::{Event, Rules, tables_of, watermark_options};
 use crate::error::{Error, Result};
-use crate::group::{Assigned, Commit, Share};
-use crate::roles::Context;
+use crate::group::{Assigned, Commit, Membership, Share, Source};
+use crate::roles::{Context, HANDOVER};
 use crate::telemetry::{
     AgeLabels, AlertLabels, HolderLabels, PartitionLabels, RollupLabels, StateLabels, TierLabels, age_label,
 };
 use crate::why::{Folded, view};
-
-/// How long giving partitions up waits for a last checkpoint. Without one, the next owner replays more.
-const HANDOVER: Duration = Duration::from_secs(20);
 
 pub(super) struct RollupShare {
     context: Context,
@@ -35,6 +33,13 @@ pub(super) struct RollupShare {
     tables: HashMap<String, Vec<Arc<Table>>>,
     partitions: BTreeMap<i32, Partition>,
     events: Option<broadcast::Sender<Event>>,
+}
+
+/// Whether all that was given out has become durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Finished {
+    Whole,
+    InPart,
 }
 
 struct Partition {
@@ -76,7 +81,7 @@ impl RollupShare {
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.outputs.has_room(self.tables.values().map(Vec::len).sum())
+        self.outputs.has_room()
     }
 
     /// Folds one message in and gives out what it leads to.
@@ -99,7 +104,7 @@ impl RollupShare {
         });
         let labels = PartitionLabels { partition };
         self.context.metrics.rollup.partials.get_or_create(&labels).inc();
-        self.count(&applied);
+        self.count(partition, &applied);
         for late in &applied.late {
             self.announcer.late(late)?;
         }
@@ -162,7 +167,7 @@ impl RollupShare {
         }
     }
 
-    fn count(&self, applied: &Applied) {
+    fn count(&self, partition: i32, applied: &Applied) {
         let metrics = &self.context.metrics.rollup;
         for (rollup, points) in &applied.points {
             metrics.points.get_or_create(&RollupLabels { rollup: rollup.clone() }).inc_by(*points);
@@ -171,6 +176,14 @@ impl RollupShare {
             let age = age_label(Duration::from_nanos(late.age.unsigned_abs()));
             let labels = AgeLabels { rollup: late.rollup.name.clone(), age };
             metrics.late_points.get_or_create(&labels).inc_by(late.points);
+        }
+        for overflow in &applied.overflows {
+            let labels = RollupLabels { rollup: overflow.rollup.clone() };
+            metrics.overflow_points.get_or_create(&labels).inc_by(overflow.points);
+            metrics.overflow_groups.get_or_create(&labels).inc_by(overflow.groups);
+            if overflow.is_first {
+                warn_of_overflow(partition, overflow);
+            }
         }
         for error in &applied.failures {
             tracing::error!(%error, "a rollup failed on a message, its results are incomplete");
@@ -183,9 +196,9 @@ impl RollupShare {
         }
     }
 
-    /// Starts a checkpoint of every partition that moved, unless one is under way.
+    /// Starts a checkpoint of every partition that moved, unless one is under way or the sink is behind.
     pub(super) fn checkpoint(&mut self) -> Result<()> {
-        if self.outputs.is_checkpointing() {
+        if !self.outputs.takes_checkpoint() {
             return Ok(());
         }
         let mut states = Vec::new();
@@ -194,7 +207,7 @@ impl RollupShare {
                 states.push(PartitionState {
                     partition: *partition,
                     offset: state.next,
-                    state: state.fold.snapshot(alerts_of(&state.threshold)?)?,
+                    state: state.fold.capture(alerts_of(&state.threshold)?),
                 });
             }
         }
@@ -235,25 +248,33 @@ impl RollupShare {
         }
     }
 
-    /// Waits until everything is durable and returns the offsets to commit.
-    pub(super) fn finish(&mut self) -> Result<Commit> {
-        let mut commit = Vec::new();
-        for _ in 0..2 {
-            // The first round settles a checkpoint under way, the second takes in what came after it.
-            if let Some(durable) = self.outputs.settle(HANDOVER)? {
-                commit.extend(self.note_durable(durable));
+    /// Waits until everything given out is durable, and returns the offsets to commit. When the sink or storage does not
+    /// answer in time, the rest is dropped: the next owner gives it out again.
+    pub(super) fn finish(&mut self) -> Result<(Commit, Finished)> {
+        let clock = self.context.clock.clone();
+        let until = clock.monotonic() + HANDOVER;
+        let mut newest = BTreeMap::new();
+        // The first round settles a checkpoint under way, the second takes in what came after it.
+        for last in [false, true] {
+            match self.outputs.settle(until.saturating_sub(clock.monotonic()))? {
+                Settled::Nothing => {}
+                Settled::Durable(durable) => {
+                    newest.extend(self.note_durable(durable).into_iter().map(|entry| (entry.1, entry)));
+                }
+                Settled::Unanswered => {
+                    tracing::warn!("the sink does not answer: the next owner writes what it did not take");
+                    self.abandon();
+                    return Ok((newest.into_values().collect(), Finished::InPart));
+                }
             }
-            self.checkpoint()?;
+            if !last {
+                self.checkpoint()?;
+            }
         }
-        if let Some(durable) = self.outputs.settle(HANDOVER)? {
-            commit.extend(self.note_durable(durable));
-        }
-        // A later offset replaces an earlier one of the same partition.
-        let newest: BTreeMap<i32, _> = commit.into_iter().map(|entry| (entry.1, entry)).collect();
-        Ok(newest.into_values().collect())
+        Ok((newest.into_values().collect(), Finished::Whole))
     }
 
-    /// Gives up what has not been written.
+    /// Drops what has not been written, of all partitions.
     pub(super) fn abandon(&mut self) {
         self.partitions.clear();
         self.context.board.partitions_released();
@@ -268,6 +289,9 @@ impl RollupShare {
         self.context.board.partitions(views);
         let metrics = &self.context.metrics.rollup;
         metrics.watermark_holder.clear();
+        let state = self.partitions.values().map(|partition| partition.fold.bytes()).sum();
+        self.context.metrics.memory.hold("state", state);
+        self.context.metrics.memory.hold("results", self.outputs.queued_bytes());
         for (partition, state) in &self.partitions {
             if let Some(watermark) = state.fold.watermark() {
                 let seconds = watermark as f64 / 1e9;
@@ -291,18 +315,24 @@ impl RollupShare {
     fn load(&self, assigned: &Assigned) -> Result<Partition> {
         let options = watermark_options(&self.context.config);
         let rollups = &self.context.catalog.rollups;
+        let bounds = self.context.shares.bounds(&self.context.config, assigned.partition);
         let mut threshold = Threshold::new((self.rules)());
         let Some(offset) = assigned.offset else {
-            return Ok(Partition { fold: Fold::new(rollups, options), threshold, next: 0, checkpointed: 0 });
+            let fold = Fold::new(rollups, options).bounded(bounds);
+            return Ok(Partition { fold, threshold, next: 0, checkpointed: 0 });
         };
+        let started = self.context.clock.monotonic();
         let bytes = self.context.runtime.block_on(self.snapshots.get(assigned.partition, offset))?;
         let (fold, alerts, foreign) = Fold::restore(rollups, options, &bytes)?;
+        let fold = fold.bounded(bounds);
         for rollup in foreign {
             tracing::error!(rollup, "state of another plan left out: the SQL file changed");
         }
         threshold
             .restore(alerts.as_bytes())
             .map_err(|error| Error::Refused(format!("unreadable alert states in a snapshot: {error}")))?;
+        let took = self.context.clock.monotonic().saturating_sub(started);
+        self.context.metrics.rollup.restore_seconds.observe(took.as_secs_f64());
         Ok(Partition { fold, threshold, next: offset, checkpointed: offset })
     }
 }
@@ -319,20 +349,48 @@ impl Share for RollupShare {
     }
 
     /// Whatever is written now could overwrite newer results of another owner.
-    fn lost(&mut self) -> Result<Commit> {
+    fn lost(&mut self) -> Result<()> {
         self.abandon();
         Err(Error::Stopped("the ownership of its partitions"))
     }
 
     /// Results under way are settled before another owner can write newer ones.
-    fn revoked(&mut self) -> Result<Commit> {
-        let commit = self.finish();
-        self.partitions.clear();
-        self.context.board.partitions_released();
-        if commit.is_err() {
-            self.abandon();
+    fn revoked(&mut self, partitions: &[Source], _: Membership<'_>) -> Result<Commit> {
+        if partitions.is_empty() {
+            return Ok(Vec::new());
         }
-        commit
+        let finished = self.finish();
+        for (_, partition) in partitions {
+            self.partitions.remove(partition);
+        }
+        self.report();
+        match finished {
+            Ok((commit, Finished::Whole)) => Ok(commit),
+            Ok((_, Finished::InPart)) => {
+                Err(Error::Stopped("the sink did not answer in time, so the session"))
+            }
+            Err(error) => {
+                self.abandon();
+                Err(error)
+            }
+        }
+    }
+}
+
+fn warn_of_overflow(partition: i32, overflow: &Overflow) {
+    let window = chrono::DateTime::from_timestamp_nanos(overflow.window);
+    let (rollup, groups) = (&overflow.rollup, overflow.groups);
+    if overflow.out_of_memory {
+        tracing::warn!(
+            rollup, partition, %window, groups,
+            "no memory for new groups, they go to the window's overflow group: raise `budget` of [memory]"
+        );
+    } else {
+        tracing::warn!(
+            rollup, partition, %window, groups,
+            "more groups than the series limit, new ones go to the window's overflow group: raise `series_limit` of the \
+             rollup or of [rollup], or group by fewer labels"
+        );
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -22,7 +23,7 @@ impl Snapshots {
     }
 
     /// Stores a state; Ok means that it survives a crash.
-    pub(super) async fn put(&self, partition: i32, offset: i64, state: Vec<u8>) -> Result<()> {
+    pub(super) async fn put(&self, partition: i32, offset: i64, state: Bytes) -> Result<()> {
         self.store.put(&self.path(partition, offset), state.into()).await.map_err(stored)?;
         Ok(())
     }

@@ -21,6 +21,7 @@ pub struct Metrics {
     pub rollup: RollupMetrics,
     pub sink: SinkMetrics,
     pub notify: NotifyMetrics,
+    pub memory: MemoryMetrics,
     registry: Registry,
 }
 
@@ -83,6 +84,12 @@ pub struct ErrorLabels {
     pub kind: &'static str,
 }
 
+/// `part` is one of `memory::Shares::parts`.
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct PartLabels {
+    pub part: &'static str,
+}
+
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct AlertLabels {
     pub rule: String,
@@ -133,8 +140,11 @@ pub struct RollupMetrics {
     pub watermark_seconds: Family<PartitionLabels, Seconds>,
     pub watermark_holder: Family<HolderLabels, Gauge>,
     pub state_rows: Family<StateLabels, Gauge>,
+    pub overflow_points: Family<RollupLabels, Counter>,
+    pub overflow_groups: Family<RollupLabels, Counter>,
     pub checkpoints: Counter,
     pub checkpoint_seconds: Histogram,
+    pub restore_seconds: Histogram,
 }
 
 /// Writing results.
@@ -162,6 +172,7 @@ impl Metrics {
             rollup: RollupMetrics::register(&mut registry),
             sink: SinkMetrics::register(&mut registry),
             notify: NotifyMetrics::register(&mut registry),
+            memory: MemoryMetrics::register(&mut registry),
             registry,
         }
     }
@@ -172,6 +183,7 @@ impl Metrics {
     /// Never for text: the writer is a `String`.
     pub fn encode(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
+        self.memory.observe();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
         Ok(text)
     }
@@ -239,8 +251,15 @@ impl RollupMetrics {
             watermark_holder: add
                 .metric("watermark_holder", "The source partition that holds the watermark back"),
             state_rows: add.metric("state_rows", "Rows of open and correctable windows in memory"),
+            overflow_points: add
+                .metric("overflow_points", "Points merged into overflow groups, as their own had no place"),
+            overflow_groups: add.metric(
+                "overflow_groups",
+                "States of groups merged into overflow groups; a group counts once an epoch",
+            ),
             checkpoints: add.metric("checkpoints", "Snapshots made durable"),
             checkpoint_seconds: add.seconds("checkpoint_seconds", "Time to make a snapshot durable"),
+            restore_seconds: add.seconds("restore_seconds", "Time to load the state of a partition"),
         }
     }
 }
@@ -265,6 +284,40 @@ impl NotifyMetrics {
                 .metric("transitions", "Transitions of alerts, by rule and new status"),
             deliveries: Registrar { registry, prefix: "notify" }
                 .metric("deliveries", "Attempts to deliver a notification, by result"),
+        }
+    }
+}
+
+/// Memory of the process.
+#[derive(Debug)]
+pub struct MemoryMetrics {
+    pub budget: Family<PartLabels, Gauge>,
+    pub used: Family<PartLabels, Gauge>,
+    resident: Gauge,
+    resident_peak: Gauge,
+}
+
+impl MemoryMetrics {
+    fn register(registry: &mut Registry) -> Self {
+        let mut add = Registrar { registry, prefix: "memory" };
+        Self {
+            budget: add.metric("budget_bytes", "Share of the memory budget, by part"),
+            used: add.metric("used_bytes", "Memory that a part accounts for"),
+            resident: add.metric("resident_bytes", "Resident memory of the process"),
+            resident_peak: add
+                .metric("resident_peak_bytes", "Most resident memory since the process started"),
+        }
+    }
+
+    /// What `part` holds now.
+    pub fn hold(&self, part: &'static str, bytes: usize) {
+        self.used.get_or_create(&PartLabels { part }).set(bytes as i64);
+    }
+
+    fn observe(&self) {
+        if let Some((now, most)) = crate::memory::resident_bytes() {
+            self.resident.set(now as i64);
+            self.resident_peak.set(most as i64);
         }
     }
 }

@@ -355,7 +355,12 @@ fn rollup_is_behind_its_log() {
 
 #[test]
 fn the_sink_holds_open_windows_up_only_when_reading_is_paused() {
-    let trouble = || SinkTrouble { since: Time(NOW - 90 * SECOND), failures: 7, error: "refused".to_owned() };
+    let trouble = || SinkTrouble {
+        place: "influx".to_owned(),
+        since: Time(NOW - 90 * SECOND),
+        failures: 7,
+        error: "refused".to_owned(),
+    };
     let mut scene = Scene::new().about(60, 120);
     scene.rollup().sink.trouble = Some(trouble());
     scene.expect(Cause::SlowSource, &[]);
@@ -396,9 +401,13 @@ fn a_closed_window_is_pending_until_a_checkpoint_covers_it() {
 
     let mut scene = Scene::new().about(0, 60);
     scene.history(WindowHistory { closed: Some(change(45, 3, &[])), ..closed_window() });
-    scene.rollup().sink.trouble =
-        Some(SinkTrouble { since: Time(NOW - SECOND), failures: 1, error: "away".to_owned() });
-    scene.expect(Cause::SinkUnavailable, &["are not written, influx does not take them", "away"]);
+    scene.rollup().sink.trouble = Some(SinkTrouble {
+        place: "influx".to_owned(),
+        since: Time(NOW - SECOND),
+        failures: 1,
+        error: "away".to_owned(),
+    });
+    scene.expect(Cause::SinkUnavailable, &["are not written, influx takes nothing since", "away"]);
 
     Scene::new().about(0, 60).expect(Cause::NotRemembered, &["nothing has happened to it since"]);
 }

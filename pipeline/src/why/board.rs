@@ -76,7 +76,9 @@ struct Sink {
     paused: bool,
     flushed: Option<i64>,
     checkpoint_since: Option<i64>,
+    /// What the database, and the storage of snapshots and Parquet, keep from being written.
     trouble: Option<SinkTrouble>,
+    storage: Option<SinkTrouble>,
 }
 
 impl Board {
@@ -198,11 +200,26 @@ impl Board {
     pub(crate) fn sink_trouble(&self, trouble: Option<sinks::influx::Trouble>) {
         let now = self.clock.now_ns();
         let trouble = trouble.map(|trouble| SinkTrouble {
+            place: "influx".to_owned(),
             since: Time(now.saturating_sub(i64::try_from(trouble.since.as_nanos()).unwrap_or(i64::MAX))),
             failures: trouble.failures,
             error: trouble.error,
         });
         self.sink(|sink| sink.trouble = trouble);
+    }
+
+    /// An attempt to store something failed and will be repeated, or went well after all.
+    pub(crate) fn storage_trouble(&self, error: Option<String>) {
+        let now = Time(self.clock.now_ns());
+        self.sink(|sink| {
+            let before = sink.storage.take();
+            sink.storage = error.map(|error| SinkTrouble {
+                place: "storage".to_owned(),
+                since: before.as_ref().map_or(now, |before| before.since),
+                failures: before.map_or(0, |before| before.failures) + 1,
+                error,
+            });
+        });
     }
 
     fn sink(&self, change: impl FnOnce(&mut Sink)) {
@@ -271,7 +288,7 @@ impl Rollup {
                 paused: sink.paused,
                 flushed: sink.flushed.map(Time),
                 checkpoint_since: sink.checkpoint_since.map(Time),
-                trouble: sink.trouble.clone(),
+                trouble: sink.storage.clone().or_else(|| sink.trouble.clone()),
             },
             asked: table.map(detail),
         })

@@ -75,11 +75,7 @@ fn waiting_for_sink(slowest: &PartitionRow, asked: bool, picture: &Picture) -> O
     let of_slowest = |sink: &&SinkRow| sink.partitions.contains(&slowest.partition);
     let paused = picture.sinks.iter().filter(of_slowest).find(|sink| sink.sink.paused);
     if let Some(sink) = paused {
-        let reason = format!(
-            "its results have no room, {} does not take them{}",
-            sink.sink.name,
-            trouble(sink, picture)
-        );
+        let reason = format!("its results have no room, {}", trouble_of(sink, picture));
         return Some(unavailable(reason));
     }
     let failing = picture.sinks.iter().find(|sink| sink.sink.trouble.is_some()).filter(|_| !asked)?;
@@ -87,20 +83,18 @@ fn waiting_for_sink(slowest: &PartitionRow, asked: bool, picture: &Picture) -> O
     Some(Verdict { is_about_window: false, ..unavailable(reason) })
 }
 
-/// How the sink fails, and since when.
+/// How writing fails, and since when.
 pub(super) fn trouble_of(sink: &SinkRow, picture: &Picture) -> String {
-    format!("{} does not take them{}", sink.sink.name, trouble(sink, picture))
-}
-
-fn trouble(sink: &SinkRow, picture: &Picture) -> String {
-    let Some(trouble) = &sink.sink.trouble else { return String::new() };
+    let Some(trouble) = &sink.sink.trouble else {
+        return format!("{} is slower than they come", sink.sink.name);
+    };
     let since = span(picture.now - trouble.since.0);
-    format!(" since {} ({since}): {}", trouble.since, trouble.error)
+    format!("{} takes nothing since {} ({since}): {}", trouble.place, trouble.since, trouble.error)
 }
 
 pub(super) fn unavailable(reason: String) -> Verdict {
     Verdict::new(Cause::SinkUnavailable, reason)
-        .remedy("bring it back, or correct address and token in [influx]; nothing is lost meanwhile")
+        .remedy("bring it back, or correct what it complains of; nothing is lost meanwhile, the log waits")
 }
 
 /// The partials log has what would move the watermark, and `rollup` has not come to it.

@@ -90,3 +90,54 @@ fn time_of(text: Option<&str>) -> Result<Option<Time>, String> {
 fn refuse(status: StatusCode, problem: String) -> Response {
     (status, Json(BTreeMap::from([("error", problem)]))).into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path as FilePath;
+
+    use axum::body::to_bytes;
+    use serde_json::Value;
+    use tokio::runtime::Handle;
+
+    use super::*;
+    use crate::config::Config;
+
+    fn shared() -> State<Shared> {
+        let sql = "CREATE MATERIALIZED VIEW cpu AS
+            SELECT tumble(time, INTERVAL '1 minute') AS w, count(*) AS n FROM points GROUP BY 1";
+        let catalog = Arc::new(operators::sql::compile(&[("cpu.sql".into(), sql.into())]));
+        let config = Config::local("127.0.0.1:1", FilePath::new("/tmp"));
+        let context = Context::new(config, catalog, Handle::current());
+        context.readiness.waiting("ingest", "no partition assigned yet");
+        State(Shared { context, answers: Arc::new(Semaphore::new(ANSWERS)) })
+    }
+
+    async fn read(response: Response) -> (u16, Value) {
+        let status = response.status().as_u16();
+        let body = to_bytes(response.into_body(), 1 << 20).await.expect("a body");
+        (status, serde_json::from_slice(&body).expect("JSON"))
+    }
+
+    #[tokio::test]
+    async fn a_process_without_a_role_says_so() {
+        let query = StatusQuery { rollup: Some("cpu".to_owned()), window: None };
+        let (status, body) = read(status(shared(), Query(query)).await).await;
+        assert_eq!(status, 200);
+        assert!(body["ingest"].is_null() && body["rollup"].is_null(), "{body}");
+        assert_eq!(body["waiting"]["ingest"], "no partition assigned yet");
+    }
+
+    #[tokio::test]
+    async fn questions_that_cannot_be_answered() {
+        let ask = async |rollup: &str, window: Option<&str>| {
+            let query = WhyQuery { window: window.map(str::to_owned) };
+            read(why(shared(), Path(rollup.to_owned()), Query(query)).await).await
+        };
+        let (status, body) = ask("cpus", None).await;
+        assert_eq!(status, 404);
+        assert_eq!(body["error"], "unknown rollup `cpus`: did you mean `cpu`?");
+        let (status, body) = ask("cpu", Some("noon")).await;
+        assert_eq!(status, 400);
+        assert_eq!(body["error"], "`window` is no time such as 2026-01-01T12:00:00Z: `noon`");
+    }
+}

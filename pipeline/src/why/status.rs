@@ -163,9 +163,11 @@ pub struct SinkStatus {
     pub trouble: Option<SinkTrouble>,
 }
 
-/// Requests to it fail and are repeated.
+/// Requests fail and are repeated.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SinkTrouble {
+    /// `influx`, or `storage` for snapshots and Parquet.
+    pub place: String,
     pub since: Time,
     pub failures: u64,
     pub error: String,

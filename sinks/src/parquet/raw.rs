@@ -2,9 +2,9 @@
 //! by event hour.
 //!
 //! A chunk is what one source partition delivered from one offset to another. It becomes one file for each
-//! hour that it has points of, all named after its first offset. Whoever takes over a partition calls
-//! [`RawArchive::delete_from`] with the first offset that is not known to be safe, which removes whole chunks
-//! only, and writes from there again: so each point is stored exactly once, whatever was cut short.
+//! hour that it has points of, all named after its first offset. The same chunk always becomes the same files, row
+//! by row: so it may be written any number of times, by any number of processes, and each point is stored once. It is
+//! for the caller to remember where it cut, before it writes.
 
 use std::sync::Arc;
 
@@ -61,7 +61,7 @@ impl RawArchive {
     }
 
     /// Stores a chunk; Ok means that all of its files are durable. On an error some may be: write the same
-    /// chunk again, or call [`RawArchive::delete_from`] with its first offset.
+    /// chunk again.
     pub async fn write(&self, chunk: RawChunk) -> Result<Written, Error> {
         let chunk = Arc::new(chunk);
         let sorting = chunk.clone();
@@ -79,7 +79,8 @@ impl RawArchive {
     }
 
     /// Deletes the files of `topic` and `partition` whose first offset is `offset` or higher, and returns
-    /// how many there were. Lists the whole archive, as points of any hour can arrive late.
+    /// how many there were: for offsets that someone has set back, whose chunks will be cut elsewhere. Lists the whole
+    /// archive, as points of any hour can arrive late.
     pub async fn delete_from(&self, topic: &str, partition: i32, offset: i64) -> Result<usize, Error> {
         let doomed = self.files_from(topic, partition, offset).await?;
         let count = doomed.len();
@@ -251,7 +252,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_take_over_stores_each_point_once() {
+    async fn offsets_that_were_set_back_store_each_point_once() {
         let store = Arc::new(InMemory::new());
         let archive = RawArchive::new(store.clone(), Path::default());
         let (safe, unsafe_chunk) = ([HOUR, 2 * HOUR], [3 * HOUR, 90 * HOUR, 4 * HOUR]);

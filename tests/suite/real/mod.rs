@@ -4,9 +4,11 @@
 //! they fail instead.
 
 mod alerts;
+mod bounds;
 mod exactness;
 mod restart;
 mod scale_out;
+mod tiers;
 mod why;
 
 use std::collections::BTreeMap;
@@ -40,9 +42,12 @@ impl Servers {
 
 pub(crate) fn trials() -> Vec<Trial> {
     static SERVERS: OnceLock<Result<Servers, Unavailable>> = OnceLock::new();
-    let mut bodies: Vec<(&str, Body)> = [restart::trials(), why::trials()].into_iter().flatten().collect();
+    let mut bodies: Vec<(&str, Body)> = [restart::trials(), bounds::trials(), why::trials()].concat();
     let on_nab: Vec<(&str, Body)> =
-        [exactness::trials(), scale_out::trials(), alerts::trials()].into_iter().flatten().collect();
+        [exactness::trials(), tiers::trials(), scale_out::trials(), alerts::trials()]
+            .into_iter()
+            .flatten()
+            .collect();
     let no_recordings = nab::files().err();
     if let Some(reason) = &no_recordings {
         eprintln!("skipped: {} trials on the NAB recordings: {reason}", on_nab.len());

@@ -11,6 +11,7 @@ mod case;
 mod count;
 mod load;
 mod machine;
+mod memory;
 mod pipeline;
 mod report;
 
@@ -37,6 +38,15 @@ struct Options {
     /// Also write the results to a real InfluxDB.
     #[arg(long)]
     influx: bool,
+    /// Measure memory instead: a backlog while InfluxDB is down, more series than a rollup may have, and recovery.
+    #[arg(long)]
+    memory: bool,
+    /// Points of the backlog that `--memory` reads.
+    #[arg(long, default_value_t = 20_000_000)]
+    backlog: usize,
+    /// Series that `--memory` sends to a rollup with a limit of a fifth of them.
+    #[arg(long, default_value_t = 5_000_000)]
+    series: usize,
     /// Print JSON in place of the table.
     #[arg(long)]
     json: bool,
@@ -44,6 +54,15 @@ struct Options {
 
 fn main() -> ExitCode {
     let options = Options::parse();
+    if options.memory {
+        return match memory::run(options.backlog, options.series) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(reason) => {
+                eprintln!("bench: cannot run here: {reason}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     match run(&options) {
         Ok(report) if options.json => println!("{}", report.json()),
         Ok(report) => println!("{report}"),

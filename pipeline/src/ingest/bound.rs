@@ -1,0 +1,104 @@
+//! When an epoch is large enough: at `epoch_points`, or when it would take more memory than its share.
+//!
+//! What a point takes in the end depends on how many groups the points make, which shows only when they are aggregated.
+//! So it is learned from the epochs before. The first epochs are small, each at most twice the one before; what raises the
+//! number of groups from one epoch to the next, series never seen, is counted as it comes.
+
+/// Points of the first epoch of a session.
+const FIRST: usize = 50_000;
+/// What a point of a new series is taken to cost for each rollup, until it is known: a state, its copies, its message.
+const NEW_STATE: usize = 512;
+
+/// Memory of a point while it waits: series, time and value in vectors that double as they grow, then the columns of
+/// name, time and value. Each label that SQL uses comes on top.
+pub(crate) const LEAST_POINT_BYTES: usize = WAITING_POINT_BYTES + 32;
+pub(super) const WAITING_POINT_BYTES: usize = 2 * 20;
+/// Of a dead letter, beside its excerpt: headers, names, what librdkafka keeps.
+pub(super) const DEAD_LETTER_BYTES: usize = 1 << 10;
+const LABEL_BYTES: usize = 16;
+
+#[derive(Debug)]
+pub(super) struct EpochBound {
+    share: usize,
+    most: usize,
+    /// Points that an epoch may have now.
+    limit: usize,
+    input: usize,
+    new_series: usize,
+    /// Bytes that a point took in the epochs before, with the states that it became.
+    per_point: usize,
+}
+
+impl EpochBound {
+    /// `share`: bytes of an epoch. `most`: points of an epoch, whatever they take.
+    pub(super) fn new(share: usize, most: usize, labels: usize, rollups: usize) -> Self {
+        let input = LEAST_POINT_BYTES + labels * LABEL_BYTES;
+        Self { share, most, limit: most.min(FIRST), input, new_series: rollups * NEW_STATE, per_point: input }
+    }
+
+    /// Whether an epoch of so many points has to end, `new_series` of which belong to series never seen before. `waiting`:
+    /// bytes that it holds besides.
+    pub(super) fn is_full(&self, points: usize, new_series: usize, waiting: usize) -> bool {
+        points >= self.limit || self.bytes(points, new_series) + waiting >= self.share
+    }
+
+    /// What such an epoch will take.
+    pub(super) fn bytes(&self, points: usize, new_series: usize) -> usize {
+        points * self.per_point + new_series * self.new_series
+    }
+
+    /// An epoch of `points` has become states of so many bytes, and messages.
+    pub(super) fn learn(&mut self, points: usize, states: usize, messages: usize) {
+        if points == 0 {
+            return;
+        }
+        // States exist twice when they are divided over partitions, messages here and in librdkafka.
+        let took = self.input + (2 * states + 2 * messages) / points;
+        // More is believed at once; less only when it lasts.
+        self.per_point = if took > self.per_point { took } else { (3 * self.per_point + took) / 4 };
+        self.limit = self.most.min(self.limit.max(2 * points));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Points of the epochs that a backlog is read in, when each point costs so much in states.
+    fn epochs(bound: &mut EpochBound, states_per_point: usize, count: usize) -> Vec<usize> {
+        let mut sizes = Vec::new();
+        for _ in 0..count {
+            let points = (1..).map(|thousands| thousands * 1_000).find(|points| bound.is_full(*points, 0, 0));
+            let points = points.expect("every epoch ends");
+            bound.learn(points, points * states_per_point, 0);
+            sizes.push(points);
+        }
+        sizes
+    }
+
+    #[test]
+    fn epochs_grow_to_the_bound_in_points_when_memory_allows() {
+        let mut bound = EpochBound::new(1 << 30, 1_000_000, 2, 1);
+        assert_eq!(epochs(&mut bound, 10, 6), [50_000, 100_000, 200_000, 400_000, 800_000, 1_000_000]);
+    }
+
+    #[test]
+    fn epochs_end_early_by_bytes() {
+        let share = 64 << 20;
+        let mut bound = EpochBound::new(share, 1_000_000, 2, 1);
+        let sizes = epochs(&mut bound, 200, 6);
+        let per_point = LEAST_POINT_BYTES + 2 * LABEL_BYTES + 2 * 200;
+        assert!(sizes.iter().all(|points| points * per_point <= share + 1_000 * per_point), "{sizes:?}");
+        assert!(sizes[5] > 100_000, "{sizes:?}");
+        // Fewer groups: epochs become longer again.
+        assert!(epochs(&mut bound, 1, 12)[11] > 400_000);
+    }
+
+    #[test]
+    fn new_series_end_an_epoch_before_their_states_are_known() {
+        let mut bound = EpochBound::new(64 << 20, 1_000_000, 2, 4);
+        epochs(&mut bound, 1, 6);
+        assert!(!bound.is_full(40_000, 0, 0) && bound.is_full(40_000, 40_000, 0));
+        assert!(bound.is_full(1, 0, 64 << 20), "dead letters count too");
+    }
+}
