@@ -251,7 +251,7 @@ mod tests {
             batches: vec![batch.clone()],
         };
         let topics = BTreeMap::from([("points".to_owned(), 4)]);
-        let facts = EpochFacts { wall: 7, topics, partitions: Vec::new() };
+        let facts = EpochFacts { wall: 7, topics, partitions: Vec::new(), owner: None };
         Partials { facts, states: vec![section("one"), section("two")] }
     }
 

@@ -21,7 +21,7 @@ use crate::exchange::{self, Partials, Section};
 use crate::overflow::{Bounds, Overflow};
 use crate::sql::{Rollup, Tier};
 use crate::state::{WindowStates, points_in};
-use crate::watermark::{Holder, Watermark, WatermarkOptions};
+use crate::watermark::{Holder, SourceView, Watermark, WatermarkOptions};
 
 /// The state of one partition of the partials topic.
 #[derive(Debug)]
@@ -151,6 +151,25 @@ impl Fold {
     /// The source partition that holds the watermark, and why; none when all are idle.
     pub fn holder(&self) -> Option<Holder> {
         self.watermark.holder(&self.options)
+    }
+
+    /// What the watermark is made of.
+    pub fn sources(&self) -> Vec<SourceView> {
+        self.watermark.sources(&self.options)
+    }
+
+    /// Wall time of the newest facts in the log.
+    pub fn wall(&self) -> i64 {
+        self.watermark.wall()
+    }
+
+    /// The windows of each tier that have state and have not closed: start, and rows of its panes.
+    pub fn open_windows(&self) -> impl Iterator<Item = (&Tier, BTreeMap<i64, usize>)> {
+        let watermark = self.watermark.value();
+        self.rollups.iter().flat_map(move |kept| {
+            let tiers = kept.rollup.tiers().iter().zip(&kept.tiers);
+            tiers.map(move |(tier, states)| (tier, states.open_windows(watermark)))
+        })
     }
 
     /// Rows and panes of state in all tiers, by rollup.

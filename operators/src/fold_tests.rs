@@ -42,10 +42,12 @@ fn message(rollups: &[Arc<Rollup>], points: &[(&str, i64, f64)]) -> Partials {
             partition: 0,
             from: 0,
             to: 1,
-            high: times.max(),
+            high: times.clone().max(),
+            low: times.min(),
             at_end: false,
             silent: 0,
         }],
+        owner: None,
     };
     let message = aggregate(rollups, &[batch], &facts, 1).messages.remove(0);
     Partials::decode(&message.encode().unwrap()).unwrap()

@@ -49,9 +49,11 @@ fn message(rollups: &[Arc<Rollup>], second: i64, hosts: &[String]) -> Partials {
             from: 0,
             to: 1,
             high: Some(second * SECOND),
+            low: None,
             at_end: false,
             silent: 0,
         }],
+        owner: None,
     };
     let message = aggregate(rollups, &[batch], &facts, 1).messages.remove(0);
     Partials::decode(&message.encode().unwrap()).unwrap()
@@ -179,7 +181,7 @@ fn equal_rows_weigh_the_same_whatever_their_buffers() {
     assert_eq!(halves, whole);
     let part = states.slice(7, 5);
     let section = Section { rollup: "cpu".into(), fingerprint: 1, batches: vec![part.clone()] };
-    let facts = EpochFacts { wall: 0, topics: BTreeMap::new(), partitions: Vec::new() };
+    let facts = EpochFacts { wall: 0, topics: BTreeMap::new(), partitions: Vec::new(), owner: None };
     let bytes = Partials { facts, states: vec![section] }.encode().unwrap();
     let stored = Partials::decode(&bytes).unwrap().states.remove(0).batches.remove(0);
     assert_eq!(content_bytes(&stored), content_bytes(&part));

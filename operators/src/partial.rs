@@ -201,7 +201,7 @@ mod tests {
             ],
         )
         .unwrap();
-        let facts = EpochFacts { wall: 0, topics: BTreeMap::new(), partitions: Vec::new() };
+        let facts = EpochFacts { wall: 0, topics: BTreeMap::new(), partitions: Vec::new(), owner: None };
         let aggregated = aggregate(&catalog.rollups, &[points], &facts, 4);
 
         let failures: Vec<_> = aggregated.failures.iter().map(|f| (f.rollup.as_str(), f.points)).collect();

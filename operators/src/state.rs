@@ -85,6 +85,19 @@ impl WindowStates {
         self.panes.values().map(|pane| pane.merged_rows + pane.unmerged_rows).sum()
     }
 
+    /// Start and rows of the windows that have not closed at `watermark`.
+    pub(crate) fn open_windows(&self, watermark: Option<i64>) -> BTreeMap<i64, usize> {
+        let mut open = BTreeMap::new();
+        for (start, pane) in &self.panes {
+            for window in self.windows.holding(*start) {
+                if watermark.is_none_or(|at| self.windows.end(window) > at) {
+                    *open.entry(window).or_default() += pane.merged_rows + pane.unmerged_rows;
+                }
+            }
+        }
+        open
+    }
+
     pub(crate) fn panes(&self) -> usize {
         self.panes.len()
     }

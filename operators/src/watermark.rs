@@ -10,10 +10,14 @@
 //! lets the watermark go only as far as the others had come at its owner's report before the last: of that, the last
 //! one's look at the end of the log is certainly later. It costs an epoch or two, and no clock is compared with another.
 
+mod view;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+pub use view::{SourceView, Standing};
 
 /// What one `ingest` process knows, at the end of one epoch, about the source partitions it owns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,12 +27,14 @@ pub struct EpochFacts {
     /// How many partitions each source topic has, with or without an owner.
     pub topics: BTreeMap<String, i32>,
     pub partitions: Vec<PartitionFacts>,
+    /// The process that reports, for people: nothing is decided by it.
+    pub owner: Option<String>,
 }
 
 impl EpochFacts {
     /// Facts that say nothing.
     pub fn nothing() -> Self {
-        Self { wall: i64::MIN, topics: BTreeMap::new(), partitions: Vec::new() }
+        Self { wall: i64::MIN, topics: BTreeMap::new(), partitions: Vec::new(), owner: None }
     }
 }
 
@@ -42,6 +48,8 @@ pub struct PartitionFacts {
     pub to: i64,
     /// Highest accepted event time in this epoch, none when it had no point.
     pub high: Option<i64>,
+    /// Lowest accepted event time in this epoch: says whose points corrected a window, and moves nothing.
+    pub low: Option<i64>,
     /// Whether everything in the log had been read.
     pub at_end: bool,
     /// Nanoseconds since the owner last saw a message here.
@@ -85,6 +93,7 @@ struct SourceState {
     at_end: bool,
     silent: i64,
     wall: i64,
+    owner: Option<String>,
     /// The target when the source was last reported.
     seen: Option<i64>,
     /// The target when it was reported before that. An owner sends a report only after its report before is in the log,
@@ -100,7 +109,8 @@ pub struct Holder {
     pub reason: HoldReason,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum HoldReason {
     /// No `ingest` process has reported it yet.
     NeverReported,
@@ -150,6 +160,7 @@ impl Watermark {
                 at_end: partition.at_end,
                 silent: partition.silent,
                 wall: facts.wall,
+                owner: facts.owner.clone(),
                 seen: None,
                 confirmed: before.and_then(|b| b.seen),
             };

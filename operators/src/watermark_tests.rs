@@ -5,11 +5,11 @@ const OPTIONS: WatermarkOptions =
     WatermarkOptions { max_out_of_orderness: 5, idle_timeout: 60, owner_timeout: 30 };
 
 fn fact(partition: i32, high: Option<i64>, at_end: bool, silent: i64) -> PartitionFacts {
-    PartitionFacts { topic: "points".into(), partition, from: 0, to: 1, high, at_end, silent }
+    PartitionFacts { topic: "points".into(), partition, from: 0, to: 1, high, low: high, at_end, silent }
 }
 
 fn epoch(wall: i64, count: i32, partitions: Vec<PartitionFacts>) -> EpochFacts {
-    EpochFacts { wall, topics: BTreeMap::from([("points".into(), count)]), partitions }
+    EpochFacts { wall, topics: BTreeMap::from([("points".into(), count)]), partitions, owner: None }
 }
 
 /// Folds the epochs and returns the watermark after each.

@@ -22,6 +22,7 @@ use crate::sample::{self, SampleArgs};
 use crate::shutdown::Shutdown;
 use crate::telemetry::{self, LogFormat};
 use crate::topics;
+use crate::why::{self, WhyArgs};
 
 /// Exact windowed rollups and alerts from Kafka, defined in SQL.
 ///
@@ -67,6 +68,8 @@ enum Command {
     Sample(SampleArgs),
     /// Run SQL over the stored points and rollups
     Query(QueryArgs),
+    /// Say why a window has not closed, or why it is not what it was
+    Why(WhyArgs),
     /// Manage the topics that Tidemark needs
     #[command(subcommand)]
     Topics(TopicsCommand),
@@ -117,6 +120,10 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Query(args) => {
             let config = Config::load(&cli.config, &environment)?;
             say(runtime()?.block_on(query::run(&config, &args))?)?;
+        }
+        Command::Why(args) => {
+            let config = Config::load(&cli.config, &environment)?;
+            say(runtime()?.block_on(why::run(config, &args))?)?;
         }
         Command::Topics(TopicsCommand::Create { partitions, timeout }) => {
             let config = Config::load(&cli.config, &environment)?;

@@ -69,6 +69,11 @@ impl Readiness {
         self.lock().is_empty()
     }
 
+    /// What is being waited for, and why.
+    pub fn reasons(&self) -> BTreeMap<String, String> {
+        self.lock().clone()
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, String>> {
         // No code panics while it holds the lock, and the map is valid after every step.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)

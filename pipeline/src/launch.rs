@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use axum::Router;
 use clap::ValueEnum;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
@@ -86,7 +85,8 @@ pub async fn start(
         tracing::warn!("{warning}");
     }
     let server = HttpServer::bind(&context.config.http).await?;
-    let routes = router(Arc::clone(&context.metrics), context.readiness.clone(), Router::new());
+    let routes =
+        router(Arc::clone(&context.metrics), context.readiness.clone(), crate::why::routes(&context));
     // The server answers until the roles have ended, so that their end can be watched.
     let roles_ended = Shutdown::new();
     let serving = {

@@ -5,7 +5,7 @@
 //! - `memory`: one budget, divided over what holds data
 //! - `kafka`, `topics`: clients and topics; `clock`: wall time; `http`, `telemetry`: being watched
 //! - `config`: `config/pipeline.toml` and `config/alerts.toml`
-//! - `cli`, `launch`, `check`, `explain`, `load`, `sample`, `query`, `demo`: what the command line offers
+//! - `cli`, `launch`, `check`, `explain`, `load`, `sample`, `query`, `why`, `demo`: what the command line offers
 
 pub mod check;
 pub mod cli;
@@ -30,3 +30,4 @@ pub mod sample;
 pub mod shutdown;
 pub mod telemetry;
 pub mod topics;
+pub mod why;

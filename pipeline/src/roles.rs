@@ -17,6 +17,7 @@ use crate::launch::Role;
 use crate::memory::Shares;
 use crate::shutdown::Shutdown;
 use crate::telemetry::{Metrics, PartLabels};
+use crate::why::Board;
 
 /// Longest pause between two tries to start a role again.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
@@ -30,6 +31,8 @@ pub struct Context {
     pub config: Arc<Config>,
     pub catalog: Arc<Catalog>,
     pub metrics: Arc<Metrics>,
+    /// What the roles know, for `why`.
+    pub board: Arc<Board>,
     pub clock: Clock,
     pub readiness: Readiness,
     /// What each part of the process may hold.
@@ -47,6 +50,7 @@ impl Context {
             catalog,
             shares: Arc::default(),
             metrics: Arc::new(Metrics::new()),
+            board: Arc::new(Board::new(Clock::system())),
             clock: Clock::system(),
             readiness: Readiness::new(),
             shutdown: Shutdown::new(),

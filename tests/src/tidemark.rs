@@ -125,7 +125,12 @@ impl Tidemark {
 
     /// The text of the program's `/metrics` page.
     pub fn metrics(&self) -> Result<String, String> {
-        get(&format!("{}/metrics", self.url()))
+        self.page("/metrics")
+    }
+
+    /// The body of a successful answer of the program's HTTP server.
+    pub fn page(&self, path: &str) -> Result<String, String> {
+        get(&format!("{}{path}", self.url()))
     }
 
     /// Waits until a metric is `enough` or more, and gives its value.

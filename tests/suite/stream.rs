@@ -113,7 +113,16 @@ fn source_facts(source: usize, offset: &mut i64, count: usize, high: Option<i64>
     let from = *offset;
     *offset += count as i64;
     let partition = i32::try_from(source).unwrap();
-    PartitionFacts { topic: TOPIC.to_owned(), partition, from, to: *offset, high, at_end: false, silent: 0 }
+    PartitionFacts {
+        topic: TOPIC.to_owned(),
+        partition,
+        from,
+        to: *offset,
+        high,
+        low: None,
+        at_end: false,
+        silent: 0,
+    }
 }
 
 fn send(
@@ -124,7 +133,7 @@ fn send(
     logs: &mut [Vec<Vec<u8>>],
 ) {
     let topics = BTreeMap::from([(TOPIC.to_owned(), i32::try_from(sources).unwrap())]);
-    let facts = EpochFacts { wall: 0, topics, partitions };
+    let facts = EpochFacts { wall: 0, topics, partitions, owner: None };
     let aggregated = aggregate(&case.catalog.rollups, batches, &facts, logs.len());
     assert!(aggregated.failures.is_empty(), "{:?}", aggregated.failures);
     let messages = aggregated.messages;

@@ -207,7 +207,7 @@ impl Outcome<'_> {
                 time::shown_time(self.oldest),
                 time::shown_time(time)
             );
-            return Err(Fault::new(Reason::TimestampTooOld, detail));
+            return Err(Fault::of_time(Reason::TimestampTooOld, detail, time));
         }
         if time > self.latest {
             let detail = format!(
@@ -216,7 +216,7 @@ impl Outcome<'_> {
                 time::shown_time(self.latest),
                 time::shown_time(time)
             );
-            return Err(Fault::new(Reason::FutureTimestamp, detail));
+            return Err(Fault::of_time(Reason::FutureTimestamp, detail, time));
         }
         Ok(time)
     }
@@ -236,6 +236,7 @@ impl Outcome<'_> {
             place: place(),
             excerpt,
             count,
+            time: fault.time,
         });
     }
 }

@@ -91,6 +91,8 @@ pub struct Rejection {
     /// refused, and in the last entry of a message that has more than [`MAX_REJECTIONS`]. What cannot be
     /// told apart, such as the rest of a broken array, counts as 1.
     pub count: usize,
+    /// The event time, where that is what was refused; nanoseconds since the epoch.
+    pub time: Option<i64>,
 }
 
 /// A reason and its detail, before it is known where they belong.
@@ -98,12 +100,19 @@ pub struct Rejection {
 pub(super) struct Fault {
     pub(super) reason: Reason,
     pub(super) detail: String,
+    /// The event time, where that is what is wrong.
+    pub(super) time: Option<i64>,
 }
 
 impl Fault {
     #[cold]
     pub(super) fn new(reason: Reason, detail: impl Into<String>) -> Self {
-        Self { reason, detail: detail.into() }
+        Self { reason, detail: detail.into(), time: None }
+    }
+
+    #[cold]
+    pub(super) fn of_time(reason: Reason, detail: String, time: i64) -> Self {
+        Self { reason, detail, time: Some(time) }
     }
 }
 

@@ -21,6 +21,7 @@ pub(super) struct Owned {
     /// Refused, on their way to the dead-letter topic.
     pub(super) dead: Vec<Outgoing>,
     pub(super) high: Option<i64>,
+    pub(super) low: Option<i64>,
     pub(super) messages: u64,
     /// When the last message was read.
     pub(super) last_message: Duration,
@@ -48,6 +49,7 @@ impl Owned {
             archived_only: Points::default(),
             dead: Vec::new(),
             high: None,
+            low: None,
             messages: 0,
             last_message: now,
             end: End::default(),
@@ -101,6 +103,7 @@ impl Owned {
             from: self.from.max(self.aggregated),
             to: self.next.max(self.aggregated),
             high: self.high,
+            low: self.low,
             at_end: self.end.reached,
             silent: nanoseconds(now.saturating_sub(self.last_message)),
         }
@@ -112,6 +115,7 @@ impl Owned {
         self.archived_only.clear();
         self.from = self.next;
         self.high = None;
+        self.low = None;
         self.messages = 0;
         // Each report needs a look of its own.
         self.end.reached = false;

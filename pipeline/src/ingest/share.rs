@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, TimestampNanosecondArray};
-use operators::decode::{DecodeOptions, Decoder};
+use operators::decode::{DecodeOptions, Decoder, Reason};
 use operators::exchange::Partials;
 use operators::partial::{aggregate, points_schema};
 use operators::watermark::EpochFacts;
@@ -151,6 +151,8 @@ impl IngestShare {
         }
         let newest = points.time[before..].iter().copied().max();
         owned.high = owned.high.max(newest).max(decoded.heartbeat);
+        let oldest = points.time[before..].iter().copied().min();
+        owned.low = owned.low.into_iter().chain(oldest).min();
         if decoded.heartbeat.is_some() {
             self.context.metrics.ingest.heartbeats.inc();
         }
@@ -158,6 +160,16 @@ impl IngestShare {
         for rejection in rejections {
             let reason = ReasonLabels { reason: rejection.reason.as_str() };
             self.context.metrics.ingest.rejected.get_or_create(&reason).inc_by(rejection.count as u64);
+            if rejection.reason == Reason::FutureTimestamp {
+                let labels = SourceLabels { topic: topic.to_owned(), partition };
+                self.context
+                    .metrics
+                    .ingest
+                    .future_points
+                    .get_or_create(&labels)
+                    .inc_by(rejection.count as u64);
+            }
+            self.context.board.refused(&owned.source, offset, &rejection);
             self.waiting += rejection.excerpt.len() + bound::DEAD_LETTER_BYTES;
             owned.dead.push(outgoing(&self.context.config.topics.dead_letter, &origin, rejection));
         }
@@ -213,6 +225,7 @@ impl IngestShare {
     /// Hands the epoch to the committer. Nothing may be read between closing and this.
     pub(super) fn send_epoch(&mut self, closed: ClosedEpoch, membership: Membership<'_>) -> Result<()> {
         let facts = self.facts();
+        self.context.board.epoch_ended(&facts);
         let topic = &self.context.config.topics.partials;
         let states = closed.partials.iter().map(Partials::memory_bytes).sum();
         let mut encoded = 0;
@@ -311,6 +324,7 @@ impl IngestShare {
             wall: self.context.clock.now_ns(),
             topics: self.topics.clone(),
             partitions: self.partitions.iter().map(|owned| owned.facts(now)).collect(),
+            owner: Some(self.context.board.instance().to_owned()),
         }
     }
 
@@ -401,6 +415,7 @@ impl Share for IngestShare {
     fn lost(&mut self) -> Result<()> {
         self.partitions.clear();
         self.context.metrics.ingest.partitions.set(0);
+        self.context.board.sources_released();
         self.archive = None;
         self.waiting = 0;
         Err(Error::Stopped("the ownership of its partitions"))

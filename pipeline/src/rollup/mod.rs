@@ -23,11 +23,14 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use operators::sql::Rollup;
 use operators::threshold::{Rule, Transition};
+use operators::watermark::WatermarkOptions;
 use sinks::Table;
 use tokio::sync::broadcast;
 
+use crate::config::Config;
 use crate::error::Result;
 use crate::roles::Context;
+pub(crate) use snapshots::Snapshots;
 
 /// The rules that the role judges closed windows by.
 pub type Rules = Arc<dyn Fn() -> Vec<Rule> + Send + Sync>;
@@ -41,6 +44,22 @@ pub enum Event {
         rows: RecordBatch,
     },
     Alert(Box<Transition>),
+}
+
+/// Facts of `ingest` older than this, in epochs, say nothing about idleness any more.
+const OWNER_EPOCHS: u32 = 10;
+const LEAST_OWNER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How watermarks follow the facts in the log.
+pub(crate) fn watermark_options(config: &Config) -> WatermarkOptions {
+    let ingest = &config.ingest;
+    let owner = (ingest.epoch * OWNER_EPOCHS).max(LEAST_OWNER_TIMEOUT);
+    let nanoseconds = |duration: Duration| i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
+    WatermarkOptions {
+        max_out_of_orderness: nanoseconds(ingest.max_out_of_orderness),
+        idle_timeout: nanoseconds(ingest.idle_timeout),
+        owner_timeout: nanoseconds(owner),
+    }
 }
 
 /// What the columns of each of a rollup's tiers mean to the stores, the finest first.

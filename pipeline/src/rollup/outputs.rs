@@ -110,6 +110,11 @@ impl Outputs {
         Self { queue, queued, durable, task: Some(task), context: context.clone(), under_way: false }
     }
 
+    /// Batches that wait.
+    pub(super) fn queued(&self) -> usize {
+        self.queued.batches.load(Ordering::Relaxed)
+    }
+
     /// Whether there is room for the results of one more message. Those of one message are always taken: they are
     /// bounded by the state that they are made of.
     pub(super) fn has_room(&self) -> bool {
@@ -260,6 +265,7 @@ impl Writer {
 
     async fn checkpoint(&self, encoding: JoinHandle<Result<Vec<Snapshot>>>) -> Result<()> {
         let started = self.context.clock.monotonic();
+        self.context.board.checkpoint_started();
         self.patiently("results", || self.sink.sink.flush()).await?;
         let announcer = Arc::clone(&self.announcer);
         tokio::task::spawn_blocking(move || announcer.flush())
@@ -274,6 +280,7 @@ impl Writer {
             self.patiently("a snapshot", || self.snapshots.put(partition, offset, bytes.clone())).await?;
             offsets.push((partition, offset));
         }
+        self.context.board.checkpoint_durable();
         self.context.metrics.memory.hold("snapshots", 0);
         let metrics = &self.context.metrics.rollup;
         metrics.checkpoints.inc();
@@ -317,6 +324,7 @@ impl Writer {
                     "the storage takes nothing: make room, or let it be written; the log waits and nothing is lost"
                 );
             }
+            self.context.board.storage_trouble(Some(format!("{what}: {reason}")));
             self.context
                 .readiness
                 .waiting("storage", format!("{what} cannot be stored in {storage}: {reason}"));
@@ -325,6 +333,7 @@ impl Writer {
         }
         if failed {
             tracing::info!(what, "stored after all");
+            self.context.board.storage_trouble(None);
             self.context.readiness.ready("storage");
         }
         Ok(())

@@ -22,6 +22,7 @@ use crate::kafka::{self, ConsumerSettings};
 use crate::lease::Lease;
 use crate::roles::Context;
 use crate::telemetry::{ErrorLabels, Metrics, SinkLabels};
+use crate::why::Board;
 
 const POLL: Duration = Duration::from_millis(50);
 const REPORT: Duration = Duration::from_secs(1);
@@ -34,6 +35,7 @@ pub(super) fn run(context: &Context, rules: &Rules, events: Option<broadcast::Se
     let snapshots = Snapshots::open(context.config.storage.url.as_str())?;
     let lease = Lease::start(&context.clock, kafka::session_timeout(&context.config.kafka))?;
     let sink = sink(context, &lease)?;
+    context.board.sink_connected(sink.name);
     let outputs = Outputs::start(context, sink, snapshots.clone(), Arc::clone(&announcer));
     let share = RollupShare::new(context, rules, announcer, snapshots, outputs, events);
     let settings = ConsumerSettings::of_large(&context.config.rollup.group, context.shares.partials_ahead);
@@ -58,6 +60,7 @@ fn consume(context: &Context, consumer: &RollupConsumer, lease: &Lease) -> Resul
         // While the sinks have no room nothing is read, but the group is still polled: the log waits.
         let full = !group.share().has_room();
         valve.set(consumer, full)?;
+        context.board.sink_queue(group.share().queued(), full);
         match consumer.poll(POLL) {
             None | Some(Err(KafkaError::PartitionEOF(_))) => {}
             Some(Ok(message)) => {
@@ -86,12 +89,15 @@ fn consume(context: &Context, consumer: &RollupConsumer, lease: &Lease) -> Resul
     commit(consumer, &offsets)
 }
 
-/// Shows the sink's retries on `/metrics` for as long as it lives.
-async fn report_retries(sink: Weak<InfluxTiers>, metrics: Arc<Metrics>) {
+/// Shows the sink's retries on `/metrics`, and its trouble to `why`, for as long as it lives.
+async fn report_retries(sink: Weak<InfluxTiers>, metrics: Arc<Metrics>, board: Arc<Board>) {
     let retries = metrics.sink.retries.get_or_create(&SinkLabels { sink: "influx" }).clone();
     let mut known = 0;
     while let Some(sink) = sink.upgrade() {
-        let now = sink.stats().iter().map(|stats| stats.retries).sum();
+        let stats = sink.stats();
+        let now = stats.iter().map(|stats| stats.retries).sum();
+        let troubles = stats.into_iter().filter_map(|stats| stats.trouble);
+        board.sink_trouble(troubles.max_by_key(|trouble| trouble.since));
         retries.inc_by(now - known);
         known = now;
         drop(sink);
@@ -132,6 +138,10 @@ fn sink(context: &Context, lease: &Lease) -> Result<RollupSink> {
     let lease = lease.clone();
     let permit: Permit = Arc::new(move || lease.holds());
     connected.only_while(&permit);
-    context.runtime.spawn(report_retries(Arc::downgrade(&connected), Arc::clone(&context.metrics)));
+    context.runtime.spawn(report_retries(
+        Arc::downgrade(&connected),
+        Arc::clone(&context.metrics),
+        Arc::clone(&context.board),
+    ));
     Ok(RollupSink { name: "influx", sink: connected })
 }

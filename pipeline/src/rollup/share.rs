@@ -8,24 +8,20 @@ use operators::exchange::Partials;
 use operators::fold::{Applied, Fold, ResultKind, Results};
 use operators::overflow::Overflow;
 use operators::threshold::{Status, Threshold};
-use operators::watermark::WatermarkOptions;
 use sinks::{RollupRows, Table};
 use tokio::sync::broadcast;
 
 use super::announce::Announcer;
 use super::outputs::{Outputs, PartitionState, Settled};
 use super::snapshots::Snapshots;
-use super::{Event, Rules, tables_of};
+use super::{Event, Rules, tables_of, watermark_options};
 use crate::error::{Error, Result};
 use crate::group::{Assigned, Commit, Membership, Share, Source};
 use crate::roles::{Context, HANDOVER};
 use crate::telemetry::{
     AgeLabels, AlertLabels, HolderLabels, PartitionLabels, RollupLabels, StateLabels, TierLabels, age_label,
 };
-
-/// Facts of `ingest` older than this, in epochs, say nothing about idleness any more.
-const OWNER_EPOCHS: u32 = 10;
-const LEAST_OWNER_TIMEOUT: Duration = Duration::from_secs(10);
+use crate::why::{Folded, view};
 
 pub(super) struct RollupShare {
     context: Context,
@@ -79,6 +75,11 @@ impl RollupShare {
         }
     }
 
+    /// Batches that wait for the sink.
+    pub(super) fn queued(&self) -> usize {
+        self.outputs.queued()
+    }
+
     pub(super) fn has_room(&self) -> bool {
         self.outputs.has_room()
     }
@@ -90,8 +91,17 @@ impl RollupShare {
             return Ok(());
         }
         let partials = Partials::decode(payload)?;
+        let before = state.fold.watermark();
         let applied = state.fold.apply(&partials);
         state.next = offset + 1;
+        self.context.board.folded(&Folded {
+            partition,
+            offset,
+            facts: &partials.facts,
+            before,
+            after: state.fold.watermark(),
+            applied: &applied,
+        });
         let labels = PartitionLabels { partition };
         self.context.metrics.rollup.partials.get_or_create(&labels).inc();
         self.count(partition, &applied);
@@ -267,11 +277,16 @@ impl RollupShare {
     /// Drops what has not been written, of all partitions.
     pub(super) fn abandon(&mut self) {
         self.partitions.clear();
+        self.context.board.partitions_released();
         self.outputs.abandon();
     }
 
-    /// Shows progress on `/metrics`.
+    /// Shows progress on `/metrics` and to `why`.
     pub(super) fn report(&self) {
+        let views = self.partitions.iter().map(|(partition, state)| {
+            (*partition, view(&state.fold, *partition, state.next, state.checkpointed))
+        });
+        self.context.board.partitions(views);
         let metrics = &self.context.metrics.rollup;
         metrics.watermark_holder.clear();
         let state = self.partitions.values().map(|partition| partition.fold.bytes()).sum();
@@ -298,7 +313,7 @@ impl RollupShare {
     }
 
     fn load(&self, assigned: &Assigned) -> Result<Partition> {
-        let options = self.watermark_options();
+        let options = watermark_options(&self.context.config);
         let rollups = &self.context.catalog.rollups;
         let bounds = self.context.shares.bounds(&self.context.config, assigned.partition);
         let mut threshold = Threshold::new((self.rules)());
@@ -319,17 +334,6 @@ impl RollupShare {
         let took = self.context.clock.monotonic().saturating_sub(started);
         self.context.metrics.rollup.restore_seconds.observe(took.as_secs_f64());
         Ok(Partition { fold, threshold, next: offset, checkpointed: offset })
-    }
-
-    fn watermark_options(&self) -> WatermarkOptions {
-        let ingest = &self.context.config.ingest;
-        let owner = (ingest.epoch * OWNER_EPOCHS).max(LEAST_OWNER_TIMEOUT);
-        let nanoseconds = |duration: Duration| i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
-        WatermarkOptions {
-            max_out_of_orderness: nanoseconds(ingest.max_out_of_orderness),
-            idle_timeout: nanoseconds(ingest.idle_timeout),
-            owner_timeout: nanoseconds(owner),
-        }
     }
 }
 
@@ -359,6 +363,7 @@ impl Share for RollupShare {
         for (_, partition) in partitions {
             self.partitions.remove(partition);
         }
+        self.report();
         match finished {
             Ok((commit, Finished::Whole)) => Ok(commit),
             Ok((_, Finished::InPart)) => {

@@ -110,6 +110,7 @@ pub struct IngestMetrics {
     pub messages: Family<SourceLabels, Counter>,
     pub points: Counter,
     pub rejected: Family<ReasonLabels, Counter>,
+    pub future_points: Family<SourceLabels, Counter>,
     pub failed_points: Family<RollupLabels, Counter>,
     pub heartbeats: Counter,
     pub epochs: Counter,
@@ -209,6 +210,8 @@ impl IngestMetrics {
             messages: add.metric("messages", "Messages read from source topics"),
             points: add.metric("points", "Points accepted"),
             rejected: add.metric("rejected", "Points sent to the dead-letter topic"),
+            future_points: add
+                .metric("future_points", "Points dated too far ahead of the clock, by source partition"),
             failed_points: add
                 .metric("failed_points", "Points that a rollup's SELECT failed on, missing from it alone"),
             heartbeats: add.metric("heartbeats", "Heartbeat messages read"),

@@ -117,6 +117,7 @@ impl Delivery {
             self.permitted().await;
             match self.client.delete(request).await {
                 Answer::Done => {
+                    self.counters.answered();
                     Counters::add(&self.counters.deleted, 1);
                     return Ok(());
                 }
@@ -165,6 +166,7 @@ impl Delivery {
                 on_post(started.elapsed());
             }
             if !matches!(answer, Answer::Busy { .. } | Answer::Refused { .. }) {
+                self.counters.answered();
                 self.set_refusal(None);
             }
             match answer {
@@ -190,7 +192,7 @@ impl Delivery {
 
     async fn pause(&self, wait: Option<Duration>, message: &str) {
         let wait = wait.unwrap_or(self.retry_max);
-        self.counters.set_last_error(message);
+        self.counters.failed(message);
         Counters::add(&self.counters.retries, 1);
         warn!(server = self.client.place, message, ?wait, "request failed, trying again");
         sleep(wait).await;

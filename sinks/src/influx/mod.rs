@@ -29,5 +29,5 @@ mod tiers;
 pub use config::InfluxConfig;
 pub use deliver::{OnPost, OnRejected, Permit, RejectedLine};
 pub use sink::InfluxSink;
-pub use stats::InfluxStats;
+pub use stats::{InfluxStats, Trouble};
 pub use tiers::{Bucket, InfluxTiers};

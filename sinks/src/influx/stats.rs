@@ -2,6 +2,9 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// What the sink did since it was connected.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,6 +27,25 @@ pub struct InfluxStats {
     pub in_flight: usize,
     /// What last went wrong, also when it went well since.
     pub last_error: Option<String>,
+    /// Set while requests fail and are repeated.
+    pub trouble: Option<Trouble>,
+}
+
+/// The server is away, busy or refuses, and what is to be written waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// How long it has lasted.
+    pub since: Duration,
+    /// Requests that failed in this time.
+    pub failures: u64,
+    /// What the last of them ended with.
+    pub error: String,
+}
+
+#[derive(Debug)]
+struct Failing {
+    since: Instant,
+    failures: u64,
 }
 
 #[derive(Debug, Default)]
@@ -37,6 +59,7 @@ pub(crate) struct Counters {
     pub(crate) empty: AtomicU64,
     pub(crate) in_flight: AtomicUsize,
     last_error: Mutex<Option<String>>,
+    failing: Mutex<Option<Failing>>,
 }
 
 impl Counters {
@@ -48,6 +71,28 @@ impl Counters {
         if let Ok(mut last) = self.last_error.lock() {
             *last = Some(error.to_owned());
         }
+    }
+
+    /// A request failed and will be repeated.
+    pub(crate) fn failed(&self, error: &str) {
+        self.set_last_error(error);
+        if let Ok(mut failing) = self.failing.lock() {
+            failing.get_or_insert_with(|| Failing { since: Instant::now(), failures: 0 }).failures += 1;
+        }
+    }
+
+    /// The server answered a request with something about its lines.
+    pub(crate) fn answered(&self) {
+        if let Ok(mut failing) = self.failing.lock() {
+            *failing = None;
+        }
+    }
+
+    fn trouble(&self) -> Option<Trouble> {
+        let failing = self.failing.lock().ok()?;
+        let Failing { since, failures } = failing.as_ref()?;
+        let error = self.last_error.lock().ok()?.clone().unwrap_or_default();
+        Some(Trouble { since: since.elapsed(), failures: *failures, error })
     }
 
     pub(crate) fn snapshot(&self) -> InfluxStats {
@@ -62,6 +107,7 @@ impl Counters {
             empty: read(&self.empty),
             in_flight: self.in_flight.load(Ordering::Relaxed),
             last_error: self.last_error.lock().ok().and_then(|last| last.clone()),
+            trouble: self.trouble(),
         }
     }
 }
