@@ -11,6 +11,7 @@
 //! | `setup.rs` | checks server, organisation and bucket before the first write |
 //! | `deliver.rs` | one batch until it is durable, whatever the server answers |
 //! | `sink.rs` | order, concurrency and backpressure over batches |
+//! | `query.rs` | reads rows back |
 //! | `stats.rs` | counters |
 
 mod answer;
@@ -20,11 +21,13 @@ mod config;
 mod delete;
 mod deliver;
 pub mod encode;
+pub mod query;
 mod setup;
 mod sink;
 mod stats;
 
 pub use config::InfluxConfig;
 pub use deliver::{OnPost, OnRejected, RejectedLine};
+pub use query::{InfluxReader, stored_rows};
 pub use sink::InfluxSink;
 pub use stats::InfluxStats;
