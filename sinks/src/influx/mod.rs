@@ -27,7 +27,7 @@ mod sink;
 mod stats;
 
 pub use config::InfluxConfig;
-pub use deliver::{OnPost, OnRejected, RejectedLine};
+pub use deliver::{OnPost, OnRejected, Permit, RejectedLine};
 pub use query::{InfluxReader, stored_rows};
 pub use sink::InfluxSink;
 pub use stats::InfluxStats;
