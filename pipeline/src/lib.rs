@@ -3,12 +3,14 @@
 //! - `ingest`, `rollup`, `notify`: the roles, each a member of a consumer group
 //! - `group`, `lease`, `roles`, `shutdown`: joining groups, knowing that one was frozen, starting again, ending
 //! - `kafka`, `topics`: clients and topics; `clock`: wall time; `http`, `telemetry`: being watched
+//! - `repair`, `cold`: results against the archive; what is stored, as tables for SQL
 //! - `config`: `config/pipeline.toml` and `config/alerts.toml`
 //! - `cli`, `launch`, `check`, `explain`, `load`, `sample`, `query`, `demo`: what the command line offers
 
 pub mod check;
 pub mod cli;
 pub mod clock;
+mod cold;
 pub mod config;
 pub mod demo;
 pub mod error;
@@ -22,6 +24,7 @@ mod lease;
 pub mod load;
 pub mod notify;
 pub mod query;
+pub mod repair;
 pub mod roles;
 pub mod rollup;
 pub mod sample;

@@ -71,8 +71,11 @@ pub fn rows(table: &Table, batch: &RecordBatch) -> Result<Vec<(RowKey, Fields)>,
     }
     let time = time.as_primitive::<Int64Type>();
     let name = |column: &usize| batch.schema_ref().field(*column).name().clone();
-    let mut all: Vec<(RowKey, Fields)> =
-        time.values().iter().map(|time| (RowKey { time: *time, tags: BTreeMap::new() }, Fields::new())).collect();
+    let mut all: Vec<(RowKey, Fields)> = time
+        .values()
+        .iter()
+        .map(|time| (RowKey { time: *time, tags: BTreeMap::new() }, Fields::new()))
+        .collect();
     for column in &table.tags {
         for (row, value) in all.iter_mut().zip(texts(batch.column(*column))?) {
             row.0.tags.extend(value.map(|value| (name(column), value)));

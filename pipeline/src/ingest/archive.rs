@@ -55,6 +55,11 @@ enum FirstOffset {
     Committed,
 }
 
+/// The offset before which the archive is durable, from the text of a commit; none while it is off.
+pub(crate) fn archived(metadata: &str) -> Option<i64> {
+    metadata.strip_prefix(METADATA)?.parse().ok()
+}
+
 impl Archive {
     pub(super) fn new(context: &Context) -> Result<Self> {
         let (store, prefix) = sinks::parquet::store::open(context.config.storage.url.as_str())?;
@@ -132,6 +137,11 @@ impl Archive {
     pub(super) fn metadata(&mut self, source: &(String, i32)) -> Result<String> {
         let Some(partition) = self.partitions.get_mut(source) else { return Ok(String::new()) };
         partition.collect(&self.context, false)?;
+        if partition.points.is_empty() && partition.writing.is_none() {
+            // Nothing to write: heartbeats and rejections alone keep nobody waiting.
+            partition.safe = partition.next;
+            partition.start = partition.next;
+        }
         if partition.offset == FirstOffset::None {
             partition.offset = FirstOffset::Submitted;
         }

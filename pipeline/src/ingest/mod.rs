@@ -20,6 +20,8 @@ use std::time::Duration;
 use crate::error::Result;
 use crate::roles::Context;
 
+pub(crate) use archive::archived;
+
 /// Runs the role on the calling thread until shutdown. A session that fails for a passing reason starts again
 /// from the committed offsets.
 ///

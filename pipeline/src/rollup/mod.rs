@@ -29,6 +29,9 @@ use tokio::sync::broadcast;
 use crate::error::Result;
 use crate::roles::Context;
 
+pub(crate) use session::influx_config;
+pub(crate) use snapshots::Snapshots;
+
 /// The rules that the role judges closed windows by.
 pub type Rules = Arc<dyn Fn() -> Vec<Rule> + Send + Sync>;
 

@@ -15,6 +15,7 @@ use super::outputs::{Outputs, RollupSink};
 use super::share::RollupShare;
 use super::snapshots::Snapshots;
 use super::{Event, Rules};
+use crate::config::InfluxConfig;
 use crate::error::{Error, Result};
 use crate::group::{Group, commit};
 use crate::kafka::{self, ConsumerSettings, SESSION_TIMEOUT};
@@ -117,7 +118,22 @@ fn sink(context: &Context, lease: &Lease) -> Result<RollupSink> {
         let (store, prefix) = sinks::parquet::store::open(context.config.storage.url.as_str())?;
         return Ok(RollupSink { name: "parquet", sink: Arc::new(RollupParquet::new(store, prefix)) });
     };
-    let config = sinks::influx::InfluxConfig {
+    let config = influx_config(influx);
+    let metrics = Arc::clone(&context.metrics);
+    let rejected = Arc::new(move |line: sinks::influx::RejectedLine| {
+        metrics.sink.errors.get_or_create(&ErrorLabels { sink: "influx", kind: "rejected" }).inc();
+        tracing::error!(line = line.line, reason = line.reason, "influxdb rejected a row");
+    });
+    let connected = Arc::new(context.runtime.block_on(InfluxSink::connect(config, rejected))?);
+    let lease = lease.clone();
+    connected.only_while(Arc::new(move || lease.holds()));
+    context.runtime.spawn(report_retries(Arc::downgrade(&connected), Arc::clone(&context.metrics)));
+    Ok(RollupSink { name: "influx", sink: connected })
+}
+
+/// The options of the sink.
+pub(crate) fn influx_config(influx: &InfluxConfig) -> sinks::influx::InfluxConfig {
+    sinks::influx::InfluxConfig {
         create_bucket: influx.create_bucket,
         retention: influx.retention,
         batch_lines: influx.batch_lines,
@@ -129,15 +145,5 @@ fn sink(context: &Context, lease: &Lease) -> Result<RollupSink> {
             influx.bucket.clone(),
             influx.token.clone(),
         )
-    };
-    let metrics = Arc::clone(&context.metrics);
-    let rejected = Arc::new(move |line: sinks::influx::RejectedLine| {
-        metrics.sink.errors.get_or_create(&ErrorLabels { sink: "influx", kind: "rejected" }).inc();
-        tracing::error!(line = line.line, reason = line.reason, "influxdb rejected a row");
-    });
-    let connected = Arc::new(context.runtime.block_on(InfluxSink::connect(config, rejected))?);
-    let lease = lease.clone();
-    connected.only_while(Arc::new(move || lease.holds()));
-    context.runtime.spawn(report_retries(Arc::downgrade(&connected), Arc::clone(&context.metrics)));
-    Ok(RollupSink { name: "influx", sink: connected })
+    }
 }

@@ -10,13 +10,13 @@ use crate::error::{Error, Result};
 
 /// Cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct Snapshots {
+pub(crate) struct Snapshots {
     store: Arc<dyn ObjectStore>,
     prefix: Path,
 }
 
 impl Snapshots {
-    pub(super) fn open(url: &str) -> Result<Self> {
+    pub(crate) fn open(url: &str) -> Result<Self> {
         let (store, root) = sinks::parquet::store::open(url)?;
         Ok(Self { store, prefix: root.join("state") })
     }
@@ -28,7 +28,7 @@ impl Snapshots {
     }
 
     /// The state as of an offset that the group has committed.
-    pub(super) async fn get(&self, partition: i32, offset: i64) -> Result<Vec<u8>> {
+    pub(crate) async fn get(&self, partition: i32, offset: i64) -> Result<Vec<u8>> {
         let path = self.path(partition, offset);
         match self.store.get(&path).await {
             Ok(found) => Ok(found.bytes().await.map_err(stored)?.to_vec()),

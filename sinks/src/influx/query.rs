@@ -92,7 +92,8 @@ pub fn stored_rows(table: &Table, batch: &RecordBatch) -> Result<Vec<Option<(Row
     let series = Series::new(table, batch)?;
     let mut rows: Vec<(RowKey, Fields)> = (0..series.len())
         .map(|row| {
-            let tags = series.tags(row).filter_map(|(name, value)| Some((name.to_owned(), value?.into_owned())));
+            let tags =
+                series.tags(row).filter_map(|(name, value)| Some((name.to_owned(), value?.into_owned())));
             (RowKey { time: series.time(row), tags: tags.collect() }, Fields::new())
         })
         .collect();
@@ -160,7 +161,9 @@ fn add(
     let (mut time, mut field, mut value) = (None, None, None);
     for ((name, kind), cell) in names.iter().zip(kinds).zip(cells).skip(FIXED_COLUMNS) {
         match name.as_str() {
-            "_time" => time = DateTime::parse_from_rfc3339(cell).ok().and_then(|time| time.timestamp_nanos_opt()),
+            "_time" => {
+                time = DateTime::parse_from_rfc3339(cell).ok().and_then(|time| time.timestamp_nanos_opt())
+            }
             "_field" => field = Some((*cell).to_owned()),
             "_value" => value = Some(value_of(kind, cell).ok_or_else(|| format!("`{cell}` is no {kind}"))?),
             "_start" | "_stop" | "_measurement" => {}

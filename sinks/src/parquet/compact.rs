@@ -106,10 +106,8 @@ impl RawCompactor {
         progress: &(dyn Fn(usize) + Send + Sync),
     ) -> Result<Compaction, Error> {
         let hours = live::list_hours(&self.store, &self.root, Some((i64::MIN, options.until))).await?;
-        let hours: Vec<i64> = hours
-            .into_keys()
-            .filter(|hour| hour.saturating_add(live::HOUR) <= options.until)
-            .collect();
+        let hours: Vec<i64> =
+            hours.into_keys().filter(|hour| hour.saturating_add(live::HOUR) <= options.until).collect();
         let total = hours.len();
         let mut steps = stream::iter(hours)
             .map(|hour| self.step(hour_folder(&self.root, hour), safe, options))
@@ -183,7 +181,9 @@ impl RawCompactor {
         let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
         match self.store.put_opts(path, payload, options).await {
             Ok(_) => Ok(true),
-            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => Ok(false),
+            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
+                Ok(false)
+            }
             Err(error) => Err(error.into()),
         }
     }
@@ -193,9 +193,10 @@ impl RawCompactor {
         let newest = hour.compacted.first().map_or(0, |file| file.generation);
         let older = hour.compacted.iter().filter(|file| file.generation < newest);
         let uncovered = hour.uncovered(&self.store, covers).await?;
-        let covered = hour.chunks.iter().filter(|chunk| {
-            uncovered.iter().all(|(other, _)| other.location != chunk.location)
-        });
+        let covered = hour
+            .chunks
+            .iter()
+            .filter(|chunk| uncovered.iter().all(|(other, _)| other.location != chunk.location));
         Ok(older.map(|file| &file.file).chain(covered).map(|file| file.location.clone()).collect())
     }
 
@@ -205,11 +206,13 @@ impl RawCompactor {
         let failed = |result: &Result<Path, object_store::Error>| {
             !matches!(result, Err(object_store::Error::NotFound { .. }))
         };
-        deleted.filter(|result| std::future::ready(failed(result))).try_for_each(|path| {
-            debug!(%path, "deleted a replaced file");
-            std::future::ready(Ok(()))
-        })
-        .await?;
+        deleted
+            .filter(|result| std::future::ready(failed(result)))
+            .try_for_each(|path| {
+                debug!(%path, "deleted a replaced file");
+                std::future::ready(Ok(()))
+            })
+            .await?;
         Ok(())
     }
 
@@ -308,6 +311,19 @@ impl RawCompactor {
 }
 
 impl Compaction {
+    /// Adds what another pass did.
+    pub fn add(&mut self, other: &Self) {
+        self.staged += other.staged;
+        self.published += other.published;
+        self.waiting += other.waiting;
+        self.contended += other.contended;
+        self.refused = self.refused.max(other.refused);
+        self.points += other.points;
+        self.files_before += other.files_before;
+        self.bytes_before += other.bytes_before;
+        self.bytes_after += other.bytes_after;
+    }
+
     fn count(&mut self, step: &Step) {
         match step {
             Step::Nothing => {}

@@ -183,7 +183,8 @@ fn merged(key: &[usize], read: Vec<(ObjectMeta, Bytes)>) -> Result<Vec<Merged>, 
     let mut all = Vec::new();
     for (files, batches) in by_columns.into_values() {
         let Some(first) = batches.first() else { continue };
-        let is_versioned = first.column_by_name(VERSION).is_some() && first.column_by_name(WITHDRAWN).is_some();
+        let is_versioned =
+            first.column_by_name(VERSION).is_some() && first.column_by_name(WITHDRAWN).is_some();
         if files.len() < 2 || !is_versioned || key.iter().any(|column| *column >= first.num_columns()) {
             continue;
         }

@@ -102,8 +102,9 @@ impl HourFiles {
             .buffered(CONCURRENT)
             .try_collect()
             .await?;
-        let is_uncovered =
-            |(_, origin): &(_, Option<Origin>)| !origin.as_ref().is_some_and(|origin| is_covered(covers, origin));
+        let is_uncovered = |(_, origin): &(_, Option<Origin>)| {
+            !origin.as_ref().is_some_and(|origin| is_covered(covers, origin))
+        };
         Ok(chunks.into_iter().filter(is_uncovered).collect())
     }
 }

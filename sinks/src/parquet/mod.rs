@@ -14,14 +14,16 @@
 pub mod compact;
 pub mod compact_rollups;
 mod durable;
+#[cfg(test)]
+mod failing_store;
 pub mod live;
 mod points;
 pub mod raw;
 pub mod rollup;
 pub mod store;
 
-pub use raw::{RawArchive, RawChunk, Written};
 pub use compact::{CompactOptions, Compaction, RawCompactor, SafeOffsets};
 pub use compact_rollups::RollupCompactor;
 pub use live::live_files;
+pub use raw::{RawArchive, RawChunk, Written};
 pub use rollup::{RollupParquet, latest_rows_sql, latest_versions_sql, versions_table};
