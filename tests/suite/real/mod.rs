@@ -5,6 +5,7 @@
 
 mod alerts;
 mod exactness;
+mod repair;
 mod restart;
 mod scale_out;
 
@@ -41,7 +42,10 @@ pub(crate) fn trials() -> Vec<Trial> {
     static SERVERS: OnceLock<Result<Servers, Unavailable>> = OnceLock::new();
     let mut bodies: Vec<(&str, Body)> = restart::trials();
     let on_nab: Vec<(&str, Body)> =
-        [exactness::trials(), scale_out::trials(), alerts::trials()].into_iter().flatten().collect();
+        [exactness::trials(), scale_out::trials(), alerts::trials(), repair::trials()]
+            .into_iter()
+            .flatten()
+            .collect();
     let no_recordings = nab::files().err();
     if let Some(reason) = &no_recordings {
         eprintln!("skipped: {} trials on the NAB recordings: {reason}", on_nab.len());
@@ -118,6 +122,13 @@ create_bucket = true
             token = servers.influx.token(),
         );
         Self { id, points: points.to_owned(), config, rules: String::new() }
+    }
+
+    /// Rollups as Parquet. To be called before [`Deployment::with`].
+    pub(crate) fn without_influx(mut self) -> Self {
+        let section = self.config.find("[influx]").expect("it comes last");
+        self.config.truncate(section);
+        self
     }
 
     /// A section or key more.
