@@ -7,12 +7,13 @@
 //! - `exchange`: the format of those messages and of snapshots
 //! - `fold`: what a `rollup` partition does with its log: merge, move the watermark, close and correct windows
 //! - `threshold`: alert rules over closed windows
-//! - `watermark`, `window`, `state`, `stages`: the parts of the fold and of the plans it runs
+//! - `watermark`, `window`, `state`, `keys`, `stages`: the parts of the fold and of the plans it runs
 
 pub mod decode;
 mod error;
 pub mod exchange;
 pub mod fold;
+mod keys;
 pub mod partial;
 pub mod series;
 pub mod sql;

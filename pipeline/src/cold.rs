@@ -26,7 +26,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore};
-use operators::sql::tumble_udf;
+use operators::sql::batch_functions;
 use sinks::parquet::live::Hours;
 use sinks::parquet::live_files;
 
@@ -49,7 +49,7 @@ impl Cold {
         Ok(Self { store, prefix })
     }
 
-    /// A session in which `tumble` and the store are known; it spills to disk beyond `memory` bytes.
+    /// A session in which the functions of rollups and the store are known; it spills to disk beyond `memory` bytes.
     pub(crate) fn session(&self, memory: Option<usize>) -> Result<SessionContext> {
         let mut runtime = RuntimeEnvBuilder::new();
         if let Some(memory) = memory {
@@ -59,7 +59,9 @@ impl Cold {
         let url = ObjectStoreUrl::parse(STORE).map_err(Error::batch)?;
         runtime.register_object_store(url.as_ref(), Arc::clone(&self.store));
         let session = SessionContext::new_with_config_rt(SessionConfig::new(), runtime);
-        session.register_udf(tumble_udf());
+        for function in batch_functions() {
+            session.register_udf(function);
+        }
         Ok(session)
     }
 

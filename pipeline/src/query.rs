@@ -1,7 +1,8 @@
 //! `tidemark query`: SQL over what is stored, the raw points and, without InfluxDB, the rollups.
 //!
 //! `points` is the cold storage with the columns that rollups are written over (`name`, `labels`, `time`,
-//! `value`), so a rollup's SELECT runs here as it is. Each rollup is a view of its newest rows.
+//! `value`), so a rollup's SELECT runs here as it is. Each rollup is a view of its newest rows, and so is each of its
+//! coarser tiers, called `<rollup>_<tier>`.
 
 use anyhow::{Context as _, Result};
 use arrow::util::pretty::pretty_format_batches;
@@ -13,7 +14,7 @@ use sinks::parquet::live::is_missing;
 use crate::check::load_catalog;
 use crate::cold::Cold;
 use crate::config::Config;
-use crate::rollup::table_of;
+use crate::rollup::tables_of;
 
 /// How often a query starts anew because compaction has deleted what it was about to read, which takes a query
 /// that lasts longer than the grace of the compaction.
@@ -56,13 +57,14 @@ async fn attempt_at(cold: &Cold, catalog: &Catalog, sql: &str) -> Result<String>
 
 async fn register_rollups(session: &SessionContext, cold: &Cold, catalog: &Catalog) -> Result<()> {
     for rollup in &catalog.rollups {
-        let table = table_of(rollup);
-        let files = cold.rollup_files(&table.name).await?;
-        let Some(versions) = cold.table(session, files, false).await? else { continue };
-        session.register_table(sinks::parquet::versions_table(&table), versions)?;
         let names: Vec<&str> = rollup.schema.fields().iter().map(|field| field.name().as_str()).collect();
-        let latest = sinks::parquet::latest_rows_sql(&table, &names);
-        session.sql(&format!("CREATE VIEW {} AS {latest}", rollup.name)).await?;
+        for table in tables_of(rollup) {
+            let files = cold.rollup_files(&table.name).await?;
+            let Some(versions) = cold.table(session, files, false).await? else { continue };
+            session.register_table(sinks::parquet::versions_table(&table), versions)?;
+            let latest = sinks::parquet::latest_rows_sql(&table, &names);
+            session.sql(&format!("CREATE VIEW {} AS {latest}", table.name)).await?;
+        }
     }
     Ok(())
 }

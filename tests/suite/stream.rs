@@ -20,7 +20,7 @@ const TOPIC: &str = "points";
 /// Later than the end of every window that a case has.
 const FAR: i64 = 1_000 * 86_400 * SECOND;
 
-/// What the store holds in the end, by rollup.
+/// What the store holds in the end, by tier of each rollup.
 pub(crate) fn run(case: &mut Case, seed: u64) -> BTreeMap<String, Table> {
     let mut rng = StdRng::seed_from_u64(seed);
     let options = WatermarkOptions {
@@ -29,8 +29,12 @@ pub(crate) fn run(case: &mut Case, seed: u64) -> BTreeMap<String, Table> {
         owner_timeout: 60 * SECOND,
     };
     let logs = ingest(case, &mut rng);
-    let mut tables: BTreeMap<String, Table> =
-        case.catalog.rollups.iter().map(|rollup| (rollup.name.clone(), Table::new(rollup))).collect();
+    let tiers = case
+        .catalog
+        .rollups
+        .iter()
+        .flat_map(|rollup| rollup.tiers().iter().map(|tier| (tier.table.clone(), Table::new(rollup))));
+    let mut tables: BTreeMap<String, Table> = tiers.collect();
     for log in &logs {
         fold(case, log, options, &mut rng, &mut tables);
     }
@@ -147,7 +151,7 @@ fn fold(
 fn store(applied: &Applied, tables: &mut BTreeMap<String, Table>) {
     assert!(applied.late.is_empty() && applied.foreign.is_empty(), "nothing is late here: {applied:?}");
     for results in &applied.results {
-        let table = tables.get_mut(&results.rollup.name).unwrap();
+        let table = tables.get_mut(&results.tier().table).unwrap();
         if let Some(withdrawn) = &results.withdrawn {
             table.withdraw(&results.rollup, withdrawn);
         }

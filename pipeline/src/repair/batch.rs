@@ -3,15 +3,17 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::compute::{cast, concat_batches};
-use arrow::datatypes::{FieldRef, Schema};
+use arrow::array::{AsArray, BooleanArray, RecordBatch};
+use arrow::compute::{cast, concat_batches, filter_record_batch};
+use arrow::datatypes::{FieldRef, Schema, TimestampNanosecondType};
+use datafusion::catalog::TableProvider;
 use datafusion::common::ScalarValue;
 use datafusion::prelude::{SessionContext, col, lit};
 use sinks::parquet::live::is_missing;
 
 use super::Target;
 use super::percentile::{Judged, widen};
+use super::range::end_of_last;
 use crate::cold::Cold;
 use crate::error::{Error, Result};
 
@@ -53,7 +55,7 @@ impl Query {
         columns.map(|column| target.schema.field(*column).name().clone()).collect()
     }
 
-    /// The rows of the windows of `[from, to)`, which must be whole windows.
+    /// The rows of the windows that start in `[from, to)`; both must be starts of windows.
     pub(super) async fn run(&self, cold: &Cold, target: &Target, from: i64, to: i64) -> Result<Batch> {
         let mut attempt = 1;
         loop {
@@ -66,19 +68,20 @@ impl Query {
 
     async fn attempt(&self, cold: &Cold, target: &Target, from: i64, to: i64) -> Result<Batch> {
         let session = cold.session(Some(MEMORY))?;
-        let files = cold.hours(Some((from, to))).await?;
+        let end = end_of_last(&target.windows, to);
+        let files = cold.hours(Some((from, end))).await?;
         let hours = files.keys().copied().collect();
         let Some(points) = cold.table(&session, files.into_values().flatten().collect(), true).await? else {
             return Ok(Batch { rows: RecordBatch::new_empty(Arc::clone(&target.schema)), hours });
         };
-        let rows = self.select(&session, points, from, to).await.map_err(Error::batch)?;
-        Ok(Batch { rows: typed(target, &rows)?, hours })
+        let rows = self.select(&session, points, from, end).await.map_err(Error::batch)?;
+        Ok(Batch { rows: within(target, &typed(target, &rows)?, from, to)?, hours })
     }
 
     async fn select(
         &self,
         session: &SessionContext,
-        points: Arc<dyn datafusion::catalog::TableProvider>,
+        points: Arc<dyn TableProvider>,
         from: i64,
         to: i64,
     ) -> datafusion::error::Result<RecordBatch> {
@@ -90,6 +93,15 @@ impl Query {
         let schema = Arc::clone(frame.schema().inner());
         Ok(concat_batches(&schema, &frame.collect().await?)?)
     }
+}
+
+/// Windows that overlap begin before the first point, and end after the last: those are not whole.
+fn within(target: &Target, rows: &RecordBatch, from: i64, to: i64) -> Result<RecordBatch> {
+    let starts = rows.column(target.table.time).as_primitive_opt::<TimestampNanosecondType>();
+    let Some(starts) = starts else { return Ok(rows.clone()) };
+    let inside: BooleanArray =
+        starts.iter().map(|start| start.map(|start| from <= start && start < to)).collect();
+    Ok(filter_record_batch(rows, &inside).map_err(sinks::Error::Arrow)?)
 }
 
 /// The columns of the target in the types of its schema: text from Parquet may come as another kind of text.

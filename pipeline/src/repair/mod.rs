@@ -24,12 +24,12 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use operators::sql::{Catalog, Rollup};
-use operators::window::Tumble;
+use operators::window::Windows;
 use sinks::Table;
 
 use crate::check::{rollup_names, suggest_rollup};
 use crate::error::{Error, Result};
-use crate::rollup::table_of;
+use crate::rollup::tables_of;
 
 pub use compact::{CompactArgs, CompactReport, compact, compact_periodically};
 pub use range::parse_time;
@@ -42,20 +42,21 @@ struct Target {
     table: Arc<Table>,
     schema: SchemaRef,
     batch_sql: String,
-    windows: Tumble,
+    windows: Windows,
     /// How long after its end a window is still corrected by the stream, nanoseconds.
     allowed_lateness: i64,
 }
 
-/// The tables of a rollup.
+/// The tables of a rollup, one for each tier, the finest first.
 fn targets(rollup: &Rollup) -> Vec<Target> {
-    vec![Target {
-        table: Arc::new(table_of(rollup)),
+    let targets = tables_of(rollup).into_iter().zip(rollup.tiers()).map(|(table, tier)| Target {
+        table: Arc::new(table),
         schema: Arc::clone(&rollup.schema),
-        batch_sql: rollup.batch_sql.clone(),
-        windows: rollup.windows,
+        batch_sql: tier.batch_sql.clone(),
+        windows: tier.windows,
         allowed_lateness: rollup.allowed_lateness,
-    }]
+    });
+    targets.collect()
 }
 
 fn find<'a>(catalog: &'a Catalog, name: &str) -> Result<&'a Arc<Rollup>> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, SecondsFormat};
-use operators::window::Tumble;
+use operators::window::Windows;
 use sinks::parquet::live::Hours;
 
 pub(super) const HOUR: i64 = 3_600_000_000_000;
@@ -43,19 +43,30 @@ pub(super) fn shown(time: i64) -> String {
     DateTime::from_timestamp_nanos(time).to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }
 
-/// The smallest range of whole windows that holds `[from, to)`.
-pub(super) fn whole_windows(windows: &Tumble, from: i64, to: i64) -> (i64, i64) {
-    (windows.start(from), end_of_windows(windows, to))
+/// The starts of all windows that hold a time of `[from, to)`, as a range.
+pub(super) fn whole_windows(windows: &Windows, from: i64, to: i64) -> (i64, i64) {
+    (first_window(windows, from), next_start(windows, to))
 }
 
-/// The first boundary between windows at or after `time`.
-pub(super) fn end_of_windows(windows: &Tumble, time: i64) -> i64 {
+/// Start of the oldest window that holds `time`.
+pub(super) fn first_window(windows: &Windows, time: i64) -> i64 {
     let start = windows.start(time);
-    if start == time { time } else { windows.end(start) }
+    windows.holding(start).next().unwrap_or(start)
 }
 
-/// The range in consecutive parts of whole windows, each an hour or a window at least, and with little to read.
-pub(super) fn chunks(windows: &Tumble, from: i64, to: i64, hours: &Hours) -> Vec<(i64, i64)> {
+/// The first start of a window at or after `time`.
+pub(super) fn next_start(windows: &Windows, time: i64) -> i64 {
+    let start = windows.start(time);
+    if start == time { time } else { windows.pane().end(start) }
+}
+
+/// End of the last of the windows that start in `[…, to)`.
+pub(super) fn end_of_last(windows: &Windows, to: i64) -> i64 {
+    windows.end(windows.start(to.saturating_sub(1)))
+}
+
+/// A range of starts in consecutive parts, each an hour or a window at least, and with little to read.
+pub(super) fn chunks(windows: &Windows, from: i64, to: i64, hours: &Hours) -> Vec<(i64, i64)> {
     let bytes: BTreeMap<i64, u64> =
         hours.iter().map(|(hour, files)| (*hour, files.iter().map(|file| file.size).sum())).collect();
     let longest = windows.size().saturating_mul(CHUNK_WINDOWS).max(HOUR);
@@ -65,7 +76,7 @@ pub(super) fn chunks(windows: &Tumble, from: i64, to: i64, hours: &Hours) -> Vec
         let mut end = start;
         let mut read = 0;
         while end < to {
-            let next = end_of_windows(windows, end.saturating_add(HOUR)).min(to);
+            let next = next_start(windows, end.saturating_add(HOUR)).min(to);
             // An hour that two chunks share is counted by both, as both read it.
             let first_hour = end.div_euclid(HOUR).saturating_mul(HOUR);
             read += bytes.range(first_hour..next).map(|(_, bytes)| bytes).sum::<u64>();
@@ -85,6 +96,7 @@ pub(super) fn chunks(windows: &Tumble, from: i64, to: i64, hours: &Hours) -> Vec
 mod tests {
     use object_store::ObjectMeta;
     use object_store::path::Path;
+    use operators::window::Tumble;
 
     use super::*;
 
@@ -104,13 +116,20 @@ mod tests {
         }
     }
 
+    fn tumbling(size: i64, zone: Option<&str>) -> Windows {
+        Windows::tumbling(Tumble::new(size, zone).unwrap())
+    }
+
     #[test]
     fn a_range_is_widened_to_whole_windows() {
-        let windows = Tumble::new(HOUR, None).unwrap();
+        let windows = tumbling(HOUR, None);
         assert_eq!(whole_windows(&windows, HOUR, 2 * HOUR), (HOUR, 2 * HOUR));
         assert_eq!(whole_windows(&windows, HOUR + 1, 2 * HOUR + 1), (HOUR, 3 * HOUR));
         assert_eq!(whole_windows(&windows, -1, 1), (-HOUR, HOUR));
-        let day = Tumble::new(24 * HOUR, Some("Europe/Berlin")).unwrap();
+        let hops = Windows::hopping(3 * HOUR, HOUR).unwrap();
+        assert_eq!(whole_windows(&hops, 10 * HOUR + 1, 11 * HOUR), (8 * HOUR, 11 * HOUR));
+        assert_eq!(end_of_last(&hops, 11 * HOUR), 13 * HOUR);
+        let day = tumbling(24 * HOUR, Some("Europe/Berlin"));
         let (from, to) =
             whole_windows(&day, parse_time("2024-03-31").unwrap(), parse_time("2024-03-31T12:00").unwrap());
         assert_eq!(
@@ -131,7 +150,7 @@ mod tests {
         let dense: Hours = (0..100).map(|hour| (hour * HOUR, vec![file(20 << 20)])).collect();
         for (size, zone) in [(60_000_000_000, None), (7 * HOUR, None), (24 * HOUR, Some("America/New_York"))]
         {
-            let windows = Tumble::new(size, zone).unwrap();
+            let windows = tumbling(size, zone);
             let (from, to) = whole_windows(&windows, 3 * HOUR, 90 * HOUR);
             for hours in [&dense, &Hours::new()] {
                 let chunks = chunks(&windows, from, to, hours);

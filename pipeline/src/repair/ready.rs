@@ -18,7 +18,7 @@ use rdkafka::topic_partition_list::Offset;
 use sinks::parquet::SafeOffsets;
 
 use super::Target;
-use super::range::shown;
+use super::range::{end_of_last, shown};
 use crate::clock::Clock;
 use crate::config::{Config, KafkaConfig};
 use crate::error::{Error, Result};
@@ -67,14 +67,17 @@ impl Frontier {
         Ok(Self { topic, watermarks })
     }
 
-    /// Windows of `target` that end at or before this are final; none before every partition has a watermark.
+    /// Windows of `target` that start before this are final; none before every partition has a watermark.
     pub(super) fn final_until(&self, target: &Target) -> Option<i64> {
         let slowest = self.watermarks.values().min().copied().flatten()?;
-        Some(target.windows.start(slowest.saturating_sub(target.allowed_lateness)))
+        let windows = &target.windows;
+        // A hopping window ends after the next ones have started.
+        let overlap = windows.size().saturating_sub(windows.pane().size());
+        Some(windows.start(slowest.saturating_sub(target.allowed_lateness).saturating_sub(overlap)))
     }
 
     /// # Errors
-    /// Says which part of `[from, to)` is not final yet, and until when.
+    /// Says which part of the windows that start in `[from, to)` is not final yet, and until when.
     pub(super) fn check(&self, target: &Target, from: i64, to: i64) -> Result<(), String> {
         let slowest = self.watermarks.iter().min_by_key(|(_, watermark)| **watermark);
         let Some((partition, Some(watermark))) = slowest else {
@@ -99,7 +102,7 @@ impl Frontier {
             shown(to),
             shown(*watermark),
             self.topic,
-            shown(to.saturating_add(target.allowed_lateness)),
+            shown(end_of_last(&target.windows, to).saturating_add(target.allowed_lateness)),
             humantime::format_duration(lateness),
         ))
     }
@@ -253,6 +256,19 @@ mod tests {
             assert!(refused.contains(expected), "{expected} in {refused}");
         }
         assert!(!frontier.check(&target, 5 * HOUR, 6 * HOUR).unwrap_err().contains("--to"));
+    }
+
+    #[test]
+    fn an_overlapping_window_is_final_when_it_has_ended() {
+        let sql = "CREATE MATERIALIZED VIEW cpu WITH (allowed_lateness = '30 minutes') AS
+            SELECT hop(time, INTERVAL '1 hour', INTERVAL '3 hours') AS w, count(*) AS n FROM points GROUP BY 1";
+        let catalog = compile(&[("cpu.sql".into(), sql.into())]);
+        assert_eq!(catalog.errors, []);
+        let target = super::super::targets(&catalog.rollups[0]).remove(0);
+        // The window that starts at 2 ends at 5, and is corrected until half past.
+        for (watermark, until) in [(5 * HOUR + HOUR / 2, 3 * HOUR), (5 * HOUR + HOUR / 2 - 1, 2 * HOUR)] {
+            assert_eq!(frontier(&[Some(watermark)]).final_until(&target), Some(until));
+        }
     }
 
     #[test]

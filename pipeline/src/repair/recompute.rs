@@ -149,7 +149,7 @@ pub async fn recompute_range(
             .await?;
     }
     let cold = Cold::open(config)?;
-    let store = Store::open(config, &cold, !options.dry_run).await?;
+    let store = Store::open(config, &cold, rollup, !options.dry_run).await?;
     let mut done = Vec::new();
     for (target, mut table) in tables {
         if table.skipped.is_none() {

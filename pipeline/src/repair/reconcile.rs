@@ -7,7 +7,7 @@ use operators::sql::Catalog;
 
 use super::batch::Query;
 use super::compare::Difference;
-use super::range::{chunks, end_of_windows, shown};
+use super::range::{chunks, first_window, next_start, shown};
 use super::ready::{Frontier, wait_for_archive};
 use super::recompute::{Part, Progress, checked};
 use super::report::{self, Found};
@@ -90,7 +90,7 @@ pub async fn reconcile(config: &Config, catalog: &Catalog, args: &ReconcileArgs)
             .await?;
     }
     let cold = Cold::open(config)?;
-    let store = Store::open(config, &cold, false).await?;
+    let store = Store::open(config, &cold, rollup, false).await?;
     let mut done = Vec::new();
     for (target, mut table) in tables {
         table.store = store.name();
@@ -110,9 +110,9 @@ fn prepare(
     args: &ReconcileArgs,
     frontier: Option<&Frontier>,
 ) -> Result<(Target, Reconciled)> {
-    let from = target.windows.start(args.from);
+    let from = first_window(&target.windows, args.from);
     let until = frontier.and_then(|frontier| frontier.final_until(&target));
-    let to = match args.to.map(|to| end_of_windows(&target.windows, to)).or(until) {
+    let to = match args.to.map(|to| next_start(&target.windows, to)).or(until) {
         Some(to) => to,
         None => {
             return Err(Error::Refused(format!(

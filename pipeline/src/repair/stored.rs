@@ -8,7 +8,8 @@ use arrow::array::{
 };
 use arrow::compute::{cast, concat_batches, take_record_batch};
 use arrow::datatypes::Int64Type;
-use sinks::influx::{InfluxReader, InfluxSink, RejectedLine, stored_rows};
+use operators::sql::Rollup;
+use sinks::influx::{InfluxReader, InfluxTiers, RejectedLine, stored_rows};
 use sinks::parquet::live::is_missing;
 use sinks::parquet::rollup::{VERSION, WITHDRAWN};
 use sinks::parquet::{RollupParquet, latest_versions_sql, versions_table};
@@ -31,7 +32,7 @@ pub(super) enum Store {
     Influx {
         reader: InfluxReader,
         /// Only when rows are to be written.
-        sink: Option<InfluxSink>,
+        sink: Option<InfluxTiers>,
         refused: Refused,
     },
     Parquet {
@@ -65,19 +66,22 @@ pub(super) struct Changes {
 }
 
 impl Store {
-    pub(super) async fn open(config: &Config, cold: &Cold, writes: bool) -> Result<Self> {
-        let Some(influx) = &config.influx else {
+    pub(super) async fn open(config: &Config, cold: &Cold, rollup: &Rollup, writes: bool) -> Result<Self> {
+        let Some(configured) = &config.influx else {
             let files = RollupParquet::new(Arc::clone(&cold.store), cold.prefix.clone());
             return Ok(Self::Parquet { cold: cold.clone(), files });
         };
-        let influx = influx_config(influx);
-        let reader = InfluxReader::new(&influx)?;
+        let influx = influx_config(configured);
+        let tiers =
+            rollup.tiers()[1..].iter().map(|tier| (tier.name.clone(), configured.bucket_of(&tier.name)));
+        let tiers: BTreeMap<_, _> = tiers.collect();
+        let reader = InfluxReader::new(&influx, tiers.clone())?;
         let refused = Refused::default();
         let sink = match writes {
             true => {
                 let refused = Arc::clone(&refused);
                 let note = Arc::new(move |line: RejectedLine| note(&refused, &line));
-                Some(InfluxSink::connect(influx, note).await?)
+                Some(InfluxTiers::connect(influx, tiers, note).await?)
             }
             false => None,
         };

@@ -14,12 +14,12 @@ use tokio::sync::broadcast;
 use super::announce::Announcer;
 use super::outputs::{Outputs, PartitionState};
 use super::snapshots::Snapshots;
-use super::{Event, Rules, table_of};
+use super::{Event, Rules, tables_of};
 use crate::error::{Error, Result};
 use crate::group::{Assigned, Commit, Share};
 use crate::roles::Context;
 use crate::telemetry::{
-    AgeLabels, AlertLabels, HolderLabels, PartitionLabels, RollupLabels, StateLabels, age_label,
+    AgeLabels, AlertLabels, HolderLabels, PartitionLabels, RollupLabels, StateLabels, TierLabels, age_label,
 };
 
 /// How long giving partitions up waits for a last checkpoint. Without one, the next owner replays more.
@@ -34,7 +34,8 @@ pub(super) struct RollupShare {
     announcer: Arc<Announcer>,
     snapshots: Snapshots,
     outputs: Outputs,
-    tables: HashMap<String, Arc<Table>>,
+    /// By rollup, in the order of its tiers.
+    tables: HashMap<String, Vec<Arc<Table>>>,
     partitions: BTreeMap<i32, Partition>,
     events: Option<broadcast::Sender<Event>>,
 }
@@ -56,8 +57,10 @@ impl RollupShare {
         outputs: Outputs,
         events: Option<broadcast::Sender<Event>>,
     ) -> Self {
-        let tables =
-            context.catalog.rollups.iter().map(|rollup| (rollup.name.clone(), Arc::new(table_of(rollup))));
+        let tables = context.catalog.rollups.iter().map(|rollup| {
+            let tables = tables_of(rollup).into_iter().map(Arc::new);
+            (rollup.name.clone(), tables.collect())
+        });
         Self {
             tables: tables.collect(),
             context: context.clone(),
@@ -71,7 +74,7 @@ impl RollupShare {
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.outputs.has_room(self.context.catalog.rollups.len())
+        self.outputs.has_room(self.tables.values().map(Vec::len).sum())
     }
 
     /// Folds one message in and gives out what it leads to.
@@ -97,7 +100,11 @@ impl RollupShare {
 
     fn give_out(&mut self, partition: i32, offset: i64, results: Results) -> Result<()> {
         let name = &results.rollup.name;
-        let labels = RollupLabels { rollup: name.clone() };
+        let Some(table) = self.tables.get(name).and_then(|tables| tables.get(results.tier)) else {
+            return Ok(());
+        };
+        let table = Arc::clone(table);
+        let labels = TierLabels { rollup: name.clone(), tier: table.tier.clone() };
         let rows = results.rows.num_rows() as u64;
         let metrics = &self.context.metrics;
         match results.kind {
@@ -109,7 +116,9 @@ impl RollupShare {
                 ends.dedup();
                 metrics.rollup.windows_closed.get_or_create(&labels).inc_by(ends.len() as u64);
                 let Some(state) = self.partitions.get_mut(&partition) else { return Ok(()) };
-                for transition in state.threshold.evaluate(name, &results.rows, &results.window_ends) {
+                let transitions =
+                    state.threshold.evaluate(name, &table.tier, &results.rows, &results.window_ends);
+                for transition in transitions {
                     let status = match transition.status {
                         Status::Firing => "firing",
                         Status::Resolved => "resolved",
@@ -125,10 +134,9 @@ impl RollupShare {
                 }
             }
         }
-        self.tell(Event::Rows { rollup: name.clone(), rows: results.rows.clone() });
-        let Some(table) = self.tables.get(name) else { return Ok(()) };
+        self.tell(Event::Rows { table: table.name.clone(), rows: results.rows.clone() });
         self.outputs.write(RollupRows {
-            table: Arc::clone(table),
+            table,
             rows: results.rows,
             withdrawn: results.withdrawn,
             partition,

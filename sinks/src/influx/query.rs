@@ -11,9 +11,9 @@ use backon::{ExponentialBuilder, Retryable};
 use chrono::DateTime;
 use serde_json::{Value as Json, json};
 
-use super::InfluxConfig;
 use super::client::{Client, Queried};
 use super::encode::{Series, stored_name};
+use super::{Bucket, InfluxConfig};
 use crate::rows::{Fields, RowKey, Value, values};
 use crate::timestamp::rfc3339;
 use crate::{Error, Table};
@@ -27,18 +27,20 @@ const ATTEMPTS: usize = 6;
 /// Columns of every answer before those of the data: annotation, result, table.
 const FIXED_COLUMNS: usize = 3;
 
-/// Reads from one bucket.
+/// Reads from the buckets that [`super::InfluxTiers`] writes to.
 #[derive(Debug)]
 pub struct InfluxReader {
     client: Client,
-    bucket: String,
+    finest: String,
+    /// By the length of the tier.
+    coarser: BTreeMap<String, Bucket>,
 }
 
 impl InfluxReader {
-    /// The server is not contacted yet.
-    pub fn new(config: &InfluxConfig) -> Result<Self, Error> {
+    /// `tiers` are the buckets beyond that of `config`. The server is not contacted yet.
+    pub fn new(config: &InfluxConfig, tiers: BTreeMap<String, Bucket>) -> Result<Self, Error> {
         config.check()?;
-        Ok(Self { client: Client::new(config)?, bucket: config.bucket.clone() })
+        Ok(Self { client: Client::new(config)?, finest: config.bucket.clone(), coarser: tiers })
     }
 
     /// The rows of a table with `start <= time < end`, with tags and fields as they are stored; also those that other
@@ -47,13 +49,17 @@ impl InfluxReader {
     /// Fails with [`Error::Unavailable`] when the server is away for long, with [`Error::Refused`] when it refuses the
     /// query.
     pub async fn rows(&self, table: &Table, start: i64, end: i64) -> Result<BTreeMap<RowKey, Fields>, Error> {
+        let bucket = match self.coarser.get(&table.tier) {
+            Some(bucket) if !table.is_finest => &bucket.name,
+            _ => &self.finest,
+        };
         let mut rows = BTreeMap::new();
         let mut todo = vec![(start, end)];
         while let Some((start, end)) = todo.pop() {
             if start >= end {
                 continue;
             }
-            let flux = flux(&self.bucket, &stored_name(&table.name), start, end);
+            let flux = flux(bucket, &stored_name(&table.rollup), start, end);
             match self.ask(&flux).await? {
                 Some(csv) => parse(&csv, &mut rows).map_err(|reason| self.client.unreadable(reason))?,
                 None if end - start == 1 => {

@@ -33,7 +33,8 @@ fn key(time: i64, tags: &[(&str, &str)]) -> RowKey {
 }
 
 fn table() -> Table {
-    Table { name: "c\"pu${".into(), time: 0, tags: vec![1], fields: vec![2, 3] }
+    let rollup = "c\"pu${".to_owned();
+    Table { name: "t".into(), rollup, is_finest: true, tags: vec![1], fields: vec![2, 3], ..Table::default() }
 }
 
 #[test]
@@ -95,7 +96,9 @@ fn rows_of_a_batch_are_as_line_protocol_writes_them() {
 
 async fn reader(server: &MockServer) -> InfluxReader {
     let token = SecretString::from("t0ken");
-    InfluxReader::new(&InfluxConfig::new(Url::parse(&server.uri()).unwrap(), "o rg", "b", token)).unwrap()
+    let config = InfluxConfig::new(Url::parse(&server.uri()).unwrap(), "o rg", "b", token);
+    let hourly = Bucket { name: "b_1h".into(), retention: None };
+    InfluxReader::new(&config, BTreeMap::from([("1h".into(), hourly)])).unwrap()
 }
 
 #[tokio::test]
@@ -112,10 +115,16 @@ async fn a_query_names_bucket_range_and_measurement() {
         .await;
     let rows = reader(&server).await.rows(&table(), NEW_YEAR, NEW_YEAR + MINUTE).await.unwrap();
     assert_eq!(rows.len(), 3, "a server that is busy is asked again");
+    let hourly = Table { is_finest: false, tier: "1h".into(), ..table() };
+    reader(&server).await.rows(&hourly, 0, 1).await.unwrap();
     let requests = server.received_requests().await.unwrap();
-    let body: Json = serde_json::from_slice(&requests[1].body).unwrap();
+    let asked = |index: usize| -> Json {
+        let body: Json = serde_json::from_slice(&requests[index].body).unwrap();
+        body["query"].clone()
+    };
+    assert!(asked(2).as_str().unwrap().starts_with("from(bucket: \"b_1h\")"));
     assert_eq!(
-        body["query"],
+        asked(1),
         "from(bucket: \"b\") |> range(start: 2026-01-01T00:00:00Z, stop: 2026-01-01T00:01:00Z) \
          |> filter(fn: (r) => r._measurement == \"c\\\"pu\\${\")"
     );

@@ -12,7 +12,7 @@ use crate::parquet::points::tests::read;
 use crate::{RollupRows, Sink};
 
 fn table() -> Table {
-    Table { name: "cpu".into(), time: 0, tags: vec![1], fields: vec![2] }
+    Table { name: "cpu".into(), tags: vec![1], fields: vec![2], ..Table::default() }
 }
 
 fn rows(rows: &[(i64, &str, f64)]) -> RecordBatch {
