@@ -57,7 +57,7 @@ enum FirstOffset {
 
 /// The offset before which the archive is durable, from the text of a commit; none while it is off.
 pub(crate) fn archived(metadata: &str) -> Option<i64> {
-    metadata.strip_prefix(METADATA)?.parse().ok()
+    metadata.strip_prefix(METADATA)?.split(',').next()?.parse().ok()
 }
 
 impl Archive {

@@ -261,7 +261,7 @@ mod tests {
     #[test]
     fn an_overlapping_window_is_final_when_it_has_ended() {
         let sql = "CREATE MATERIALIZED VIEW cpu WITH (allowed_lateness = '30 minutes') AS
-            SELECT hop(time, INTERVAL '1 hour', INTERVAL '3 hours') AS w, count(*) AS n FROM points GROUP BY 1";
+            SELECT hop(time, INTERVAL '3 hours', INTERVAL '1 hour') AS w, count(*) AS n FROM points GROUP BY 1";
         let catalog = compile(&[("cpu.sql".into(), sql.into())]);
         assert_eq!(catalog.errors, []);
         let target = super::super::targets(&catalog.rollups[0]).remove(0);
