@@ -279,6 +279,12 @@ impl Fold {
     }
 }
 
+/// The watermark that a snapshot holds.
+pub fn snapshot_watermark(bytes: &[u8]) -> Result<Option<i64>> {
+    let (header, _): (Header, _) = exchange::decode("fold", bytes, "snapshot")?;
+    Ok(header.watermark.value())
+}
+
 impl Captured {
     /// The bytes that [`Fold::restore`] takes.
     ///

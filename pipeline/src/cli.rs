@@ -18,6 +18,7 @@ use crate::explain;
 use crate::launch::{self, Role};
 use crate::load::{self, LoadArgs};
 use crate::query::{self, QueryArgs};
+use crate::repair::{self, CompactArgs, RecomputeArgs, ReconcileArgs};
 use crate::sample::{self, SampleArgs};
 use crate::shutdown::Shutdown;
 use crate::telemetry::{self, LogFormat};
@@ -70,6 +71,31 @@ enum Command {
     Query(QueryArgs),
     /// Say why a window has not closed, or why it is not what it was
     Why(WhyArgs),
+    /// Compare the stored rows of a rollup with what its SELECT gives over the archived points
+    ///
+    /// Lists every difference: rows that are missing, rows that are extra, and fields with both values. Floats may
+    /// differ by 1e-9 of their size, as sums depend on the order of adding; an approximate percentile may lie between
+    /// those two ranks in a hundred below and above its own. The range is widened to whole windows, and only windows
+    /// that the stream has finished with are judged.
+    ///
+    /// Exit status: 0 equal, 1 different, 2 could not be told.
+    #[command(verbatim_doc_comment)]
+    Reconcile(ReconcileArgs),
+    /// Rebuild windows of a rollup from the archived points, while the pipeline runs
+    ///
+    /// Runs the rollup's SELECT over the archive and writes the rows that differ, whole; rows that it does not give
+    /// are removed. Points that came after their window was final (those in the late topic) are counted then.
+    /// Refuses windows that the stream may still write, and says until when. The range is widened to whole windows.
+    /// What is right already is not written, so running it twice changes nothing.
+    #[command(verbatim_doc_comment)]
+    Recompute(RecomputeArgs),
+    /// Merge small Parquet files of the archive and of stored rollups
+    ///
+    /// Queries, recompute and reconcile count every point once, at every moment and also after a crash. Other programs
+    /// that read raw/**/*.parquet may find the points of an hour twice for some milliseconds, between its new file and
+    /// the end of the old ones; after a crash in that moment, until the next run. Waits for --grace between the steps.
+    #[command(verbatim_doc_comment)]
+    Compact(CompactArgs),
     /// Manage the topics that Tidemark needs
     #[command(subcommand)]
     Topics(TopicsCommand),
@@ -125,6 +151,19 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
             let config = Config::load(&cli.config, &environment)?;
             say(runtime()?.block_on(why::run(config, &args))?)?;
         }
+        Command::Reconcile(args) => {
+            // An error must not look like a difference.
+            return reconcile_rollup(&cli.config, &environment, &args).or_else(|error| {
+                report(&error);
+                Ok(ExitCode::from(2))
+            });
+        }
+        Command::Recompute(args) => return recompute_rollup(&cli.config, &environment, &args),
+        Command::Compact(args) => {
+            let config = Config::load(&cli.config, &environment)?;
+            let catalog = check::load_catalog(&config.rollup.sql)?;
+            say(runtime()?.block_on(repair::compact(&config, &catalog, &args))?)?;
+        }
         Command::Topics(TopicsCommand::Create { partitions, timeout }) => {
             let config = Config::load(&cli.config, &environment)?;
             let report = runtime()?.block_on(topics::create(&config, partitions, timeout))?;
@@ -139,6 +178,12 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
 
 fn runtime() -> Result<Runtime> {
     Runtime::new().context("cannot start the asynchronous runtime")
+}
+
+/// The last word of the program. Logging may not have been set up when this is called, so it writes by itself.
+#[expect(clippy::print_stderr, reason = "the last word of the program")]
+pub fn report(error: &anyhow::Error) {
+    eprintln!("error: {error:#}");
 }
 
 /// Writes to standard output. A reader that has gone, such as `head`, ends the program without complaint.
@@ -172,6 +217,36 @@ fn explain_rollup(config: &Path, environment: &Environment, rollup: Option<&str>
         }
     }
     Ok(())
+}
+
+fn reconcile_rollup(config: &Path, environment: &Environment, args: &ReconcileArgs) -> Result<ExitCode> {
+    let config = Config::load(config, environment)?;
+    let catalog = check::load_catalog(&config.rollup.sql)?;
+    let tables = runtime()?.block_on(repair::reconcile(&config, &catalog, args))?;
+    if args.json {
+        let tables: Vec<_> = tables.iter().map(repair::Reconciled::json).collect();
+        say(serde_json::to_string_pretty(&tables)?)?;
+    } else {
+        for table in &tables {
+            say(table)?;
+        }
+    }
+    let is_equal = tables.iter().all(repair::Reconciled::is_equal);
+    Ok(if is_equal { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+fn recompute_rollup(config: &Path, environment: &Environment, args: &RecomputeArgs) -> Result<ExitCode> {
+    let config = Config::load(config, environment)?;
+    let catalog = check::load_catalog(&config.rollup.sql)?;
+    let tables = runtime()?.block_on(repair::recompute(&config, &catalog, args))?;
+    if args.dry_run {
+        say("nothing was written, this is what would be:")?;
+    }
+    for table in &tables {
+        say(table)?;
+    }
+    let is_complete = tables.iter().all(|table| table.refused == 0);
+    Ok(if is_complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn load_files(config: &Path, environment: &Environment, args: &LoadArgs) -> Result<()> {

@@ -28,6 +28,9 @@ pub enum Error {
         #[source]
         source: ClientError,
     },
+    /// SQL over what is stored failed.
+    #[error("a query over what is stored failed: {0}")]
+    Batch(#[source] Box<datafusion::error::DataFusionError>),
     /// Something that the role was given cannot work; the text names it and the remedy.
     #[error("{0}")]
     Refused(String),
@@ -43,6 +46,10 @@ impl Error {
         move |source| Self::Client { action, source }
     }
 
+    pub(crate) fn batch(source: datafusion::error::DataFusionError) -> Self {
+        Self::Batch(Box::new(source))
+    }
+
     /// Whether the role should start again from its committed offsets rather than end the process.
     pub fn retryable(&self) -> bool {
         match self {
@@ -56,7 +63,7 @@ impl Error {
                 )
             ),
             Self::Kafka(KafkaError::Setup { .. }) => false,
-            Self::Kafka(_) | Self::Stopped(_) => true,
+            Self::Kafka(_) | Self::Stopped(_) | Self::Batch(_) => true,
             Self::Sink(error) => error.retryable(),
             Self::Config(_) | Self::Sql(_) | Self::Http(_) | Self::Compute(_) | Self::Refused(_) => false,
         }

@@ -17,6 +17,7 @@ use crate::http::{HttpServer, router};
 use crate::ingest;
 use crate::memory;
 use crate::notify;
+use crate::repair::compact_periodically;
 use crate::roles::Context;
 use crate::rollup::{self, Event, Rules};
 use crate::shutdown::Shutdown;
@@ -93,6 +94,9 @@ pub async fn start(
         let ended = roles_ended.clone();
         tokio::spawn(server.serve(routes, async move { ended.triggered().await }))
     };
+    if roles.contains(&Role::Ingest) {
+        tokio::spawn(compact_periodically(context.clone()));
+    }
     let (report, mut reports) = mpsc::unbounded_channel();
     for role in roles {
         let (context, rules, receivers) = (context.clone(), Arc::clone(&rules), receivers.clone());

@@ -4,12 +4,14 @@
 //! - `group`, `lease`, `roles`, `shutdown`: joining groups, knowing that one was frozen, starting again, ending
 //! - `memory`: one budget, divided over what holds data
 //! - `kafka`, `topics`: clients and topics; `clock`: wall time; `http`, `telemetry`: being watched
+//! - `repair`, `cold`: results against the archive; what is stored, as tables for SQL
 //! - `config`: `config/pipeline.toml` and `config/alerts.toml`
 //! - `cli`, `launch`, `check`, `explain`, `load`, `sample`, `query`, `why`, `demo`: what the command line offers
 
 pub mod check;
 pub mod cli;
 pub mod clock;
+mod cold;
 pub mod config;
 pub mod demo;
 pub mod error;
@@ -24,6 +26,7 @@ pub mod load;
 pub mod memory;
 pub mod notify;
 pub mod query;
+pub mod repair;
 pub mod roles;
 pub mod rollup;
 pub mod sample;

@@ -11,14 +11,8 @@ fn main() -> ExitCode {
     match tidemark::cli::run(tidemark::cli::Cli::parse()) {
         Ok(code) => code,
         Err(error) => {
-            report(&error);
+            tidemark::cli::report(&error);
             ExitCode::FAILURE
         }
     }
-}
-
-/// Logging may not have been set up when this is called, so it writes by itself.
-#[expect(clippy::print_stderr, reason = "the last word of the program")]
-fn report(error: &anyhow::Error) {
-    eprintln!("error: {error:#}");
 }

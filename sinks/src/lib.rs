@@ -9,7 +9,7 @@
 //! | [`email`] | [`Notification`] | an SMTP server, one message a recipient |
 //! | [`webhook`] | [`Notification`] | an HTTP endpoint, in the form of Alertmanager's webhook |
 //!
-//! [`parquet::store::open`] turns a directory or a URL into the object store under the Parquet sinks.
+//! [`rows`] is the form in which what the stores hold is compared. [`parquet::store::open`] turns a directory or a URL into the object store under the Parquet sinks.
 
 pub mod email;
 mod error;
@@ -17,6 +17,7 @@ mod http;
 pub mod influx;
 mod notify;
 pub mod parquet;
+pub mod rows;
 mod sink;
 mod timestamp;
 pub mod webhook;

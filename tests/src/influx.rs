@@ -109,6 +109,16 @@ impl Influx {
         self.send(request);
     }
 
+    /// Deletes the points of one instant whose tags satisfy a predicate.
+    pub fn delete(&self, bucket: &str, time: i64, predicate: &str) {
+        let at = DateTime::from_timestamp_nanos(time).to_rfc3339();
+        let request = self
+            .request(reqwest::Method::POST, "/api/v2/delete")
+            .query(&[("org", self.org()), ("bucket", bucket)])
+            .json(&json!({ "start": at, "stop": at, "predicate": predicate }));
+        self.send(request);
+    }
+
     /// The rows of a Flux query, each by column name and as InfluxDB prints them.
     pub fn query_csv(&self, flux: &str) -> Vec<BTreeMap<String, String>> {
         self.query(flux)

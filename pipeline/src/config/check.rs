@@ -356,6 +356,19 @@ fn check_archive(source: &Source<'_>, raw: RawArchive) -> Result<ArchiveConfig, 
         enabled: raw.enabled.map_or(defaults.enabled, Spanned::into_inner),
         roll_size: size(source, "roll_size", raw.roll_size, defaults.roll_size, 1 << 20..=4 << 30)?,
         roll_age: duration(source, "roll_age", raw.roll_age, defaults.roll_age, ages)?,
+        compact_interval: optional_duration(
+            source,
+            "compact_interval",
+            raw.compact_interval,
+            Duration::from_secs(1)..=7 * DAY,
+        )?,
+        compact_after: duration(
+            source,
+            "compact_after",
+            raw.compact_after,
+            defaults.compact_after,
+            Duration::ZERO..=3_650 * DAY,
+        )?,
     })
 }
 

@@ -114,6 +114,10 @@ pub struct ArchiveConfig {
     pub roll_size: usize,
     /// Time after which a file is written, however small.
     pub roll_age: Duration,
+    /// Time between passes of compaction in `ingest`; `None` leaves it to `tidemark compact`.
+    pub compact_interval: Option<Duration>,
+    /// How long an hour of event time must be over before its files are compacted.
+    pub compact_after: Duration,
 }
 
 /// The InfluxDB 2 server that takes the rollups.
@@ -231,7 +235,13 @@ impl Default for StorageConfig {
 
 impl Default for ArchiveConfig {
     fn default() -> Self {
-        Self { enabled: true, roll_size: 64 << 20, roll_age: Duration::from_secs(300) }
+        Self {
+            enabled: true,
+            roll_size: 64 << 20,
+            roll_age: Duration::from_secs(300),
+            compact_interval: None,
+            compact_after: Duration::from_secs(2 * 3_600),
+        }
     }
 }
 

@@ -99,6 +99,8 @@ pub(super) struct RawArchive {
     pub(super) enabled: Setting<bool>,
     pub(super) roll_size: Setting<ByteSize>,
     pub(super) roll_age: Setting<HumanDuration>,
+    pub(super) compact_interval: Setting<HumanDuration>,
+    pub(super) compact_after: Setting<HumanDuration>,
 }
 
 #[derive(Deserialize)]

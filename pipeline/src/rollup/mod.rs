@@ -32,6 +32,8 @@ use crate::error::Result;
 use crate::roles::Context;
 pub(crate) use snapshots::Snapshots;
 
+pub(crate) use session::influx_config;
+
 /// The rules that the role judges closed windows by.
 pub type Rules = Arc<dyn Fn() -> Vec<Rule> + Send + Sync>;
 

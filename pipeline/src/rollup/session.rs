@@ -16,6 +16,7 @@ use super::share::RollupShare;
 use super::snapshots::Snapshots;
 use super::{Event, Rules};
 use crate::check::coarser_tiers;
+use crate::config::InfluxConfig;
 use crate::error::{Error, Result};
 use crate::group::{Group, Valve, commit, go_on_after};
 use crate::kafka::{self, ConsumerSettings};
@@ -111,19 +112,7 @@ fn sink(context: &Context, lease: &Lease) -> Result<RollupSink> {
         let (store, prefix) = sinks::parquet::store::open(context.config.storage.url.as_str())?;
         return Ok(RollupSink { name: "parquet", sink: Arc::new(RollupParquet::new(store, prefix)) });
     };
-    let config = sinks::influx::InfluxConfig {
-        create_bucket: influx.create_bucket,
-        retention: influx.retention,
-        batch_lines: influx.batch_lines,
-        in_flight: influx.in_flight,
-        timeout: influx.timeout,
-        ..sinks::influx::InfluxConfig::new(
-            influx.url.clone(),
-            influx.org.clone(),
-            influx.bucket.clone(),
-            influx.token.clone(),
-        )
-    };
+    let config = influx_config(influx);
     let metrics = Arc::clone(&context.metrics);
     let rejected = Arc::new(move |line: sinks::influx::RejectedLine| {
         metrics.sink.errors.get_or_create(&ErrorLabels { sink: "influx", kind: "rejected" }).inc();
@@ -144,4 +133,21 @@ fn sink(context: &Context, lease: &Lease) -> Result<RollupSink> {
         Arc::clone(&context.board),
     ));
     Ok(RollupSink { name: "influx", sink: connected })
+}
+
+/// The options of the sink.
+pub(crate) fn influx_config(influx: &InfluxConfig) -> sinks::influx::InfluxConfig {
+    sinks::influx::InfluxConfig {
+        create_bucket: influx.create_bucket,
+        retention: influx.retention,
+        batch_lines: influx.batch_lines,
+        in_flight: influx.in_flight,
+        timeout: influx.timeout,
+        ..sinks::influx::InfluxConfig::new(
+            influx.url.clone(),
+            influx.org.clone(),
+            influx.bucket.clone(),
+            influx.token.clone(),
+        )
+    }
 }

@@ -11,6 +11,7 @@ use url::Url;
 
 use super::InfluxConfig;
 use super::answer::{Answer, classify};
+use super::query;
 use crate::Error;
 use crate::http;
 
@@ -32,6 +33,13 @@ pub(crate) struct Client {
 pub(crate) struct Reply {
     pub(crate) status: u16,
     pub(crate) body: String,
+}
+
+/// The answer to a query.
+#[derive(Debug)]
+pub(crate) enum Queried {
+    Csv(Vec<u8>),
+    TooLarge,
 }
 
 impl Client {
@@ -95,6 +103,36 @@ impl Client {
             "retentionRules": [{ "type": "expire", "everySeconds": seconds }],
         });
         self.reply(self.request(Method::POST, &["api", "v2", "buckets"]).json(&body)).await
+    }
+
+    /// Runs a Flux query; an answer of more than `limit` bytes is given up.
+    pub(crate) async fn query(&self, body: &Value, limit: usize) -> Result<Queried, Error> {
+        let away = |error| Error::Unavailable { place: self.place.clone(), reason: http::describe(error) };
+        let request = self.request(Method::POST, &["api", "v2", "query"]).query(&[("org", &self.org)]);
+        let accept = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/csv"))]);
+        let mut response = request.headers(accept).json(body).send().await.map_err(away)?;
+        let status = response.status();
+        let limit = if status.is_success() { limit } else { 16 << 10 };
+        let mut bytes = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(away)? {
+            bytes.extend_from_slice(&chunk);
+            if bytes.len() > limit {
+                break;
+            }
+        }
+        if status.is_success() {
+            return Ok(if bytes.len() > limit { Queried::TooLarge } else { Queried::Csv(bytes) });
+        }
+        let (place, status, message) = (self.place.clone(), status.as_u16(), query::message(&bytes));
+        if matches!(status, 408 | 429 | 500..=599) {
+            return Err(Error::Unavailable { place, reason: format!("{message} status=`{status}`") });
+        }
+        Err(Error::Refused { place, status, message })
+    }
+
+    /// An answer to a query that makes no sense.
+    pub(crate) fn unreadable(&self, message: String) -> Error {
+        Error::Refused { place: self.place.clone(), status: 200, message }
     }
 
     fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {

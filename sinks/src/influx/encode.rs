@@ -255,7 +255,7 @@ fn field_values(table: &Table, name: &str, array: &ArrayRef) -> Result<Option<Va
 }
 
 /// A measurement, tag or field name as InfluxDB stores it.
-fn stored_name(name: &str) -> String {
+pub fn stored_name(name: &str) -> String {
     let mut stored = name.replace(|c: char| c == '\\' || c.is_control(), "_");
     if stored.starts_with('#') {
         stored.replace_range(..1, "_");

@@ -12,6 +12,7 @@
 //! | `deliver.rs` | one batch until it is durable, whatever the server answers |
 //! | `sink.rs` | order, concurrency and backpressure over the batches of one bucket |
 //! | `tiers.rs` | a bucket for each tier |
+//! | `query.rs` | reads rows back |
 //! | `stats.rs` | counters |
 
 mod answer;
@@ -21,6 +22,7 @@ mod config;
 mod delete;
 mod deliver;
 pub mod encode;
+pub mod query;
 mod setup;
 mod sink;
 mod stats;
@@ -28,6 +30,7 @@ mod tiers;
 
 pub use config::InfluxConfig;
 pub use deliver::{OnPost, OnRejected, Permit, RejectedLine};
+pub use query::{InfluxReader, stored_rows};
 pub use sink::InfluxSink;
 pub use stats::{InfluxStats, Trouble};
 pub use tiers::{Bucket, InfluxTiers};

@@ -110,7 +110,7 @@ fn value_encoding(points: &RecordBatch) -> (bool, Encoding) {
 }
 
 /// The columns name, labels, time, value in the types and names of the files.
-fn file_schema(points: &RecordBatch) -> Result<RecordBatch, Error> {
+pub(crate) fn file_schema(points: &RecordBatch) -> Result<RecordBatch, Error> {
     let column =
         |name: &str| points.column_by_name(name).ok_or_else(|| wrong_points(format!("no column `{name}`")));
     let name = cast(column("name")?, &DataType::Utf8)?;

@@ -103,7 +103,8 @@ impl RawArchive {
 
     /// Whether any file of `topic` and `partition` is there. Lists the whole archive.
     pub async fn has_files(&self, topic: &str, partition: i32) -> Result<bool, Error> {
-        Ok(!self.files_from(topic, partition, 0).await?.is_empty())
+        let has_chunks = !self.files_from(topic, partition, 0).await?.is_empty();
+        Ok(has_chunks || super::compact::holds(&self.store, &self.root, topic, partition).await?)
     }
 
     async fn files_from(&self, topic: &str, partition: i32, offset: i64) -> Result<Vec<Path>, Error> {
@@ -171,7 +172,7 @@ fn metadata(chunk: &RawChunk, rows: u64) -> Vec<KeyValue> {
 }
 
 /// Sorting and encoding take many milliseconds: they must not hold up other tasks.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
     match tokio::task::spawn_blocking(work).await {

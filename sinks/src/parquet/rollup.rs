@@ -13,9 +13,11 @@
 //! the same places it writes the same files again, cut elsewhere it adds files with copies, of which a
 //! reader keeps one. No file is ever replaced by one that holds less, not even by an owner of the past
 //! that does not know yet that it lost the partition.
+//!
+//! A rebuilt row (`recomputed.<id>.parquet`) has the version after that of the row it replaces. Only final windows
+//! are rebuilt, which the stream writes no more, so it stays the newest.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch};
@@ -25,6 +27,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use tokio::sync::Mutex;
 
@@ -73,7 +76,7 @@ impl RollupParquet {
         while let Some(((table, partition), buffer)) = buffers.files.iter().next() {
             let path = self.path(table, *partition, buffer);
             let (schema, batches) = (buffer.schema.clone(), buffer.batches.clone());
-            let encoded = tokio::task::spawn_blocking(move || encode(&schema, &batches)).await;
+            let encoded = tokio::task::spawn_blocking(move || encode(&schema, &batches, None)).await;
             let bytes = match encoded {
                 Ok(bytes) => bytes?,
                 Err(error) => std::panic::resume_unwind(error.into_panic()),
@@ -83,6 +86,27 @@ impl RollupParquet {
             buffers.files.remove(&key);
         }
         buffers.bytes = 0;
+        Ok(())
+    }
+
+    /// Stores rows that replace what is there, at once: Ok means that they are durable. `rows` are columns as in
+    /// [`RollupRows::rows`]; each has a version of its own, one above that of the row it replaces, and may say that its
+    /// key exists no more. `id` must be new.
+    pub async fn replace(
+        &self,
+        table: &Table,
+        rows: &RecordBatch,
+        versions: Vec<i64>,
+        withdrawn: Vec<bool>,
+        id: &str,
+    ) -> Result<(), Error> {
+        if rows.num_rows() == 0 {
+            return Ok(());
+        }
+        let batch = with_versions(table, rows, versions, withdrawn)?;
+        let bytes = encode(&batch.schema(), std::slice::from_ref(&batch), None)?;
+        let path = self.root.clone().join(table.name.as_str()).join(format!("recomputed.{id}.parquet"));
+        self.store.put(&path, bytes.into()).await?;
         Ok(())
     }
 
@@ -133,8 +157,18 @@ impl Sink<RollupRows> for RollupParquet {
     }
 }
 
-/// The rows with version and withdrawal. Fields become nullable, as withdrawn rows have none.
 fn versioned(table: &Table, rows: &RecordBatch, offset: i64, withdrawn: bool) -> Result<RecordBatch, Error> {
+    let count = rows.num_rows();
+    with_versions(table, rows, vec![offset; count], vec![withdrawn; count])
+}
+
+/// The rows with version and withdrawal. Fields become nullable, as withdrawn rows have none.
+fn with_versions(
+    table: &Table,
+    rows: &RecordBatch,
+    versions: Vec<i64>,
+    withdrawn: Vec<bool>,
+) -> Result<RecordBatch, Error> {
     let input = rows.schema();
     let mut fields: Vec<Field> = Vec::new();
     for (column, field) in input.fields().iter().enumerate() {
@@ -143,14 +177,19 @@ fn versioned(table: &Table, rows: &RecordBatch, offset: i64, withdrawn: bool) ->
     fields.push(Field::new(VERSION, DataType::Int64, false));
     fields.push(Field::new(WITHDRAWN, DataType::Boolean, false));
     let mut columns = rows.columns().to_vec();
-    columns.push(Arc::new(Int64Array::from(vec![offset; rows.num_rows()])) as ArrayRef);
-    columns.push(Arc::new(BooleanArray::from(vec![withdrawn; rows.num_rows()])));
+    columns.push(Arc::new(Int64Array::from(versions)) as ArrayRef);
+    columns.push(Arc::new(BooleanArray::from(withdrawn)));
     Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
 }
 
-fn encode(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Vec<u8>, Error> {
+pub(crate) fn encode(
+    schema: &SchemaRef,
+    batches: &[RecordBatch],
+    metadata: Option<Vec<KeyValue>>,
+) -> Result<Vec<u8>, Error> {
     let properties = WriterProperties::builder()
         .set_created_by(WRITER.to_owned())
+        .set_key_value_metadata(metadata)
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(3)?))
         .build();
     let mut writer = ArrowWriter::try_new(Vec::new(), schema.clone(), Some(properties))?;
@@ -171,22 +210,25 @@ pub fn versions_table(table: &Table) -> String {
 /// by DataFusion and DuckDB.
 pub fn latest_rows_sql(table: &Table, column_names: &[&str]) -> String {
     let columns: Vec<String> = column_names.iter().map(|name| quoted(name)).collect();
+    let latest = latest_versions_sql(table, column_names);
+    format!("SELECT {} FROM ({latest}) AS versions WHERE NOT {WITHDRAWN}", columns.join(", "))
+}
+
+/// As [`latest_rows_sql`], with the columns [`VERSION`] and [`WITHDRAWN`], and with the keys that exist no more.
+pub fn latest_versions_sql(table: &Table, column_names: &[&str]) -> String {
+    let columns: Vec<String> = column_names.iter().map(|name| quoted(name)).collect();
     let mut key = Vec::new();
     for column in [table.time].iter().chain(&table.tags) {
         key.extend(columns.get(*column).cloned());
     }
-    let columns = columns.join(", ");
-    let mut sql = String::new();
-    write!(
-        sql,
-        "SELECT {columns} FROM (\
+    format!(
+        "SELECT {}, {VERSION}, {WITHDRAWN} FROM (\
          SELECT *, row_number() OVER (PARTITION BY {} ORDER BY {VERSION} DESC, {WITHDRAWN}) AS _age FROM {}\
-         ) AS versions WHERE _age = 1 AND NOT {WITHDRAWN}",
+         ) AS aged WHERE _age = 1",
+        columns.join(", "),
         key.join(", "),
         quoted(&versions_table(table)),
     )
-    .expect("writing to a string cannot fail");
-    sql
 }
 
 fn quoted(identifier: &str) -> String {

@@ -129,8 +129,9 @@ fn sql_names_key_and_versions() {
     let sql = latest_rows_sql(&table(), &["window_start", "region", "a\"vg"]);
     assert_eq!(
         sql,
-        "SELECT \"window_start\", \"region\", \"a\"\"vg\" FROM (SELECT *, row_number() OVER (PARTITION BY \
-         \"window_start\", \"region\" ORDER BY _version DESC, _withdrawn) AS _age FROM \"cpu_1m_versions\"\
-         ) AS versions WHERE _age = 1 AND NOT _withdrawn"
+        "SELECT \"window_start\", \"region\", \"a\"\"vg\" FROM (SELECT \"window_start\", \"region\", \"a\"\"vg\", \
+         _version, _withdrawn FROM (SELECT *, row_number() OVER (PARTITION BY \"window_start\", \"region\" \
+         ORDER BY _version DESC, _withdrawn) AS _age FROM \"cpu_1m_versions\") AS aged WHERE _age = 1\
+         ) AS versions WHERE NOT _withdrawn"
     );
 }

@@ -153,7 +153,7 @@ fn check_percentiles(found: &BTreeMap<Key, f64>, points: &[Point]) {
 }
 
 /// Reads cold storage with another engine: every point once, with its own value.
-fn check_parquet(storage: &std::path::Path, points: &[Point]) {
+pub(super) fn check_parquet(storage: &std::path::Path, points: &[Point]) {
     let duckdb = DuckDb::find().expect("the other servers are there");
     let files = format!("read_parquet('{}/raw/**/*.parquet')", storage.display());
     let sql = format!(

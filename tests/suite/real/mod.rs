@@ -7,6 +7,7 @@ mod alerts;
 mod bounds;
 mod exactness;
 mod ingest;
+mod repair;
 mod restart;
 mod scale_out;
 mod tiers;
@@ -46,7 +47,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     let mut bodies: Vec<(&str, Body)> =
         [restart::trials(), ingest::trials(), bounds::trials(), why::trials()].concat();
     let on_nab: Vec<(&str, Body)> =
-        [exactness::trials(), tiers::trials(), scale_out::trials(), alerts::trials()]
+        [exactness::trials(), tiers::trials(), scale_out::trials(), alerts::trials(), repair::trials()]
             .into_iter()
             .flatten()
             .collect();
@@ -126,6 +127,13 @@ create_bucket = true
             token = servers.influx.token(),
         );
         Self { id, points: points.to_owned(), config, rules: String::new() }
+    }
+
+    /// Rollups as Parquet. To be called before [`Deployment::with`].
+    pub(crate) fn without_influx(mut self) -> Self {
+        let section = self.config.find("[influx]").expect("it comes last");
+        self.config.truncate(section);
+        self
     }
 
     /// A section or key more.

@@ -1,0 +1,147 @@
+//! What is stored as Parquet, as tables for SQL: the archive's points, and the embedded store's rollups.
+//!
+//! Files are chosen here rather than by a listing of DataFusion's, because not every file that lies there counts: see
+//! [`sinks::parquet::live`].
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::DFSchema;
+use datafusion::datasource::TableType;
+use datafusion::datasource::file_format::FileFormat;
+use datafusion::datasource::file_format::parquet::ParquetFormat;
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::error::Result as PlanResult;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::logical_expr::utils::conjunction;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use futures::TryStreamExt;
+use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStore};
+use operators::sql::batch_functions;
+use sinks::parquet::live::Hours;
+use sinks::parquet::live_files;
+
+use crate::config::Config;
+use crate::error::{Error, Result};
+
+/// Under this name a session finds the store, whatever it is.
+const STORE: &str = "tidemark://storage";
+
+/// The storage root. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Cold {
+    pub(crate) store: Arc<dyn ObjectStore>,
+    pub(crate) prefix: Path,
+}
+
+impl Cold {
+    pub(crate) fn open(config: &Config) -> Result<Self> {
+        let (store, prefix) = sinks::parquet::store::open(config.storage.url.as_str())?;
+        Ok(Self { store, prefix })
+    }
+
+    /// A session in which the functions of rollups and the store are known; it spills to disk beyond `memory` bytes.
+    pub(crate) fn session(&self, memory: Option<usize>) -> Result<SessionContext> {
+        let mut runtime = RuntimeEnvBuilder::new();
+        if let Some(memory) = memory {
+            runtime = runtime.with_memory_limit(memory, 1.0);
+        }
+        let runtime = runtime.build_arc().map_err(Error::batch)?;
+        let url = ObjectStoreUrl::parse(STORE).map_err(Error::batch)?;
+        runtime.register_object_store(url.as_ref(), Arc::clone(&self.store));
+        let session = SessionContext::new_with_config_rt(SessionConfig::new(), runtime);
+        for function in batch_functions() {
+            session.register_udf(function);
+        }
+        Ok(session)
+    }
+
+    /// The files of points that count, of the hours with a part in `range`, or of all.
+    pub(crate) async fn hours(&self, range: Option<(i64, i64)>) -> Result<Hours> {
+        Ok(live_files(&self.store, &self.prefix, range).await?)
+    }
+
+    /// The files of a rollup in the embedded store.
+    pub(crate) async fn rollup_files(&self, table: &str) -> Result<Vec<ObjectMeta>> {
+        let folder = self.prefix.clone().join("rollups").join(table);
+        let files = self
+            .store
+            .list(Some(&folder))
+            .try_filter(|file| std::future::ready(file.location.extension() == Some("parquet")));
+        Ok(files.try_collect().await.map_err(sinks::Error::Store)?)
+    }
+
+    /// Files as one table; none when there is no file. Columns are those of all files.
+    pub(crate) async fn table(
+        &self,
+        session: &SessionContext,
+        mut files: Vec<ObjectMeta>,
+        alike: bool,
+    ) -> Result<Option<Arc<dyn TableProvider>>> {
+        if files.is_empty() {
+            return Ok(None);
+        }
+        files.sort_by(|a, b| a.location.cmp(&b.location));
+        let examples = if alike { &files[..1] } else { &files[..] };
+        let state = session.state();
+        let schema = ParquetFormat::default().infer_schema(&state, &self.store, examples).await;
+        Ok(Some(Arc::new(Files { schema: schema.map_err(Error::batch)?, files })))
+    }
+}
+
+/// Parquet files of one schema.
+#[derive(Debug)]
+struct Files {
+    schema: SchemaRef,
+    files: Vec<ObjectMeta>,
+}
+
+#[async_trait]
+impl TableProvider for Files {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    /// Statistics leave out what cannot match; the filter itself stays above.
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> PlanResult<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> PlanResult<Arc<dyn ExecutionPlan>> {
+        let files: Vec<PartitionedFile> = self.files.iter().cloned().map(PartitionedFile::from).collect();
+        if files.is_empty() {
+            return Ok(Arc::new(EmptyExec::new(self.schema())));
+        }
+        let mut source = ParquetSource::new(self.schema());
+        if let Some(filter) = conjunction(filters.to_vec()) {
+            let schema = DFSchema::try_from(self.schema())?;
+            source = source.with_predicate(state.create_physical_expr(filter, &schema)?);
+        }
+        let groups = FileGroup::new(files).split_files(state.config().target_partitions());
+        let scan = FileScanConfigBuilder::new(ObjectStoreUrl::parse(STORE)?, Arc::new(source))
+            .with_file_groups(groups)
+            .with_projection_indices(projection.cloned())?
+            .with_limit(limit)
+            .build();
+        Ok(DataSourceExec::from_data_source(scan))
+    }
+}

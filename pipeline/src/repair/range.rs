@@ -1,0 +1,170 @@
+//! Ranges of event time: as they are given, widened to whole windows, and in chunks of bounded size.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, NaiveDate, NaiveDateTime, SecondsFormat};
+use operators::window::Windows;
+use sinks::parquet::live::Hours;
+
+pub(super) const HOUR: i64 = 3_600_000_000_000;
+
+/// Bytes of Parquet that go into one chunk: some ten million points.
+const CHUNK_BYTES: u64 = 32 << 20;
+/// Windows of a chunk where there are few points: what bounds the rows that a store gives.
+const CHUNK_WINDOWS: i64 = 20_000;
+
+/// Nanoseconds since the epoch of a time on the command line: RFC 3339, or UTC as `2026-01-31`, `2026-01-31T12:30` or
+/// `2026-01-31T12:30:00`, also with a space for the T.
+///
+/// # Errors
+/// A text that says what may be written.
+pub fn parse_time(text: &str) -> Result<i64, String> {
+    let outside = || "outside of the years 1677 to 2262".to_owned();
+    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+        return time.timestamp_nanos_opt().ok_or_else(outside);
+    }
+    for pattern in ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"] {
+        if let Ok(time) = NaiveDateTime::parse_from_str(text, pattern) {
+            return time.and_utc().timestamp_nanos_opt().ok_or_else(outside);
+        }
+    }
+    let day = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok().and_then(|day| day.and_hms_opt(0, 0, 0));
+    match day {
+        Some(day) => day.and_utc().timestamp_nanos_opt().ok_or_else(outside),
+        None => {
+            Err("not a time, write 2026-01-31, 2026-01-31T12:30 (UTC) or 2026-01-31T12:30:00+02:00"
+                .to_owned())
+        }
+    }
+}
+
+/// A time as people read it.
+pub(super) fn shown(time: i64) -> String {
+    DateTime::from_timestamp_nanos(time).to_rfc3339_opts(SecondsFormat::AutoSi, true)
+}
+
+/// The starts of all windows that hold a time of `[from, to)`, as a range.
+pub(super) fn whole_windows(windows: &Windows, from: i64, to: i64) -> (i64, i64) {
+    (first_window(windows, from), next_start(windows, to))
+}
+
+/// Start of the oldest window that holds `time`.
+pub(super) fn first_window(windows: &Windows, time: i64) -> i64 {
+    let start = windows.start(time);
+    windows.holding(start).next().unwrap_or(start)
+}
+
+/// The first start of a window at or after `time`.
+pub(super) fn next_start(windows: &Windows, time: i64) -> i64 {
+    let start = windows.start(time);
+    if start == time { time } else { windows.pane().end(start) }
+}
+
+/// End of the last of the windows that start in `[…, to)`.
+pub(super) fn end_of_last(windows: &Windows, to: i64) -> i64 {
+    windows.end(windows.start(to.saturating_sub(1)))
+}
+
+/// A range of starts in consecutive parts, each an hour or a window at least, and with little to read.
+pub(super) fn chunks(windows: &Windows, from: i64, to: i64, hours: &Hours) -> Vec<(i64, i64)> {
+    let bytes: BTreeMap<i64, u64> =
+        hours.iter().map(|(hour, files)| (*hour, files.iter().map(|file| file.size).sum())).collect();
+    let longest = windows.size().saturating_mul(CHUNK_WINDOWS).max(HOUR);
+    let mut chunks = Vec::new();
+    let mut start = from;
+    while start < to {
+        let mut end = start;
+        let mut read = 0;
+        while end < to {
+            let next = next_start(windows, end.saturating_add(HOUR)).min(to);
+            // An hour that two chunks share is counted by both, as both read it.
+            let first_hour = end.div_euclid(HOUR).saturating_mul(HOUR);
+            read += bytes.range(first_hour..next).map(|(_, bytes)| bytes).sum::<u64>();
+            let is_enough = read > CHUNK_BYTES || next.saturating_sub(start) > longest;
+            if is_enough && end > start {
+                break;
+            }
+            end = next;
+        }
+        chunks.push((start, end));
+        start = end;
+    }
+    chunks
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::ObjectMeta;
+    use object_store::path::Path;
+    use operators::window::Tumble;
+
+    use super::*;
+
+    #[test]
+    fn times_of_the_command_line() {
+        let hour = 1_767_225_600_000_000_000;
+        for (text, expected) in [
+            ("2026-01-01", Some(hour)),
+            ("2026-01-01T00:00", Some(hour)),
+            ("2026-01-01 00:00:00.5", Some(hour + 500_000_000)),
+            ("2026-01-01T01:00:00+01:00", Some(hour)),
+            ("2026-01-01T00:00:00Z", Some(hour)),
+            ("yesterday", None),
+            ("2500-01-01", None),
+        ] {
+            assert_eq!(parse_time(text).ok(), expected, "{text}");
+        }
+    }
+
+    fn tumbling(size: i64, zone: Option<&str>) -> Windows {
+        Windows::tumbling(Tumble::new(size, zone).unwrap())
+    }
+
+    #[test]
+    fn a_range_is_widened_to_whole_windows() {
+        let windows = tumbling(HOUR, None);
+        assert_eq!(whole_windows(&windows, HOUR, 2 * HOUR), (HOUR, 2 * HOUR));
+        assert_eq!(whole_windows(&windows, HOUR + 1, 2 * HOUR + 1), (HOUR, 3 * HOUR));
+        assert_eq!(whole_windows(&windows, -1, 1), (-HOUR, HOUR));
+        let hops = Windows::hopping(3 * HOUR, HOUR).unwrap();
+        assert_eq!(whole_windows(&hops, 10 * HOUR + 1, 11 * HOUR), (8 * HOUR, 11 * HOUR));
+        assert_eq!(end_of_last(&hops, 11 * HOUR), 13 * HOUR);
+        let day = tumbling(24 * HOUR, Some("Europe/Berlin"));
+        let (from, to) =
+            whole_windows(&day, parse_time("2024-03-31").unwrap(), parse_time("2024-03-31T12:00").unwrap());
+        assert_eq!(
+            (shown(from).as_str(), shown(to).as_str()),
+            ("2024-03-30T23:00:00Z", "2024-03-31T22:00:00Z")
+        );
+    }
+
+    #[test]
+    fn chunks_follow_each_other_and_are_cut_by_what_they_read() {
+        let file = |size| ObjectMeta {
+            location: Path::from("x"),
+            last_modified: DateTime::UNIX_EPOCH,
+            size,
+            e_tag: None,
+            version: None,
+        };
+        let dense: Hours = (0..100).map(|hour| (hour * HOUR, vec![file(20 << 20)])).collect();
+        for (size, zone) in [(60_000_000_000, None), (7 * HOUR, None), (24 * HOUR, Some("America/New_York"))]
+        {
+            let windows = tumbling(size, zone);
+            let (from, to) = whole_windows(&windows, 3 * HOUR, 90 * HOUR);
+            for hours in [&dense, &Hours::new()] {
+                let chunks = chunks(&windows, from, to, hours);
+                assert_eq!((chunks[0].0, chunks[chunks.len() - 1].1), (from, to));
+                for pair in chunks.windows(2) {
+                    assert_eq!(pair[0].1, pair[1].0);
+                    assert_eq!(windows.start(pair[1].0), pair[1].0);
+                }
+                if hours.is_empty() {
+                    assert_eq!(chunks.len(), 1);
+                } else {
+                    assert!(chunks.len() > 3, "{chunks:?}");
+                }
+            }
+        }
+    }
+}
