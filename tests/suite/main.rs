@@ -7,6 +7,7 @@
 mod batch;
 mod broken;
 mod case;
+mod drills;
 mod examples;
 mod golden;
 mod mock;
@@ -29,6 +30,7 @@ fn main() {
         mock::trials(),
         readme::trials(),
         real::trials(),
+        drills::trials(),
     ]
     .into_iter()
     .flatten()
