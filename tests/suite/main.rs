@@ -11,6 +11,7 @@ mod drills;
 mod examples;
 mod golden;
 mod mock;
+mod peers;
 mod random;
 mod readme;
 mod real;
@@ -28,6 +29,7 @@ fn main() {
         broken::trials(),
         examples::trials(),
         mock::trials(),
+        peers::trials(),
         readme::trials(),
         real::trials(),
         drills::trials(),

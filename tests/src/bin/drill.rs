@@ -19,9 +19,9 @@ use tidemark_tests::kafka::Kafka;
 /// Injects faults while points flow, and compares the results with batch SQL and the counts with the input.
 #[derive(Debug, Parser)]
 struct Options {
-    /// Rounds altogether; the drills take turns.
-    #[arg(long, default_value_t = 10)]
-    rounds: usize,
+    /// Rounds altogether; the drills take turns. Default: a round of each.
+    #[arg(long)]
+    rounds: Option<usize>,
     /// Only drills whose name starts like this: `a`, `f-s3`.
     #[arg(long, default_value = "")]
     drill: String,
@@ -63,11 +63,12 @@ fn run(options: &Options) -> Result<Report, Unavailable> {
     let (kafka, influx, duckdb) = (Kafka::start()?, Influx::start()?, DuckDb::find()?);
     let ground = Ground { kafka: &kafka, influx: &influx, duckdb: &duckdb };
     let first = options.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
-    let bar = ProgressBar::new(options.rounds as u64);
+    let rounds = options.rounds.unwrap_or(drills.len());
+    let bar = ProgressBar::new(rounds as u64);
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} (to go {eta}) {msg}");
     bar.set_style(style.expect("the template is valid"));
     let mut report = Report::default();
-    for (number, drill) in drills.iter().cycle().take(options.rounds).enumerate() {
+    for (number, drill) in drills.iter().cycle().take(rounds).enumerate() {
         // The same seed for every drill of a turn, so that `SEED` alone repeats any of them.
         let seed = first + (number / drills.len()) as u64;
         let name = drill.name;

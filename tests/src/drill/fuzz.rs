@@ -9,6 +9,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 
 use super::round::{Round, Setup};
+use super::site::MAX_MESSAGE_BYTES;
 use super::verdict::Verdict;
 use super::workload::PARTITIONS;
 use super::{Ground, Plan};
@@ -20,7 +21,8 @@ pub(super) fn run(ground: &Ground<'_>, plan: &Plan) -> Verdict {
     let mut round = Round::new("g-fuzz", ground, plan, setup);
     let damaged: Vec<Message> =
         (0..plan.size(5_000, 100_000)).map(|_| damaged(&mut round.random)).collect();
-    let mut decoder = Decoder::new(DecodeOptions::default(), Vec::new());
+    let options = DecodeOptions { max_message_bytes: MAX_MESSAGE_BYTES, ..DecodeOptions::default() };
+    let mut decoder = Decoder::new(options, Vec::new());
     for message in &damaged {
         let (mut points, mut rejections) = (Points::default(), Vec::new());
         let day = 86_400_000_000_000;
@@ -56,7 +58,7 @@ fn damaged(random: &mut StdRng) -> Message {
     match random.random_range(0..10) {
         // Nothing but noise, at times too large to be looked at.
         0 => {
-            let most = if random.random_bool(0.01) { 1_500_000 } else { 200 };
+            let most = if random.random_bool(0.01) { 2 * MAX_MESSAGE_BYTES } else { 200 };
             // No digits: a number at the wrong place could be a time.
             rest = (0..random.random_range(1..most)).map(|_| random.random_range(b':'..=255)).collect();
         }

@@ -11,8 +11,13 @@ use crate::influx::Influx;
 
 /// Hosts whose rows are refused, each in its way.
 const POISON: [(&str, u16); 2] = [("host-00003", 400), ("host-00007", 422)];
-/// Writes that meet each fault before it ends.
-const WRITES: usize = 4;
+/// Writes that meet each fault before it ends, if the epochs for it lead to as many.
+const WRITES: usize = 3;
+/// Epochs that are sent around the time when InfluxDB is gone. Each corrects windows of both rollups in every
+/// partition, and what is buffered is counted in such results: 64 a process.
+const EPOCHS_AWAY: usize = 50;
+/// Epochs that are sent while a fault lasts, at most.
+const EPOCHS_EACH: usize = 6;
 /// Transactions of `ingest` during which `rollup` reads nothing: then its buffers are full.
 const EPOCHS: i64 = 10;
 
@@ -32,12 +37,10 @@ pub(super) fn run(ground: &Ground<'_>, plan: &Plan) -> Verdict {
         Fault::Cut,
     ];
     let rounds = plan.size(1, 4);
-    let slices = rounds * (faults.len() + 2) + 1;
+    let slices = rounds * (EPOCHS_AWAY + faults.len() * EPOCHS_EACH) + 1;
     let mut setup = Setup::new(ground, plan.size(40_000, 600_000), slices);
     setup.influx = &influx;
     setup.options.influx_url = Some(proxy.url());
-    // Many small results: what is buffered is counted in them.
-    setup.options.epoch_points = Some(100);
     let mut round = Round::new("c-influxdb", ground, plan, setup);
     let accepted = |host: &str| POISON.iter().all(|(poison, _)| *poison != host);
     for (_, rows) in &mut round.expected {
@@ -45,23 +48,26 @@ pub(super) fn run(ground: &Ground<'_>, plan: &Plan) -> Verdict {
     }
     round.start(2);
     for _ in 0..rounds {
-        round.send();
-        round.wait_for_instant();
+        send_epochs(&mut round, EPOCHS_AWAY / 4);
         influx.kill9();
         round.faults += 1;
-        round.send();
         let victim = round.any_member();
         round.crash(victim);
+        send_epochs(&mut round, EPOCHS_AWAY - EPOCHS_AWAY / 4);
         wait_for_full_buffers(&mut round);
         influx.restart();
 
         faults.shuffle(&mut round.random);
         for fault in &faults {
             proxy.inject(Some(*fault));
-            round.send();
-            round.wait(&format!("{WRITES} writes to meet {fault:?}"), |_| match proxy.injected() {
-                met if met >= WRITES => Ok(()),
-                met => Err(format!("{met}")),
+            for _ in 0..EPOCHS_EACH {
+                if proxy.injected() < WRITES {
+                    send_epochs(&mut round, 1);
+                }
+            }
+            round.wait(&format!("a write to meet {fault:?}"), |_| match proxy.injected() {
+                0 => Err("none".to_owned()),
+                _ => Ok(()),
             });
             round.faults += proxy.injected();
             proxy.inject(None);
@@ -71,7 +77,15 @@ pub(super) fn run(ground: &Ground<'_>, plan: &Plan) -> Verdict {
     round.finish()
 }
 
-/// Waits until `rollup` reads nothing while `ingest` goes on. More is sent when there is nothing left to read.
+/// Sends so many parts, each when the one before is read: each is an epoch of its own.
+fn send_epochs(round: &mut Round<'_>, epochs: usize) {
+    for _ in 0..epochs {
+        round.send();
+        round.wait_for_read(round.sent());
+    }
+}
+
+/// Waits until `rollup` reads nothing while `ingest` goes on.
 fn wait_for_full_buffers(round: &mut Round<'_>) {
     let partials = round.site.topic_of("partials");
     let mut stood_still_since = None;

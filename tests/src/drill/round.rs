@@ -232,8 +232,9 @@ impl<'a> Round<'a> {
         self.site.spawn(member);
     }
 
-    /// Asks a member to end, and waits until it has.
+    /// Asks a member to end, and waits until it has. Before it answers, a signal would end it as any program.
     pub(super) fn terminate(&mut self, member: usize) -> Duration {
+        self.wait("a member to answer", |round| round.site.members[member].metrics());
         let asked = Instant::now();
         let status = self.site.members[member].terminate();
         self.check_end(member, status);

@@ -13,6 +13,9 @@ pub(super) const PARTIALS: usize = 4;
 /// Partitions of the dead-letter topic, as `topics create` makes it: as many as the source topic has.
 pub(super) const DEAD_LETTERS: usize = super::workload::PARTITIONS;
 
+/// Less than brokers take by default, so that larger ones can be sent.
+pub(super) const MAX_MESSAGE_BYTES: usize = 64 << 10;
+
 /// What a round's configuration has otherwise than the others.
 #[derive(Debug, Default)]
 pub(super) struct Options {
@@ -54,10 +57,11 @@ impl Site {
 [kafka]
 brokers = "{brokers}"
 
-# A member that is gone or frozen is given up soon.
+# A member that is gone or frozen is given up soon, and so is its transaction.
 [kafka.properties]
 "session.timeout.ms" = 6000
 "heartbeat.interval.ms" = 1000
+"transaction.timeout.ms" = 10000
 
 [topics]
 points = ["{topic}"]
@@ -72,6 +76,7 @@ group = "{id}-ingest"
 epoch = "200ms"
 epoch_points = {epoch_points}
 idle_timeout = "{idle_timeout}"
+max_message_bytes = {MAX_MESSAGE_BYTES}
 
 [rollup]
 group = "{id}-rollup"

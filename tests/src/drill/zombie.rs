@@ -12,7 +12,6 @@ use super::{Ground, Plan};
 pub(super) fn run(ground: &Ground<'_>, plan: &Plan) -> Verdict {
     let mut setup = Setup::new(ground, plan.size(60_000, 400_000), 1);
     setup.options.idle_timeout = Some("500ms");
-    setup.options.epoch_points = Some(500);
     let mut round = Round::new("e-zombie", ground, plan, setup);
     round.send_all();
     round.start(2);
