@@ -10,6 +10,10 @@ TARGET = $(shell cargo metadata --no-deps --format-version 1 | sed -nE 's/.*"tar
 DEMO ?=
 # Options of the benchmark: make bench BENCH='--points 1000000'
 BENCH ?=
+# Rounds of the drills altogether, one drill by the start of its name, the first seed: make drill DRILL=a SEED=42
+ROUNDS ?=
+DRILL ?=
+SEED ?=
 LONGEST_FILE := 500
 
 # A stray pkg-config ahead of the system's breaks the build of openssl-sys.
@@ -46,6 +50,10 @@ build: ## The program, optimised: target/release/tidemark
 .PHONY: bench
 bench: build ## Points per second, against a real Kafka
 	$(TARGET)/release/bench $(BENCH)
+
+.PHONY: drill
+drill: build ## Faults on real servers while points flow: make drill ROUNDS=200, make drill DRILL=a SEED=42
+	$(TARGET)/release/drill $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(DRILL),--drill $(DRILL)) $(if $(SEED),--seed $(SEED))
 
 .PHONY: golden
 golden: ## Rewrite the expected output of the suite's cases; read the difference before committing it

@@ -241,11 +241,13 @@ pub fn transactional_producer_config(
     timeout: Duration,
 ) -> ClientConfig {
     let mut config = producer_config(kafka);
+    // What a killed process had open is not read past until then, so a deployment may want it sooner.
+    let timeout = config.get("transaction.timeout.ms").map_or(timeout.as_millis().to_string(), str::to_owned);
     config
         .set("transactional.id", transactional_id)
-        .set("transaction.timeout.ms", timeout.as_millis().to_string())
+        .set("transaction.timeout.ms", &timeout)
         // A message cannot outlive its transaction.
-        .set("message.timeout.ms", timeout.as_millis().to_string());
+        .set("message.timeout.ms", &timeout);
     config
 }
 
@@ -396,5 +398,19 @@ mod tests {
         assert_eq!(made.get("client.id"), Some("mine"));
         assert_eq!(made.get("session.timeout.ms"), Some("10000"));
         assert_eq!(made.get("heartbeat.interval.ms"), Some("3000"));
+    }
+
+    #[test]
+    fn an_open_transaction_of_a_dead_process_can_be_given_up_sooner() {
+        let mut config = Config::local("127.0.0.1:1", Path::new("/tmp")).kafka;
+        let timeout = |config: &KafkaConfig| {
+            let made = transactional_producer_config(config, "id", Duration::from_secs(60));
+            made.get("transaction.timeout.ms").map(str::to_owned)
+        };
+        assert_eq!(timeout(&config).as_deref(), Some("60000"));
+        config.properties.insert("transaction.timeout.ms".to_owned(), "10000".into());
+        assert_eq!(timeout(&config).as_deref(), Some("10000"));
+        transactional_producer(&config, "id", Duration::from_secs(60), DefaultProducerContext)
+            .expect("messages are given up with their transaction");
     }
 }

@@ -3,9 +3,12 @@
 //! | module | gives |
 //! |---|---|
 //! | [`kafka`], [`influx`], [`duckdb`] | the real thing, provided by the scripts in `tests/servers` |
+//! | [`offsets`] | how far a group has come, asked again and again |
 //! | [`tidemark`] | the built program as a child process, its metrics, its end |
 //! | [`smtp`], [`mail`], [`http`] | receivers that record what they get and answer by a script |
 //! | [`input`], [`nab`] | points: generated from a seed, or a recorded data set |
+//! | [`oracle`] | a rollup's SELECT in batch, and what differs from it |
+//! | [`drill`] | faults while points flow, and the accounting afterwards |
 //! | [`wait`] | waiting for an event, never for a while |
 //!
 //! Starting something that this machine cannot run gives [`Unavailable`], and a trial says that it skips and why.
@@ -15,6 +18,7 @@
 //! the process that started them, however that ends.
 #![allow(clippy::unwrap_used)]
 
+pub mod drill;
 pub mod duckdb;
 pub mod http;
 pub mod influx;
@@ -22,6 +26,8 @@ pub mod input;
 pub mod kafka;
 pub mod mail;
 pub mod nab;
+pub mod offsets;
+pub mod oracle;
 pub mod process;
 pub mod provided;
 pub mod smtp;

@@ -182,6 +182,16 @@ impl Tidemark {
         self.wait_for_end()
     }
 
+    /// Whether the program was started, and not killed since. It may have ended by itself.
+    pub fn is_started(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// The exit status of a program that has ended by itself.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.process.as_mut()?.ended()
+    }
+
     /// Waits until the program has ended by itself.
     pub fn wait_for_end(&mut self) -> ExitStatus {
         self.process.as_mut().expect("the program was started").wait_for_end(PATIENCE)

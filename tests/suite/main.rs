@@ -7,10 +7,12 @@
 mod batch;
 mod broken;
 mod case;
+mod drills;
 mod examples;
 mod golden;
 mod mock;
 mod overflow;
+mod peers;
 mod random;
 mod readme;
 mod real;
@@ -29,8 +31,10 @@ fn main() {
         examples::trials(),
         mock::trials(),
         overflow::trials(),
+        peers::trials(),
         readme::trials(),
         real::trials(),
+        drills::trials(),
     ]
     .into_iter()
     .flatten()

@@ -1,20 +1,12 @@
 //! The promise itself: rollups in InfluxDB equal batch SQL over the input, and cold storage holds the input.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, Float64Array, MapBuilder, RecordBatch, StringArray, StringBuilder,
-    TimestampNanosecondArray,
-};
-use arrow::datatypes::{
-    DataType, Field as ArrowField, Float64Type, Int64Type, Schema, TimestampNanosecondType, UInt64Type,
-};
-use operators::sql::{Rollup, Tier, compile};
 use tidemark_tests::duckdb::DuckDb;
-use tidemark_tests::influx::{Field, Key};
+use tidemark_tests::influx::Key;
 use tidemark_tests::input::{Format, Point, messages};
 use tidemark_tests::nab;
+pub(super) use tidemark_tests::oracle::{rows as batch, rows_of_tier as batch_of_tier};
 
 use super::{Body, Deployment, PATIENCE, Rows, Servers, assert_same};
 
@@ -66,62 +58,6 @@ fn nab_equals_batch(servers: &Servers) {
     assert_same(&found, &expected);
     check_percentiles(&found_p95, &points);
     check_parquet(&tidemark.directory().join("data"), &points);
-}
-
-/// The rows of a rollup's SELECT, run by DataFusion in one pass over all points.
-pub(super) fn batch(sql: &str, points: &[Point]) -> Rows {
-    let catalog = compile(&[("batch.sql".to_owned(), sql.to_owned())]);
-    assert_eq!(catalog.errors, []);
-    let rollup = &catalog.rollups[0];
-    batch_of_tier(rollup, rollup.finest(), points)
-}
-
-/// The same for one tier of a rollup.
-pub(super) fn batch_of_tier(rollup: &Rollup, tier: &Tier, points: &[Point]) -> Rows {
-    let batch = crate::batch::run(&tier.batch_sql, &batch_of(points)).unwrap();
-    let mut rows = Rows::new();
-    for row in 0..batch.num_rows() {
-        let tag = |column: &usize| {
-            let values = arrow::compute::cast(batch.column(*column), &DataType::Utf8).unwrap();
-            let name = batch.schema().field(*column).name().clone();
-            values.is_valid(row).then(|| (name, values.as_string::<i32>().value(row).to_owned()))
-        };
-        let time = batch.column(rollup.shape.time).as_primitive::<TimestampNanosecondType>().value(row);
-        let key = Key { time, tags: rollup.shape.tags.iter().filter_map(tag).collect() };
-        let mut fields = BTreeMap::new();
-        for column in &rollup.shape.fields {
-            let values = batch.column(*column);
-            let value = match values.data_type() {
-                DataType::Float64 => Field::Float(values.as_primitive::<Float64Type>().value(row)),
-                DataType::UInt64 => Field::Unsigned(values.as_primitive::<UInt64Type>().value(row)),
-                _ => Field::Integer(values.as_primitive::<Int64Type>().value(row)),
-            };
-            fields.insert(batch.schema().field(*column).name().clone(), value);
-        }
-        rows.insert(key, fields);
-    }
-    rows
-}
-
-fn batch_of(points: &[Point]) -> RecordBatch {
-    let mut labels = MapBuilder::new(None, StringBuilder::new(), StringBuilder::new());
-    for point in points {
-        for (key, value) in &point.series.labels {
-            labels.keys().append_value(key);
-            labels.values().append_value(value);
-        }
-        labels.append(true).unwrap();
-    }
-    let columns: Vec<(&str, ArrayRef)> = vec![
-        ("name", Arc::new(StringArray::from_iter_values(points.iter().map(|point| &point.series.name)))),
-        ("labels", Arc::new(labels.finish())),
-        ("time", Arc::new(TimestampNanosecondArray::from_iter_values(points.iter().map(|p| p.time)))),
-        ("value", Arc::new(Float64Array::from_iter_values(points.iter().map(|point| point.value)))),
-    ];
-    let fields: Vec<ArrowField> =
-        columns.iter().map(|(name, array)| ArrowField::new(*name, array.data_type().clone(), true)).collect();
-    let arrays = columns.into_iter().map(|(_, array)| array).collect();
-    RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).unwrap()
 }
 
 /// The percentile comes from a sketch, whose result depends on the order of merging within its bound.

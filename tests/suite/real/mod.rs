@@ -13,15 +13,15 @@ mod scale_out;
 mod tiers;
 mod why;
 
-use std::collections::BTreeMap;
 use std::env;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
-use tidemark_tests::influx::{Field, Influx, Key};
+use tidemark_tests::influx::Influx;
 use tidemark_tests::kafka::Kafka;
 use tidemark_tests::nab;
+use tidemark_tests::oracle::{Rows, differences};
 use tidemark_tests::provided::Unavailable;
 use tidemark_tests::tidemark::Tidemark;
 
@@ -43,39 +43,52 @@ impl Servers {
 }
 
 pub(crate) fn trials() -> Vec<Trial> {
-    static SERVERS: OnceLock<Result<Servers, Unavailable>> = OnceLock::new();
-    let mut bodies: Vec<(&str, Body)> =
-        [restart::trials(), ingest::trials(), bounds::trials(), why::trials()].concat();
-    let on_nab: Vec<(&str, Body)> =
+    let on_nab =
         [exactness::trials(), tiers::trials(), scale_out::trials(), alerts::trials(), repair::trials()]
             .into_iter()
-            .flatten()
-            .collect();
+            .flatten();
     let no_recordings = nab::files().err();
     if let Some(reason) = &no_recordings {
-        eprintln!("skipped: {} trials on the NAB recordings: {reason}", on_nab.len());
+        eprintln!("skipped: trials on the NAB recordings: {reason}");
     }
-    let without_recordings: Vec<&str> =
-        on_nab.iter().filter(|_| no_recordings.is_some()).map(|(name, _)| *name).collect();
-    bodies.extend(on_nab);
-    let missing = SERVERS.get_or_init(Servers::start).as_ref().err();
-    let required = env::var_os("TIDEMARK_REQUIRE_SERVERS").is_some();
-    if let Some(reason) = missing {
-        eprintln!("skipped: {} trials on real servers: {reason}", bodies.len());
-    }
-    let trial = |(name, body): (&str, Body)| {
-        let ignored = (missing.is_some() && !required) || without_recordings.contains(&name);
-        let run = move || match SERVERS.get() {
-            Some(Ok(servers)) => {
-                body(servers);
-                Ok(())
-            }
-            Some(Err(reason)) => Err(reason.to_string().into()),
-            None => Err("the servers were not asked for".into()),
-        };
-        Trial::test(format!("real::{name}"), run).with_ignored_flag(ignored)
+    let mut trials: Vec<Trial> = [restart::trials(), ingest::trials(), bounds::trials(), why::trials()]
+        .into_iter()
+        .flatten()
+        .map(|(name, body)| trial(&format!("real::{name}"), body))
+        .collect();
+    trials.extend(on_nab.map(|(name, body)| {
+        trial(&format!("real::{name}"), body).with_ignored_flag(no_recordings.is_some() || servers_missing())
+    }));
+    trials
+}
+
+/// A trial that is ignored where the servers cannot be had.
+pub(crate) fn trial(name: &str, body: impl FnOnce(&Servers) + Send + 'static) -> Trial {
+    let run = move || match servers() {
+        Ok(servers) => {
+            body(servers);
+            Ok(())
+        }
+        Err(reason) => Err(reason.to_string().into()),
     };
-    bodies.into_iter().map(trial).collect()
+    Trial::test(name, run).with_ignored_flag(servers_missing())
+}
+
+fn servers_missing() -> bool {
+    servers().is_err() && env::var_os("TIDEMARK_REQUIRE_SERVERS").is_none()
+}
+
+/// Started when they are asked for first.
+fn servers() -> Result<&'static Servers, &'static Unavailable> {
+    static SERVERS: OnceLock<Result<Servers, Unavailable>> = OnceLock::new();
+    let start = || {
+        let servers = Servers::start();
+        if let Err(reason) = &servers {
+            eprintln!("skipped: trials on real servers: {reason}");
+        }
+        servers
+    };
+    SERVERS.get_or_init(start).as_ref()
 }
 
 /// One installation of Tidemark: names of its own for topics, groups and the bucket.
@@ -173,25 +186,9 @@ create_bucket = true
     }
 }
 
-/// Rows of a rollup in InfluxDB, floats apart from the rest.
-pub(crate) type Rows = BTreeMap<Key, BTreeMap<String, Field>>;
-
 /// Asserts that two sets of rows are the same, floats to 1e-9 of their size.
 pub(crate) fn assert_same(found: &Rows, expected: &Rows) {
-    let missing: Vec<_> = expected.keys().filter(|key| !found.contains_key(key)).take(5).collect();
-    let extra: Vec<_> = found.keys().filter(|key| !expected.contains_key(key)).take(5).collect();
-    assert!(missing.is_empty() && extra.is_empty(), "missing {missing:?}, extra {extra:?}");
-    for (key, fields) in expected {
-        assert_eq!(found[key].keys().collect::<Vec<_>>(), fields.keys().collect::<Vec<_>>(), "{key:?}");
-        for (name, value) in fields {
-            let other = &found[key][name];
-            match (value.as_f64(), other.as_f64()) {
-                (Some(a), Some(b)) => {
-                    let close = (a - b).abs() <= 1e-9 * a.abs().max(b.abs());
-                    assert!(close, "{key:?} {name}: {b} instead of {a}");
-                }
-                _ => assert_eq!(value, other, "{key:?} {name}"),
-            }
-        }
-    }
+    let differences = differences(found, expected);
+    let shown = differences.iter().take(5).cloned().collect::<Vec<_>>().join("\n");
+    assert!(differences.is_empty(), "{} differences, among them\n{shown}", differences.len());
 }
