@@ -19,7 +19,7 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 /// Of a batch and its headers, which count towards the broker's limit.
 const MESSAGE_MARGIN: usize = 64 << 10;
 const POLL: Duration = Duration::from_millis(50);
-/// How often the lag and the number of partitions are asked for.
+/// How often the lag is asked for.
 const REPORT: Duration = Duration::from_secs(5);
 
 type IngestConsumer = BaseConsumer<Group<IngestShare>>;
@@ -71,7 +71,6 @@ fn consume(context: &Context, consumer: &IngestConsumer) -> Result<()> {
         context.metrics.ingest.paused.set(i64::from(full));
         if age_of(context, reported) >= REPORT {
             report_lag(context, consumer);
-            refresh_topics(context, consumer);
             reported = context.clock.monotonic();
         }
     }
@@ -83,6 +82,7 @@ fn end_epoch(context: &Context, consumer: &IngestConsumer, valve: &Valve) -> Res
     let group = consumer.context();
     let membership = || membership(consumer);
     let closed = group.share().close_epoch(&membership)?;
+    refresh_topics(context, consumer);
     if !valve.is_closed() {
         look_for_ends(context, consumer);
     }
@@ -126,7 +126,8 @@ fn look_for_ends(context: &Context, consumer: &IngestConsumer) {
     }
 }
 
-/// Partitions may be added to a topic at any time. Until someone reports them they hold the watermark.
+/// Partitions may be added to a topic at any time, and hold the watermark until someone reports them. They are asked for
+/// after an epoch's points were read, as the ends of partitions are: points sent together with these may be in them.
 fn refresh_topics(context: &Context, consumer: &IngestConsumer) {
     let mut topics = BTreeMap::new();
     for topic in &context.config.topics.points {

@@ -55,7 +55,7 @@ impl Stream {
     fn send(&self, servers: &Servers, part: usize, parts: usize) {
         let size = self.points.len().div_ceil(parts);
         let points = &self.points[part * size..((part + 1) * size).min(self.points.len())];
-        servers.kafka.produce(&self.topic, messages(points, self.partitions, Format::LineProtocol(5)));
+        servers.kafka.produce(&self.topic, messages(points, self.partitions, Format::LineProtocol(20)));
     }
 
     fn close(&self, servers: &Servers) {
@@ -179,8 +179,8 @@ fn added_partitions(servers: &Servers) {
 }
 
 fn storage_away(servers: &Servers) {
-    // The archive reads on until 4 MiB of points wait.
-    let stream = Stream::new(servers, "away", 2, 400_000);
+    // Reading goes on until 4 MiB of points wait: 210,000 of them.
+    let stream = Stream::new(servers, "away", 2, 240_000);
     let archive = "[archive]\nroll_age = \"1s\"\nroll_size = \"1MiB\"\n";
     let deployment = Deployment::new(servers, "away", &stream.topic, 4).with(archive).with(QUICK);
     let (mut rollup, mut ingest) = (
