@@ -64,6 +64,7 @@ impl Bench {
             catalog: Arc::new(operators::sql::compile(&[])),
             shares: Arc::new(Shares::of(1 << 30, &[Role::Ingest], true)),
             metrics: Arc::new(Metrics::new()),
+            board: Arc::new(crate::why::Board::new(self.clock.clone())),
             clock: self.clock.clone(),
             readiness: Readiness::new(),
             shutdown: Shutdown::new(),
