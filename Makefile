@@ -21,7 +21,8 @@ endif
 help: ## List the tasks
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# The same command as for the tests, so that neither builds anything that the other has.
+# Tests run the program as it is built here: `cargo test` alone would leave an older one in its place. The tests need the
+# same features, so that little is built twice.
 .PHONY: debug
 debug:
 	cargo build --workspace --all-targets
@@ -31,7 +32,7 @@ demo: debug ## The whole pipeline at work on this machine's own metrics, nothing
 	$(TARGET)/debug/tidemark demo $(DEMO)
 
 .PHONY: test
-test: ## All unit tests and the suite; ends with their total
+test: debug ## All unit tests and the suite; ends with their total
 	tests/total.sh cargo test --workspace --no-fail-fast -- --show-output
 
 .PHONY: servers

@@ -22,6 +22,9 @@ const PROGRAM: usize = 112 << 20;
 /// sorted copy of them.
 const ARCHIVE_EXPANSION: usize = 16;
 
+/// However little memory there is, files are not smaller, unless they are set to be.
+const LEAST_FILE: usize = 1 << 10;
+
 /// Bytes for each part of the process; zero where its role does not run.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Shares {
@@ -113,12 +116,12 @@ impl Shares {
 
     /// Bytes of buffered points after which a file is written; two are expanded at once.
     pub fn archive_file(&self, roll_size: usize) -> usize {
-        roll_size.min(self.archive / 2 / ARCHIVE_EXPANSION).max(1 << 10)
+        roll_size.min((self.archive / 2 / ARCHIVE_EXPANSION).max(LEAST_FILE))
     }
 
     /// Bytes of buffered points of all partitions together after which files are written.
     pub fn archive_buffer(&self, roll_size: usize) -> usize {
-        roll_size.saturating_mul(4).min(self.archive / ARCHIVE_EXPANSION).max(1 << 10)
+        roll_size.saturating_mul(4).min((self.archive / ARCHIVE_EXPANSION).max(LEAST_FILE))
     }
 }
 

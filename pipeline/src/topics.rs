@@ -3,10 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
-use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
+use backon::{BlockingRetryable, ConstantBuilder};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 
-use crate::config::{Config, TopicsConfig};
+use crate::config::{Config, KafkaConfig, TopicsConfig};
 use crate::kafka::{self, KafkaError, MAX_MESSAGE_BYTES};
 
 /// A topic as it should be.
@@ -45,6 +47,10 @@ const PARTIALS_DAYS: u64 = 7;
 const LATE_DAYS: u64 = 7;
 const DEAD_LETTER_DAYS: u64 = 14;
 const ALERTS_DAYS: u64 = 30;
+
+/// How often, and how many times, the broker is asked whether it knows a new topic.
+const SEEN_POLL: Duration = Duration::from_millis(50);
+const SEEN_TRIES: usize = 200;
 
 /// Every topic of the configuration, source topics first. `points_partitions` is for source topics that are made here.
 pub fn plan(topics: &TopicsConfig, points_partitions: i32) -> Vec<TopicPlan> {
@@ -125,7 +131,34 @@ pub async fn create(
         }
         topics.push((plan, Outcome::Created));
     }
+    let made = topics.iter().filter(|(_, outcome)| *outcome == Outcome::Created);
+    let names: Vec<String> = made.map(|(plan, _)| plan.name.clone()).collect();
+    let kafka_config = config.kafka.clone();
+    let seeing = tokio::task::spawn_blocking(move || {
+        names.iter().try_for_each(|name| see(&kafka_config, &admin, name, timeout))
+    });
+    seeing.await.expect("a metadata request neither panics nor is cancelled")?;
     Ok(TopicsReport { topics })
+}
+
+/// Waits until the broker knows a topic that it has said to have made: what starts next would find it missing.
+fn see(
+    kafka_config: &KafkaConfig,
+    admin: &AdminClient<DefaultClientContext>,
+    name: &str,
+    timeout: Duration,
+) -> Result<(), KafkaError> {
+    let count = || match kafka::partition_count(kafka_config, admin.inner(), name, timeout) {
+        Ok(0) => Err(None),
+        Ok(_) => Ok(()),
+        Err(error) => Err(Some(error)),
+    };
+    let pauses = ConstantBuilder::default().with_delay(SEEN_POLL).with_max_times(SEEN_TRIES);
+    match count.retry(pauses).when(Option::is_none).call() {
+        Err(Some(error)) => Err(error),
+        // It was made; that is all that was promised.
+        Ok(()) | Err(None) => Ok(()),
+    }
 }
 
 impl TopicsReport {

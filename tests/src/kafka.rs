@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -102,6 +104,10 @@ impl Kafka {
         for result in results.expect("the broker answers") {
             result.unwrap_or_else(|(topic, error)| panic!("topic `{topic}` cannot be created: {error}"));
         }
+        self.wait_for_leaders(name, partitions);
+    }
+
+    fn wait_for_leaders(&self, name: &str, partitions: usize) {
         self.wait_until(REQUEST, &format!("leaders of topic `{name}`"), || match self.partitions(name) {
             Ok(known) if known.len() == partitions => Ok(()),
             other => Err(format!("{other:?}")),
@@ -114,6 +120,33 @@ impl Kafka {
         let name = format!("{stem}-{}", NEXT.fetch_add(1, Ordering::Relaxed));
         self.create_topic(&name, partitions);
         name
+    }
+
+    /// Adds partitions to a topic until it has so many, and waits until they can be used.
+    pub fn add_partitions(&self, name: &str, partitions: usize) {
+        let admin: AdminClient<DefaultClientContext> = self.client().create().unwrap();
+        let topic = name.to_owned();
+        let results = background::wait_for(async move {
+            let more = NewPartitions::new(&topic, partitions);
+            admin.create_partitions([&more], &AdminOptions::new().operation_timeout(Some(REQUEST))).await
+        });
+        for result in results.expect("the broker answers") {
+            result.unwrap_or_else(|(topic, error)| panic!("topic `{topic}` takes no partitions: {error}"));
+        }
+        self.wait_for_leaders(name, partitions);
+    }
+
+    /// Sets a property of a topic.
+    pub fn set_property(&self, topic: &str, property: &str, value: &str) {
+        let admin: AdminClient<DefaultClientContext> = self.client().create().unwrap();
+        let (topic, property, value) = (topic.to_owned(), property.to_owned(), value.to_owned());
+        let results = background::wait_for(async move {
+            let change = AlterConfig::new(ResourceSpecifier::Topic(&topic)).set(&property, &value);
+            admin.alter_configs([&change], &AdminOptions::new().request_timeout(Some(REQUEST))).await
+        });
+        for result in results.expect("the broker answers") {
+            result.unwrap_or_else(|(_, error)| panic!("the property is refused: {error}"));
+        }
     }
 
     /// Sends messages in their order, and waits until the broker has acknowledged all of them.

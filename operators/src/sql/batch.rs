@@ -39,13 +39,13 @@ pub(super) fn sql(select: &Select) -> Result<String, SqlError> {
         "SELECT * FROM (SELECT *, unnest({}{arguments}) AS {WINDOW} FROM points) AS points",
         hop::STARTS
     );
-    select.from = parsed(&from).map_err(internal)?.from;
+    select.from = parsed(&from).map_err(|error| internal(&error))?.from;
     Ok(select.to_string())
 }
 
 /// The SELECT with windows of another length.
 pub(super) fn with_window(select: &Select, size: i64) -> Result<Select, SqlError> {
-    let interval = parsed_expr(&interval(size)).map_err(internal)?;
+    let interval = parsed_expr(&interval(size)).map_err(|error| internal(&error))?;
     let mut select = select.clone();
     let _ = visit_expressions_mut(&mut select, |expr| {
         if call(expr, tumble::NAME).is_some()
@@ -99,6 +99,6 @@ pub(super) fn parsed_expr(sql: &str) -> Result<Expr, ParserError> {
 }
 
 /// What is written here is always understood.
-pub(super) fn internal(error: ParserError) -> SqlError {
+pub(super) fn internal(error: &ParserError) -> SqlError {
     SqlError::new(Span::empty(), error.to_string(), "")
 }

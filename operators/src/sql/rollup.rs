@@ -196,7 +196,7 @@ fn session(points: &Arc<Inlet>) -> datafusion::error::Result<SessionContext> {
 }
 
 fn points_item() -> Result<SelectItem, SqlError> {
-    let expr = batch::parsed_expr("count(*)").map_err(batch::internal)?;
+    let expr = batch::parsed_expr("count(*)").map_err(|error| batch::internal(&error))?;
     Ok(SelectItem::ExprWithAlias { expr, alias: Ident::new(POINTS_COLUMN) })
 }
 

@@ -253,7 +253,8 @@ impl Archive {
                 );
                 return Ok(());
             }
-            self.context.runtime.block_on(tokio::time::sleep(DRAIN_POLL));
+            // Made inside: a timer belongs to the runtime it is made in.
+            self.context.runtime.block_on(async { tokio::time::sleep(DRAIN_POLL).await });
         }
     }
 

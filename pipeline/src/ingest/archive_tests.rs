@@ -15,11 +15,6 @@ use tokio::runtime::Runtime;
 use super::*;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::http::Readiness;
-use crate::launch::Role;
-use crate::memory::Shares;
-use crate::shutdown::Shutdown;
-use crate::telemetry::Metrics;
 
 /// Ends a test that has failed.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -59,6 +54,7 @@ impl Bench {
     fn owner(&self, storage: &Path, committed: Option<(i64, &str)>) -> Owner {
         let mut config = Config::local("127.0.0.1:1", storage);
         config.archive.roll_size = 20 * POINT_BYTES;
+<<<<<<< HEAD
         let context = Context {
             config: Arc::new(config),
             catalog: Arc::new(operators::sql::compile(&[])),
@@ -70,6 +66,11 @@ impl Bench {
             shutdown: Shutdown::new(),
             runtime: self.runtime.handle().clone(),
         };
+=======
+        let catalog = Arc::new(operators::sql::compile(&[]));
+        let runtime = self.runtime.handle().clone();
+        let context = Context { clock: self.clock.clone(), ..Context::new(config, catalog, runtime) };
+>>>>>>> next
         let mut archive = Archive::new(&context).unwrap();
         let assigned = Assigned {
             topic: "points".into(),

@@ -63,11 +63,12 @@ fn consume(context: &Context, consumer: &IngestConsumer) -> Result<()> {
             end_epoch(context, consumer, &valve)?;
         }
         opened = context.clock.monotonic();
-        let is_full = group.share().archive_is_full();
-        if is_full != valve.is_closed() {
-            tracing::info!(is_full, "the archive's memory: reading stops while it is full");
+        let full = group.share().archive_is_full();
+        if full && !valve.is_closed() {
+            tracing::warn!("points wait for the archive's storage, nothing is read until it takes them");
         }
-        valve.set(consumer, is_full)?;
+        valve.set(consumer, full)?;
+        context.metrics.ingest.paused.set(i64::from(full));
         if age_of(context, reported) >= REPORT {
             report_lag(context, consumer);
             refresh_topics(context, consumer);

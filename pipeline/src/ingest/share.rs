@@ -251,6 +251,7 @@ impl IngestShare {
         let metrics = &self.context.metrics.ingest;
         metrics.points.inc_by(self.points() as u64);
         metrics.epochs.inc();
+        metrics.partitions.set(self.partitions.len() as i64);
         metrics.series.set(self.decoder.series().len() as i64);
         self.waiting = 0;
         self.series_before = self.decoder.series().len();
@@ -404,6 +405,7 @@ impl Share for IngestShare {
     fn revoked(&mut self, partitions: &[Source], membership: Membership<'_>) -> Result<Commit> {
         let settled = self.settle(COMMIT_PATIENCE, membership);
         self.partitions.retain(|owned| !partitions.contains(&owned.source));
+        self.context.metrics.ingest.partitions.set(self.partitions.len() as i64);
         if let Some(archive) = &mut self.archive {
             partitions.iter().for_each(|source| archive.revoked(source));
         }
@@ -412,6 +414,7 @@ impl Share for IngestShare {
 
     fn lost(&mut self) -> Result<()> {
         self.partitions.clear();
+        self.context.metrics.ingest.partitions.set(0);
         self.context.board.sources_released();
         self.archive = None;
         self.waiting = 0;

@@ -117,6 +117,8 @@ pub struct IngestMetrics {
     pub epoch_seconds: Histogram,
     pub commit_seconds: Histogram,
     pub lag_messages: Family<SourceLabels, Gauge>,
+    pub partitions: Gauge,
+    pub paused: Gauge,
     pub series: Gauge,
 }
 
@@ -217,6 +219,8 @@ impl IngestMetrics {
             epoch_seconds: add
                 .seconds("epoch_seconds", "Time to aggregate an epoch and hand it to its transaction"),
             commit_seconds: add.seconds("commit_seconds", "Time to commit the transaction of an epoch"),
+            partitions: add.metric("partitions", "Source partitions that this process owns"),
+            paused: add.metric("paused", "1 while nothing is read because the archive's memory is full"),
             lag_messages: add.metric("lag_messages", "Messages between the position and the end of the log"),
             series: add.metric("series", "Series interned"),
         }

@@ -6,6 +6,7 @@
 mod alerts;
 mod bounds;
 mod exactness;
+mod ingest;
 mod restart;
 mod scale_out;
 mod tiers;
@@ -42,7 +43,8 @@ impl Servers {
 
 pub(crate) fn trials() -> Vec<Trial> {
     static SERVERS: OnceLock<Result<Servers, Unavailable>> = OnceLock::new();
-    let mut bodies: Vec<(&str, Body)> = [restart::trials(), bounds::trials(), why::trials()].concat();
+    let mut bodies: Vec<(&str, Body)> =
+        [restart::trials(), ingest::trials(), bounds::trials(), why::trials()].concat();
     let on_nab: Vec<(&str, Body)> =
         [exactness::trials(), tiers::trials(), scale_out::trials(), alerts::trials()]
             .into_iter()
