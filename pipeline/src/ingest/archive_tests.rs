@@ -54,23 +54,9 @@ impl Bench {
     fn owner(&self, storage: &Path, committed: Option<(i64, &str)>) -> Owner {
         let mut config = Config::local("127.0.0.1:1", storage);
         config.archive.roll_size = 20 * POINT_BYTES;
-<<<<<<< HEAD
-        let context = Context {
-            config: Arc::new(config),
-            catalog: Arc::new(operators::sql::compile(&[])),
-            shares: Arc::new(Shares::of(1 << 30, &[Role::Ingest], true)),
-            metrics: Arc::new(Metrics::new()),
-            board: Arc::new(crate::why::Board::new(self.clock.clone())),
-            clock: self.clock.clone(),
-            readiness: Readiness::new(),
-            shutdown: Shutdown::new(),
-            runtime: self.runtime.handle().clone(),
-        };
-=======
         let catalog = Arc::new(operators::sql::compile(&[]));
         let runtime = self.runtime.handle().clone();
         let context = Context { clock: self.clock.clone(), ..Context::new(config, catalog, runtime) };
->>>>>>> next
         let mut archive = Archive::new(&context).unwrap();
         let assigned = Assigned {
             topic: "points".into(),
