@@ -12,6 +12,9 @@ use super::picture::{Owner, PartitionRow, SinkRow, SourceRow};
 use super::status::Origin;
 use super::time::{Time, span};
 
+/// A checkpoint that waits longer than this, in nanoseconds, is worth telling.
+const LONG_CHECKPOINT: i64 = 10_000_000_000;
+
 /// The whole answer, ending without a line break.
 pub(super) fn text(answer: &Answer) -> String {
     let mut text = format!("{}\n", answer.summary);
@@ -148,8 +151,10 @@ fn sink_line(row: &SinkRow, now: Time) -> String {
     }
     let flushed = sink.flushed.map_or("never".to_owned(), |at| format!("{} ago", span(now.0 - at.0)));
     let _ = write!(line, ", everything stored {flushed}");
-    if let Some(since) = sink.checkpoint_since {
-        let _ = write!(line, ", a checkpoint waits since {}", span(now.0 - since.0));
+    // There is one under way every few seconds, which is no news.
+    let waits = sink.checkpoint_since.map(|since| now.0 - since.0);
+    if let Some(waits) = waits.filter(|waits| sink.trouble.is_some() || *waits > LONG_CHECKPOINT) {
+        let _ = write!(line, ", a checkpoint waits since {}", span(waits));
     }
     line.push('\n');
     line

@@ -166,6 +166,8 @@ fn influxdb_is_down(servers: &Servers) {
     let mut tidemark = stage.process("data");
     tidemark.call(&["topics", "create"]);
     tidemark.run("ingest,rollup");
+    // There is no bucket before the role has connected.
+    wait_for_watermark(&mut tidemark, 65);
     tidemark.wait_until(PATIENCE, "the first window in influxdb", || {
         let found = own.influx.rows(&stage.deployment.id, "by_host").len();
         if found == 2 { Ok(()) } else { Err(format!("{found} rows")) }
