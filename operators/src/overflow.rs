@@ -201,7 +201,7 @@ fn labelled(rollup: &Rollup, states: &RecordBatch, label: &str) -> Result<Record
 
 /// What rows weigh by their content: the same for equal rows, however their buffers came to be. Allocated memory is more.
 pub(crate) fn content_bytes(rows: &RecordBatch) -> usize {
-    rows.columns().iter().map(|column| array_bytes(column)).sum()
+    rows.columns().iter().map(array_bytes).sum()
 }
 
 fn array_bytes(array: &ArrayRef) -> usize {
