@@ -4,7 +4,7 @@
 //! the watermark passed. A window closes when the watermark reaches its end. Until `allowed_lateness` has
 //! also passed, states that arrive for it correct it: the groups they touch are given out again, whole. After
 //! that the window is final, and later states are given out as late. Replaying the log from a snapshot gives the
-//! same results.
+//! same results. Windows of which states are missing are not given out at all, see [`crate::rebuild`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,9 +15,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::exchange::{self, Partials, Section};
+use crate::rebuild::{Change, Gaps, Plan, Rebuild};
 use crate::sql::Rollup;
 use crate::state::{WindowRows, WindowStates, by_window, points_in};
-use crate::watermark::{Holder, Watermark, WatermarkOptions};
+use crate::watermark::{Holder, Source, Watermark, WatermarkOptions};
 
 /// The state of one partition of the partials topic.
 #[derive(Debug)]
@@ -25,6 +26,7 @@ pub struct Fold {
     options: WatermarkOptions,
     watermark: Watermark,
     rollups: Vec<(Arc<Rollup>, WindowStates)>,
+    gaps: Gaps,
 }
 
 /// What one message led to.
@@ -36,8 +38,10 @@ pub struct Applied {
     pub late: Vec<Late>,
     /// Points merged, by rollup.
     pub points: Vec<(String, u64)>,
-    /// Rollups whose states were left out because another plan made them.
-    pub foreign: Vec<String>,
+    /// Points in windows that are left to be rebuilt, by rollup.
+    pub set_aside: Vec<(String, u64)>,
+    /// Windows that have to be rebuilt because this message lacks their states.
+    pub rebuilds: Vec<Rebuild>,
     /// Rollups that failed on this message; the others are complete.
     pub failures: Vec<Error>,
 }
@@ -77,8 +81,26 @@ pub struct Late {
 struct Header {
     watermark: Watermark,
     /// By rollup, which of its batches a merge has made.
+    #[serde(default)]
     merged: BTreeMap<String, Vec<bool>>,
+    #[serde(default)]
     alerts: String,
+    #[serde(default)]
+    plans: BTreeMap<String, Plan>,
+    #[serde(default)]
+    gaps: Gaps,
+}
+
+/// A fold as it was when a snapshot was taken.
+#[derive(Debug)]
+pub struct Restored {
+    pub fold: Fold,
+    /// The alerts' part; empty when there was none.
+    pub alerts: String,
+    /// The version of the snapshot's format, when it is another one, of which no state can be read.
+    pub other_version: Option<String>,
+    /// What became of each rollup, by name.
+    pub changes: BTreeMap<String, Change>,
 }
 
 impl Fold {
@@ -87,7 +109,7 @@ impl Fold {
             .iter()
             .map(|rollup| (Arc::clone(rollup), WindowStates::new(Arc::clone(rollup))))
             .collect();
-        Self { options, watermark: Watermark::default(), rollups }
+        Self { options, watermark: Watermark::default(), rollups, gaps: Gaps::default() }
     }
 
     pub fn watermark(&self) -> Option<i64> {
@@ -104,22 +126,69 @@ impl Fold {
         self.rollups.iter().map(|(rollup, states)| (rollup.name.as_str(), states.rows(), states.windows()))
     }
 
+    /// Next offset of every source partition behind the log so far.
+    pub fn source_offsets(&self) -> impl Iterator<Item = (&Source, i64)> {
+        self.watermark.offsets()
+    }
+
+    /// Windows that are left to be rebuilt.
+    pub fn rebuilds(&self) -> &[Rebuild] {
+        self.gaps.all()
+    }
+
+    /// Those of [`Self::rebuilds`] whose windows are final: every point of theirs is behind [`Self::source_offsets`].
+    pub fn due_rebuilds(&self) -> impl Iterator<Item = (&Arc<Rollup>, &Rebuild)> {
+        let now = self.watermark.value();
+        self.rollups
+            .iter()
+            .flat_map(move |(rollup, _)| self.gaps.due(rollup, now).map(move |due| (rollup, due)))
+    }
+
+    /// Windows that were due have been rebuilt, or are given up.
+    pub fn rebuilt(&mut self, done: &Rebuild) {
+        self.gaps.remove(done);
+    }
+
+    /// Something in the log could not be read. `newest` bounds the event times of the points behind it.
+    pub fn missed(&mut self, newest: i64) -> Vec<Rebuild> {
+        self.leave_out(newest, |_| true)
+    }
+
+    /// Leaves the windows with points up to `newest` to be rebuilt, for rollups of which states are missing. Returns
+    /// what that adds.
+    fn leave_out(&mut self, newest: i64, lacks: impl Fn(&Rollup) -> bool) -> Vec<Rebuild> {
+        let watermark = self.watermark.value();
+        let mut added = Vec::new();
+        for (rollup, states) in self.rollups.iter_mut().filter(|(rollup, _)| lacks(rollup)) {
+            let known = self.gaps.all().to_vec();
+            let Some(rebuild) = self.gaps.add(rollup, watermark, newest) else { continue };
+            states.forget(rebuild.from, rebuild.to);
+            if !known.iter().any(|known| known.covers(rebuild)) {
+                added.push(rebuild.clone());
+            }
+        }
+        added
+    }
+
     /// Takes in one message. A rollup that fails does not stop the others.
     pub fn apply(&mut self, message: &Partials) -> Applied {
         let mut applied = Applied::default();
         let before = self.watermark.value();
+        if let Some(newest) = message.newest() {
+            applied.rebuilds = self.leave_out(newest, |rollup| !message.covers(rollup));
+        }
         let mut touched: Vec<Vec<WindowRows>> = vec![Vec::new(); self.rollups.len()];
         for section in &message.states {
-            let Some(index) = self.index_of(section) else {
-                applied.foreign.push(section.rollup.clone());
-                continue;
-            };
+            let Some(index) = self.index_of(section) else { continue };
             for batch in &section.batches {
                 let merged = self.merge(index, batch, before, &mut touched[index], &mut applied);
                 applied.failures.extend(merged.err());
             }
         }
         self.watermark.observe(&message.facts, &self.options);
+        for (rollup, _) in self.rollups.iter().filter(|(rollup, _)| !message.covers(rollup)) {
+            self.gaps.may_be_written(rollup, self.watermark.value());
+        }
         for (index, touched) in touched.iter().enumerate() {
             let given_out = self.give_out(index, before, touched, &mut applied);
             applied.failures.extend(given_out.err());
@@ -142,16 +211,19 @@ impl Fold {
         applied: &mut Applied,
     ) -> Result<()> {
         let (rollup, states) = &mut self.rollups[index];
-        let mut points = 0;
+        let (mut points, mut set_aside) = (0, 0);
         for part in by_window(rollup, batch)? {
-            let is_final = watermark.is_some_and(|at| part.end.saturating_add(rollup.allowed_lateness) <= at);
-            if is_final {
+            if self.gaps.is_final(rollup, part.start, part.end, watermark) {
                 applied.late.push(Late {
                     rows: rollup.finish(vec![part.rows.clone()])?,
                     points: points_in(rollup, &part.rows),
                     age: watermark.unwrap_or(part.end).saturating_sub(part.end),
                     rollup: Arc::clone(rollup),
                 });
+                continue;
+            }
+            if self.gaps.hold(rollup, part.start) {
+                set_aside += points_in(rollup, &part.rows);
                 continue;
             }
             points += points_in(rollup, &part.rows);
@@ -161,6 +233,7 @@ impl Fold {
             states.absorb(part)?;
         }
         applied.points.push((rollup.name.clone(), points));
+        applied.set_aside.push((rollup.name.clone(), set_aside));
         Ok(())
     }
 
@@ -196,8 +269,9 @@ impl Fold {
     /// along for the threshold operator.
     pub fn snapshot(&self, alerts: String) -> Result<Vec<u8>> {
         let mut sections = Vec::new();
-        let mut merged = BTreeMap::new();
+        let (mut merged, mut plans) = (BTreeMap::new(), BTreeMap::new());
         for (rollup, states) in &self.rollups {
+            plans.insert(rollup.name.clone(), Plan::of(rollup, states.windows()));
             let (batches, flags) = states.snapshot();
             if batches.is_empty() {
                 continue;
@@ -207,31 +281,49 @@ impl Fold {
             let (rollup, fingerprint) = (rollup.name.clone(), rollup.fingerprint);
             sections.push(Section { rollup, fingerprint, batches });
         }
-        exchange::encode("fold", &Header { watermark: self.watermark.clone(), merged, alerts }, &sections)
+        let (watermark, gaps) = (self.watermark.clone(), self.gaps.clone());
+        let header = Header { watermark, merged, alerts, plans, gaps };
+        exchange::encode(&[("fold", exchange::json(&header)?)], &sections)
     }
 
-    /// A fold as it was when `bytes` were taken; returns also the alerts' part and the rollups whose state
-    /// another plan made, which start empty.
-    pub fn restore(
-        rollups: &[Arc<Rollup>],
-        options: WatermarkOptions,
-        bytes: &[u8],
-    ) -> Result<(Self, String, Vec<String>)> {
-        let (header, sections): (Header, _) = exchange::decode("fold", bytes, "snapshot")?;
+    /// A fold as it was when `bytes` were taken, as far as these rollups have the plans of then. What another plan or
+    /// another version of the format made is left to be rebuilt.
+    ///
+    /// # Errors
+    /// When not even the watermark can be read.
+    pub fn restore(rollups: &[Arc<Rollup>], options: WatermarkOptions, bytes: &[u8]) -> Result<Restored> {
+        let snapshot = exchange::decode(bytes, "snapshot")?;
+        let header: Header = snapshot.header("fold")?;
         let mut fold = Self::new(rollups, options);
-        let mut foreign = Vec::new();
-        for section in sections {
-            let Some(index) = fold.index_of(&section) else {
-                foreign.push(section.rollup);
-                continue;
-            };
+        for section in snapshot.states.iter().flatten() {
+            let Some(index) = fold.index_of(section) else { continue };
             let flags = header.merged.get(&section.rollup).map_or(&[][..], Vec::as_slice);
-            for (position, batch) in section.batches.into_iter().enumerate() {
-                fold.rollups[index].1.restore(batch, flags.get(position).copied().unwrap_or(false));
+            for (position, batch) in section.batches.iter().enumerate() {
+                let is_merged = flags.get(position).copied().unwrap_or(false);
+                fold.rollups[index].1.restore(batch.clone(), is_merged);
             }
         }
         fold.watermark = header.watermark;
-        Ok((fold, header.alerts, foreign))
+        fold.gaps = header.gaps;
+        fold.gaps.keep_only(rollups);
+        let plans = if snapshot.states.is_some() { header.plans } else { BTreeMap::new() };
+        let changes = fold.compare(&plans);
+        let other_version = snapshot.states.is_none().then_some(snapshot.version);
+        Ok(Restored { fold, alerts: header.alerts, other_version, changes })
+    }
+
+    /// What became of each rollup since `plans`; what is missing is left to be rebuilt.
+    fn compare(&mut self, plans: &BTreeMap<String, Plan>) -> BTreeMap<String, Change> {
+        let (watermark, newest) = (self.watermark.value(), self.watermark.newest());
+        let mut changes = BTreeMap::new();
+        for (rollup, _) in &self.rollups {
+            let change = self.gaps.compare(rollup, plans.get(&rollup.name), watermark, newest);
+            changes.insert(rollup.name.clone(), change);
+        }
+        for (name, plan) in plans {
+            changes.entry(name.clone()).or_insert(Change::Removed { windows: plan.windows() });
+        }
+        changes
     }
 }
 
@@ -367,8 +459,10 @@ mod tests {
         fold.apply(&message(&rollups, &[("a", 1, 1.0), ("b", 3, 5.0)]));
         fold.apply(&message(&rollups, &[("a", 12, 1.0)]));
         let bytes = fold.snapshot("alerts".into()).unwrap();
-        let (mut restored, alerts, foreign) = Fold::restore(&rollups, OPTIONS, &bytes).unwrap();
-        assert_eq!((alerts.as_str(), foreign.len()), ("alerts", 0));
+        let Restored { fold: mut restored, alerts, changes, .. } =
+            Fold::restore(&rollups, OPTIONS, &bytes).unwrap();
+        let kept = Change::Kept { lateness_before: None, other_results: false };
+        assert_eq!((alerts.as_str(), changes), ("alerts", BTreeMap::from([("cpu".to_owned(), kept)])));
         for next in [message(&rollups, &[("a", 2, 7.0)]), message(&rollups, &[("a", 25, 7.0)])] {
             let (one, two) = (fold.apply(&next), restored.apply(&next));
             for kind in [ResultKind::Closed, ResultKind::Corrected] {

@@ -6,6 +6,7 @@
 //! - `partial`: one epoch's points to mergeable states, one message per rollup partition
 //! - `exchange`: the format of those messages and of snapshots
 //! - `fold`: what a `rollup` partition does with its log: merge, move the watermark, close and correct windows
+//! - `rebuild`: windows that the stream cannot give whole, computed from raw points instead
 //! - `threshold`: alert rules over closed windows
 //! - `watermark`, `window`, `state`, `stages`: the parts of the fold and of the plans it runs
 
@@ -14,6 +15,7 @@ mod error;
 pub mod exchange;
 pub mod fold;
 pub mod partial;
+pub mod rebuild;
 pub mod series;
 pub mod sql;
 mod stages;

@@ -3,6 +3,7 @@
 //! Every rollup's states are split by their group key, so that equal groups of different rollups meet in one
 //! place and each group has exactly one owner.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch, StringViewArray, UInt32Array};
@@ -37,8 +38,10 @@ pub fn aggregate(
     facts: &EpochFacts,
     partitions: usize,
 ) -> Aggregated {
-    let mut messages: Vec<Partials> =
-        (0..partitions).map(|_| Partials { facts: facts.clone(), states: vec![] }).collect();
+    let plans: BTreeMap<_, _> =
+        rollups.iter().map(|rollup| (rollup.name.clone(), rollup.fingerprint)).collect();
+    let message = Partials { facts: facts.clone(), plans, states: vec![] };
+    let mut messages = vec![message; partitions];
     let mut failures = Vec::new();
     for rollup in rollups {
         let parts = rollup.partial(points.to_vec()).and_then(|states| split(rollup, &states, partitions));
@@ -56,7 +59,8 @@ pub fn aggregate(
     Aggregated { messages, failures }
 }
 
-fn split(rollup: &Rollup, states: &RecordBatch, partitions: usize) -> Result<Vec<RecordBatch>> {
+/// The states of each partition.
+pub(crate) fn split(rollup: &Rollup, states: &RecordBatch, partitions: usize) -> Result<Vec<RecordBatch>> {
     if partitions == 1 {
         return Ok(vec![states.clone()]);
     }

@@ -115,6 +115,21 @@ impl WindowStates {
         });
     }
 
+    /// Forgets the windows that start from `from` up to, without, `to`.
+    pub(crate) fn forget(&mut self, from: i64, to: i64) {
+        self.windows.retain(|start, _| !(from..to).contains(start));
+    }
+
+    /// Results of all windows, as [`Self::correct`] gives them.
+    pub(crate) fn all(&self) -> Result<Corrected> {
+        let mut all = Vec::new();
+        for (start, window) in &self.windows {
+            let end = self.rollup.windows.end(*start);
+            all.extend(window.batches.iter().map(|rows| WindowRows { start: *start, end, rows: rows.clone() }));
+        }
+        self.correct(&all)
+    }
+
     /// All states as they are, for a snapshot, and which batches a merge has made. When windows are merged next
     /// must follow from the log alone, or a replay would add floats in another order.
     pub(crate) fn snapshot(&self) -> (Vec<RecordBatch>, Vec<bool>) {

@@ -38,9 +38,12 @@ pub struct Rollup {
     /// Columns of a result: the window's start, the tags, the fields.
     pub schema: SchemaRef,
     pub shape: Shape,
-    /// Tells states of this plan from those of another: a hash of the name, of the plan up to the states and of the
-    /// states' types. It does not depend on what other rollups there are.
+    /// Tells states of this plan from those of another: a hash of what decides them and where they are kept, which is
+    /// the name, the plan up to the states, their types, and the names of the tags. It does not depend on other
+    /// rollups, on how the query is written, on the fields' names, or on what is computed from the states.
     pub fingerprint: u64,
+    /// The same for what is computed from the states: HAVING, and the columns of the result.
+    pub results_fingerprint: u64,
     /// The SELECT as it runs in batch over a table `points` whose `labels` is a map.
     pub batch_sql: String,
     /// The group column that holds the window's start; the same in states of all stages.
@@ -86,7 +89,10 @@ impl Rollup {
             windows: columns.windows,
             allowed_lateness: view.allowed_lateness,
             shape,
-            fingerprint: fingerprint(&view, &stages),
+            fingerprint: fingerprint(&view, &stages, &columns),
+            results_fingerprint: XxHash3_64::oneshot(
+                format!("{schema:?}{}", stages.finish.explain()).as_bytes(),
+            ),
             batch_sql,
             window_column: columns.window_group,
             groups: columns.groups,
@@ -215,8 +221,15 @@ fn query_of(select: Select) -> datafusion::sql::sqlparser::ast::Query {
 
 /// The leaf has a column for every label of the catalog, so it and the positions in it are left out: a new rollup
 /// must not cost the others their open windows.
-fn fingerprint(view: &View, stages: &Stages) -> u64 {
+fn fingerprint(view: &View, stages: &Stages, columns: &Columns) -> u64 {
     let mut described = view.name.clone();
+    // The names of the tags choose the partition of a group.
+    for (group, (name, _)) in columns.groups.iter().enumerate() {
+        if group != columns.window_group {
+            described.push_str(&format!("{name:?}"));
+        }
+    }
+    described.push('\n');
     for line in stages.partial.explain().lines().filter(|line| !line.contains("StreamingTableExec")) {
         let mut parts = line.split('@');
         described.push_str(parts.next().unwrap_or_default());

@@ -55,6 +55,11 @@ enum FirstOffset {
     Committed,
 }
 
+/// The archive's offset in the text of a committed offset; none when the archive was off.
+pub(crate) fn archived_to(metadata: &str) -> Option<i64> {
+    metadata.strip_prefix(METADATA)?.parse().ok()
+}
+
 impl Archive {
     pub(super) fn new(context: &Context) -> Result<Self> {
         let (store, prefix) = sinks::parquet::store::open(context.config.storage.url.as_str())?;
@@ -132,6 +137,7 @@ impl Archive {
     pub(super) fn metadata(&mut self, source: &(String, i32)) -> Result<String> {
         let Some(partition) = self.partitions.get_mut(source) else { return Ok(String::new()) };
         partition.collect(&self.context, false)?;
+        partition.pass_over_nothing();
         if partition.offset == FirstOffset::None {
             partition.offset = FirstOffset::Submitted;
         }
@@ -226,6 +232,14 @@ impl Partition {
         };
         self.writing = Some((self.next, context.runtime.spawn(write)));
         Ok(())
+    }
+
+    /// Messages without a point, after which nothing waits to be written, are as good as durable.
+    fn pass_over_nothing(&mut self) {
+        if self.points.is_empty() && self.writing.is_none() {
+            self.safe = self.next;
+            self.start = self.next;
+        }
     }
 
     /// Takes the outcome of the chunk under way, if it is there or `wait` says to wait for it.

@@ -15,6 +15,8 @@ mod dead_letter;
 mod session;
 mod share;
 
+pub(crate) use archive::archived_to;
+
 use std::time::Duration;
 
 use crate::error::Result;

@@ -10,12 +10,15 @@
 //! - `outputs`: results to the sinks, in order, within a bound; checkpoints behind them
 //! - `announce`: late rows and alert transitions to their topics
 //! - `snapshots`: where states are kept
+//! - `rebuild`: windows that the stream had to leave out, computed from the points that `archived` reads
 
 mod announce;
+mod archived;
 mod outputs;
+mod rebuild;
 mod session;
 mod share;
-mod snapshots;
+pub(crate) mod snapshots;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,11 +26,17 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use operators::sql::Rollup;
 use operators::threshold::{Rule, Transition};
+use operators::watermark::WatermarkOptions;
 use sinks::Table;
 use tokio::sync::broadcast;
 
+use crate::config::Config;
 use crate::error::Result;
 use crate::roles::Context;
+
+/// Facts of `ingest` older than this, in epochs, say nothing about idleness any more.
+const OWNER_EPOCHS: u32 = 10;
+const LEAST_OWNER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The rules that the role judges closed windows by.
 pub type Rules = Arc<dyn Fn() -> Vec<Rule> + Send + Sync>;
@@ -50,6 +59,18 @@ pub(crate) fn table_of(rollup: &Rollup) -> Table {
         time: rollup.shape.time,
         tags: rollup.shape.tags.clone(),
         fields: rollup.shape.fields.clone(),
+    }
+}
+
+/// How the watermark follows the facts in the log.
+pub(crate) fn watermark_options(config: &Config) -> WatermarkOptions {
+    let ingest = &config.ingest;
+    let owner = (ingest.epoch * OWNER_EPOCHS).max(LEAST_OWNER_TIMEOUT);
+    let nanoseconds = |duration: Duration| i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
+    WatermarkOptions {
+        max_out_of_orderness: nanoseconds(ingest.max_out_of_orderness),
+        idle_timeout: nanoseconds(ingest.idle_timeout),
+        owner_timeout: nanoseconds(owner),
     }
 }
 

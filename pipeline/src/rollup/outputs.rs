@@ -67,6 +67,11 @@ impl Outputs {
         self.queue.capacity() >= (2 * rollups).clamp(1, QUEUE)
     }
 
+    /// Whether nothing waits for the sink.
+    pub(super) fn is_idle(&self) -> bool {
+        self.queue.capacity() == QUEUE
+    }
+
     pub(super) fn write(&self, rows: RollupRows) -> Result<()> {
         self.put(Output::Rows(rows))
     }

@@ -5,16 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use operators::exchange::Partials;
-use operators::fold::{Applied, Fold, ResultKind, Results};
+use operators::fold::{Applied, Fold, Restored, ResultKind, Results};
+use operators::rebuild::{Change, Rebuild};
 use operators::threshold::{Status, Threshold};
-use operators::watermark::WatermarkOptions;
+use rdkafka::message::{BorrowedMessage, Message};
 use sinks::{RollupRows, Table};
 use tokio::sync::broadcast;
 
 use super::announce::Announcer;
 use super::outputs::{Outputs, PartitionState};
+use super::rebuild::Rebuilds;
 use super::snapshots::Snapshots;
-use super::{Event, Rules, table_of};
+use super::{Event, Rules, table_of, watermark_options};
+use crate::clock::shown;
 use crate::error::{Error, Result};
 use crate::group::{Assigned, Commit, Share};
 use crate::roles::Context;
@@ -24,9 +27,6 @@ use crate::telemetry::{
 
 /// How long giving partitions up waits for a last checkpoint. Without one, the next owner replays more.
 const HANDOVER: Duration = Duration::from_secs(20);
-/// Facts of `ingest` older than this, in epochs, say nothing about idleness any more.
-const OWNER_EPOCHS: u32 = 10;
-const LEAST_OWNER_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) struct RollupShare {
     context: Context,
@@ -36,15 +36,18 @@ pub(super) struct RollupShare {
     outputs: Outputs,
     tables: HashMap<String, Arc<Table>>,
     partitions: BTreeMap<i32, Partition>,
+    rebuilds: Rebuilds,
     events: Option<broadcast::Sender<Event>>,
 }
 
-struct Partition {
-    fold: Fold,
+pub(super) struct Partition {
+    pub(super) fold: Fold,
     threshold: Threshold,
-    next: i64,
+    pub(super) next: i64,
     /// The offset of the last durable checkpoint.
     checkpointed: i64,
+    /// Messages before the next one were removed before anyone read them.
+    missed: bool,
 }
 
 impl RollupShare {
@@ -66,6 +69,7 @@ impl RollupShare {
             snapshots,
             outputs,
             partitions: BTreeMap::new(),
+            rebuilds: Rebuilds::new(context),
             events,
         }
     }
@@ -75,16 +79,29 @@ impl RollupShare {
     }
 
     /// Folds one message in and gives out what it leads to.
-    pub(super) fn take(&mut self, partition: i32, offset: i64, payload: &[u8]) -> Result<()> {
+    pub(super) fn take(&mut self, message: &BorrowedMessage<'_>) -> Result<()> {
+        let (partition, offset) = (message.partition(), message.offset());
+        let newest = self.newest_before(message);
         let Some(state) = self.partitions.get_mut(&partition) else { return Ok(()) };
         if offset < state.next {
             return Ok(());
         }
-        let partials = Partials::decode(payload)?;
-        let applied = state.fold.apply(&partials);
         state.next = offset + 1;
+        if std::mem::take(&mut state.missed) {
+            tell_rebuilds(partition, &state.fold.missed(newest), "messages were removed unread");
+        }
         let labels = PartitionLabels { partition };
         self.context.metrics.rollup.partials.get_or_create(&labels).inc();
+        let partials = match Partials::decode(message.payload().unwrap_or_default()) {
+            Ok(partials) => partials,
+            Err(error) => {
+                tracing::error!(partition, offset, %error, "a message of the partials topic is left out");
+                tell_rebuilds(partition, &state.fold.missed(newest), "a message is unreadable");
+                return Ok(());
+            }
+        };
+        let applied = state.fold.apply(&partials);
+        tell_rebuilds(partition, &applied.rebuilds, "another plan or release made a message");
         self.count(&applied);
         for late in &applied.late {
             self.announcer.late(late)?;
@@ -93,6 +110,20 @@ impl RollupShare {
             self.give_out(partition, offset, results)?;
         }
         Ok(())
+    }
+
+    /// No point behind a message is newer: `ingest` refuses what is further ahead of its clock than the skew, once for
+    /// that and once for a difference between the clocks.
+    fn newest_before(&self, message: &BorrowedMessage<'_>) -> i64 {
+        let sent = message.timestamp().to_millis().map(|ms| ms.saturating_mul(1_000_000));
+        let skew = self.context.config.ingest.max_future_skew * 2;
+        let skew = i64::try_from(skew.as_nanos()).unwrap_or(i64::MAX);
+        sent.unwrap_or_else(|| self.context.clock.now_ns()).saturating_add(skew)
+    }
+
+    /// Goes on with the windows that are rebuilt from the archive.
+    pub(super) fn rebuild(&mut self) -> Result<()> {
+        self.rebuilds.advance(&mut self.partitions, &self.outputs, &self.tables)
     }
 
     fn give_out(&mut self, partition: i32, offset: i64, results: Results) -> Result<()> {
@@ -156,11 +187,8 @@ impl RollupShare {
         for error in &applied.failures {
             tracing::error!(%error, "a rollup failed on a message, its results are incomplete");
         }
-        for rollup in &applied.foreign {
-            tracing::error!(
-                rollup,
-                "states of another plan left out: the SQL file changed, or the roles run different ones"
-            );
+        for (rollup, points) in &applied.set_aside {
+            metrics.set_aside_points.get_or_create(&RollupLabels { rollup: rollup.clone() }).inc_by(*points);
         }
     }
 
@@ -237,6 +265,7 @@ impl RollupShare {
     /// Gives up what has not been written.
     pub(super) fn abandon(&mut self) {
         self.partitions.clear();
+        self.rebuilds.abandon();
         self.outputs.abandon();
     }
 
@@ -265,32 +294,21 @@ impl RollupShare {
     }
 
     fn load(&self, assigned: &Assigned) -> Result<Partition> {
-        let options = self.watermark_options();
+        let options = watermark_options(&self.context.config);
         let rollups = &self.context.catalog.rollups;
         let mut threshold = Threshold::new((self.rules)());
+        let missed = assigned.log.0 > assigned.offset.unwrap_or(0);
         let Some(offset) = assigned.offset else {
-            return Ok(Partition { fold: Fold::new(rollups, options), threshold, next: 0, checkpointed: 0 });
+            let fold = Fold::new(rollups, options);
+            return Ok(Partition { fold, threshold, next: 0, checkpointed: 0, missed });
         };
         let bytes = self.context.runtime.block_on(self.snapshots.get(assigned.partition, offset))?;
-        let (fold, alerts, foreign) = Fold::restore(rollups, options, &bytes)?;
-        for rollup in foreign {
-            tracing::error!(rollup, "state of another plan left out: the SQL file changed");
-        }
+        let restored = Fold::restore(rollups, options, &bytes)?;
+        tell_changes(assigned.partition, &restored);
         threshold
-            .restore(alerts.as_bytes())
+            .restore(restored.alerts.as_bytes())
             .map_err(|error| Error::Refused(format!("unreadable alert states in a snapshot: {error}")))?;
-        Ok(Partition { fold, threshold, next: offset, checkpointed: offset })
-    }
-
-    fn watermark_options(&self) -> WatermarkOptions {
-        let ingest = &self.context.config.ingest;
-        let owner = (ingest.epoch * OWNER_EPOCHS).max(LEAST_OWNER_TIMEOUT);
-        let nanoseconds = |duration: Duration| i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
-        WatermarkOptions {
-            max_out_of_orderness: nanoseconds(ingest.max_out_of_orderness),
-            idle_timeout: nanoseconds(ingest.idle_timeout),
-            owner_timeout: nanoseconds(owner),
-        }
+        Ok(Partition { fold: restored.fold, threshold, next: offset, checkpointed: offset, missed })
     }
 }
 
@@ -315,10 +333,49 @@ impl Share for RollupShare {
     fn revoked(&mut self) -> Result<Commit> {
         let commit = self.finish();
         self.partitions.clear();
+        self.rebuilds.abandon();
         if commit.is_err() {
             self.abandon();
         }
         commit
+    }
+}
+
+/// Says which rollups go on, and which begin anew.
+fn tell_changes(partition: i32, restored: &Restored) {
+    if let Some(version) = &restored.other_version {
+        tracing::warn!(partition, version, "the snapshot has another format: all rollups begin anew");
+    }
+    for (rollup, change) in &restored.changes {
+        match change {
+            Change::Kept { lateness_before: None, other_results: false } => {}
+            Change::Kept { .. } => tracing::info!(partition, rollup, "changed, its state is kept"),
+            Change::Removed { windows } => {
+                tracing::warn!(partition, rollup, windows, "rollup removed, its open windows are dropped");
+            }
+            Change::Anew { rebuild: None, .. } | Change::New { rebuild: None } => {
+                tracing::info!(partition, rollup, "begins anew, no window was open");
+            }
+            Change::Anew { rebuild: Some(rebuild), .. } => {
+                tell_rebuilds(partition, std::slice::from_ref(rebuild), "the SQL file or the release changed");
+            }
+            Change::New { rebuild: Some(rebuild) } => {
+                tell_rebuilds(partition, std::slice::from_ref(rebuild), "the rollup is new");
+            }
+        }
+    }
+}
+
+fn tell_rebuilds(partition: i32, rebuilds: &[Rebuild], why: &'static str) {
+    for rebuild in rebuilds {
+        tracing::info!(
+            partition,
+            rollup = rebuild.rollup,
+            begins = shown(rebuild.to),
+            open_since = shown(rebuild.from),
+            why,
+            "results begin at a new window; those that were open are rebuilt from raw points once they are final"
+        );
     }
 }
 

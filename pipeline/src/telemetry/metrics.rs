@@ -119,6 +119,8 @@ pub struct RollupMetrics {
     pub partials: Family<PartitionLabels, Counter>,
     pub points: Family<RollupLabels, Counter>,
     pub late_points: Family<AgeLabels, Counter>,
+    pub set_aside_points: Family<RollupLabels, Counter>,
+    pub rebuilt_rows: Family<RollupLabels, Counter>,
     pub windows_closed: Family<RollupLabels, Counter>,
     pub rows_written: Family<RollupLabels, Counter>,
     pub corrected_rows: Family<RollupLabels, Counter>,
@@ -217,6 +219,9 @@ impl RollupMetrics {
             partials: add.metric("partials", "Messages of partial states merged"),
             points: add.metric("points", "Points behind the merged partial states"),
             late_points: add.metric("late_points", "Points that came after their window was final, by age"),
+            set_aside_points: add
+                .metric("set_aside_points", "Points in windows that are left to be rebuilt from raw points"),
+            rebuilt_rows: add.metric("rebuilt_rows", "Rows of windows rebuilt from raw points"),
             windows_closed: add.metric("windows_closed", "Windows closed"),
             rows_written: add.metric("rows_written", "Rows given to the sinks, corrections included"),
             corrected_rows: add.metric("corrected_rows", "Rows written again because of late points"),

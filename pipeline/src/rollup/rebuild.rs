@@ -1,0 +1,449 @@
+//! Windows that the stream had to leave out, rebuilt from the archive.
+//!
+//! A rebuild waits until its windows are final and everything that came for them is durable in the archive, which the
+//! commits of `ingest` tell. A task then reads the points and computes the windows; the consumer's thread hands them
+//! to the sink when nothing else waits there. Only when all are in the sink's queue does the fold forget the
+//! rebuild: the next snapshot is stored after the sink has flushed, and whoever takes over an older one does it
+//! again, with the same result. Rebuilds of the same windows in several partitions read the points once.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use arrow::array::RecordBatch;
+use futures::TryStreamExt;
+use operators::rebuild::{Rebuild, Rebuilder, Rebuilt};
+use operators::sql::Rollup;
+use operators::watermark::Source;
+use operators::window::Tumble;
+use rdkafka::consumer::{Consumer, DefaultConsumerContext};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use sinks::{RollupRows, Table};
+use tokio::sync::mpsc::{self, error::TryRecvError};
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use super::archived::{ArchivedPoints, HOUR};
+use super::outputs::Outputs;
+use super::share::Partition;
+use crate::clock::shown;
+use crate::error::Error;
+use crate::ingest::archived_to;
+use crate::kafka::{self, ConsumerSettings};
+use crate::roles::Context;
+use crate::telemetry::RollupLabels;
+
+/// Between two looks at what is due, and at what the archive has.
+const LOOK: Duration = Duration::from_secs(1);
+/// What waits for longer than this beyond the age of the archive's files is worth a warning, and another one each time.
+const PATIENCE: Duration = Duration::from_secs(600);
+const MAX_PAUSE: Duration = Duration::from_secs(60);
+const COMMITTED_TIMEOUT: Duration = Duration::from_secs(30);
+/// Rows that go to the sink at once: what comes from the stream, and checkpoints, wait for no more than these.
+const ROWS: usize = 1_000;
+
+/// The rebuilds of the owned partitions.
+pub(super) struct Rebuilds {
+    context: Context,
+    /// Those that are due, by partition, rollup and first window.
+    waiting: BTreeMap<(i32, String, i64), Waiting>,
+    /// What the archive has, as of the last look.
+    archived: BTreeMap<Source, Archived>,
+    look: Option<JoinHandle<Result<BTreeMap<Source, Archived>>>>,
+    job: Option<Job>,
+    failures: u32,
+    next_look: Duration,
+    next_job: Duration,
+}
+
+struct Waiting {
+    rollup: Arc<Rollup>,
+    rebuild: Rebuild,
+    /// The archive has to have everything before these.
+    offsets: Vec<(Source, i64)>,
+    warn_at: Duration,
+}
+
+/// How far the archive of a source partition is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Archived {
+    To(i64),
+    /// Whoever commits its offsets archives nothing.
+    Off,
+}
+
+/// A rebuild under way, of the same windows in some partitions.
+struct Job {
+    rollup: Arc<Rollup>,
+    parts: BTreeMap<i32, Rebuild>,
+    rebuilt: mpsc::Receiver<Rebuilt>,
+    task: JoinHandle<Result<()>>,
+    rows: usize,
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Rebuilds {
+    pub(super) fn new(context: &Context) -> Self {
+        Self {
+            context: context.clone(),
+            waiting: BTreeMap::new(),
+            archived: BTreeMap::new(),
+            look: None,
+            job: None,
+            failures: 0,
+            next_look: Duration::ZERO,
+            next_job: Duration::ZERO,
+        }
+    }
+
+    /// Gives up what is under way: the partitions are no longer owned.
+    pub(super) fn abandon(&mut self) {
+        self.job = None;
+        self.waiting.clear();
+    }
+
+    /// Does what can be done without waiting.
+    pub(super) fn advance(
+        &mut self,
+        partitions: &mut BTreeMap<i32, Partition>,
+        outputs: &Outputs,
+        tables: &HashMap<String, Arc<Table>>,
+    ) -> crate::error::Result<()> {
+        self.hand_over(partitions, outputs, tables)?;
+        let now = self.context.clock.monotonic();
+        if now < self.next_look {
+            return Ok(());
+        }
+        self.next_look = now + LOOK;
+        self.note_due(partitions, now);
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        self.look_at_archive();
+        self.give_up_without_archive(partitions);
+        if self.job.is_none() && now >= self.next_job {
+            self.start_job();
+        }
+        self.warn_of_waiting(now);
+        Ok(())
+    }
+
+    fn note_due(&mut self, partitions: &BTreeMap<i32, Partition>, now: Duration) {
+        for (partition, state) in partitions {
+            for (rollup, due) in state.fold.due_rebuilds() {
+                self.waiting.entry((*partition, due.rollup.clone(), due.from)).or_insert_with(|| Waiting {
+                    rollup: Arc::clone(rollup),
+                    rebuild: due.clone(),
+                    offsets: state
+                        .fold
+                        .source_offsets()
+                        .map(|(source, offset)| (source.clone(), offset))
+                        .collect(),
+                    warn_at: now + self.context.config.archive.roll_age + PATIENCE,
+                });
+            }
+        }
+    }
+
+    /// Asks for the commits of `ingest`, one request at a time, and takes the answer.
+    fn look_at_archive(&mut self) {
+        if self.look.as_ref().is_some_and(|look| !look.is_finished()) {
+            return;
+        }
+        if let Some(look) = self.look.take() {
+            match self.context.runtime.block_on(look) {
+                Ok(Ok(archived)) => self.archived = archived,
+                Ok(Err(error)) => tracing::warn!(%error, "the archive's progress is unknown, rebuilds wait"),
+                Err(error) => tracing::warn!(%error, "a look at the archive's progress failed"),
+            }
+        }
+        let is_open = |(source, offset): &&(Source, i64)| match self.archived.get(source) {
+            Some(Archived::To(to)) => to < offset,
+            _ => true,
+        };
+        let open = self.waiting.values().flat_map(|waiting| waiting.offsets.iter().filter(is_open));
+        let sources: Vec<Source> = open.map(|(source, _)| source.clone()).collect();
+        if !sources.is_empty() {
+            let context = self.context.clone();
+            self.look = Some(self.context.runtime.spawn(async move {
+                spawn_blocking(move || archived_offsets(&context, sources)).await?
+            }));
+        }
+    }
+
+    fn give_up_without_archive(&mut self, partitions: &mut BTreeMap<i32, Partition>) {
+        let (archived, enabled) = (&self.archived, self.context.config.archive.enabled);
+        self.waiting.retain(|(partition, name, _), waiting| {
+            let off = waiting.offsets.iter().any(|(source, _)| archived.get(source) == Some(&Archived::Off));
+            if enabled && !off {
+                return true;
+            }
+            tracing::error!(
+                rollup = name,
+                partition,
+                from = shown(waiting.rebuild.from),
+                to = shown(waiting.rebuild.to),
+                "windows that were open when the plan changed stay without results: they would be rebuilt from raw \
+                 points, and the archive is off; set `enabled` of [archive] before the next change"
+            );
+            if let Some(state) = partitions.get_mut(partition) {
+                state.fold.rebuilt(&waiting.rebuild);
+            }
+            false
+        });
+    }
+
+    /// Starts with what has everything in the archive, together with the same windows of other partitions.
+    fn start_job(&mut self) {
+        let ready: Vec<((i32, Rebuild), Arc<Rollup>)> = self
+            .waiting
+            .iter()
+            .filter(|(_, waiting)| self.has_arrived(&waiting.offsets))
+            .map(|((partition, ..), waiting)| {
+                ((*partition, waiting.rebuild.clone()), Arc::clone(&waiting.rollup))
+            })
+            .collect();
+        let Some(((_, first), rollup)) = ready.first().cloned() else { return };
+        let windows = |rebuild: &Rebuild| (rebuild.rollup.clone(), rebuild.from, rebuild.to);
+        let parts: BTreeMap<i32, Rebuild> = ready
+            .into_iter()
+            .map(|(part, _)| part)
+            .filter(|(_, rebuild)| windows(rebuild) == windows(&first))
+            .collect();
+        tracing::info!(
+            rollup = first.rollup,
+            partitions = parts.len(),
+            from = shown(first.from),
+            to = shown(first.to),
+            "rebuilding windows from raw points"
+        );
+        let (send, rebuilt) = mpsc::channel(1);
+        let work = compute(self.context.clone(), Arc::clone(&rollup), parts.clone(), send);
+        let task = self.context.runtime.spawn(work);
+        self.job = Some(Job { rollup, parts, rebuilt, task, rows: 0 });
+    }
+
+    fn has_arrived(&self, offsets: &[(Source, i64)]) -> bool {
+        offsets.iter().all(|(source, offset)| match self.archived.get(source) {
+            Some(Archived::To(to)) => to >= offset,
+            // A partition that nothing was ever read from has no commit.
+            _ => *offset <= 0,
+        })
+    }
+
+    /// Gives the sink what has been computed, as long as nothing else waits for it.
+    fn hand_over(
+        &mut self,
+        partitions: &mut BTreeMap<i32, Partition>,
+        outputs: &Outputs,
+        tables: &HashMap<String, Arc<Table>>,
+    ) -> crate::error::Result<()> {
+        while let Some(job) = &mut self.job
+            && outputs.is_idle()
+        {
+            let rebuilt = match job.rebuilt.try_recv() {
+                Ok(rebuilt) => rebuilt,
+                Err(TryRecvError::Empty) => return Ok(()),
+                Err(TryRecvError::Disconnected) => {
+                    self.end_job(partitions);
+                    return Ok(());
+                }
+            };
+            let state = partitions.get(&rebuilt.partition);
+            let (Some(state), Some(table)) = (state, tables.get(&job.rollup.name)) else { continue };
+            job.rows += rebuilt.rows.num_rows();
+            outputs.write(RollupRows {
+                table: Arc::clone(table),
+                rows: rebuilt.rows,
+                withdrawn: rebuilt.withdrawn,
+                partition: rebuilt.partition,
+                // Newer than what any plan wrote: these windows were final at this offset.
+                offset: state.next - 1,
+            })?;
+        }
+        Ok(())
+    }
+
+    fn end_job(&mut self, partitions: &mut BTreeMap<i32, Partition>) {
+        let Some(mut job) = self.job.take() else { return };
+        let ended = self.context.runtime.block_on(&mut job.task);
+        let now = self.context.clock.monotonic();
+        let (rollup, parts) = (&job.rollup.name, std::mem::take(&mut job.parts));
+        let Some(first) = parts.values().next() else { return };
+        let (from, to) = (shown(first.from), shown(first.to));
+        if let Err(error) = ended.context("the task panicked").and_then(|result| result) {
+            self.failures += 1;
+            let pause = LOOK.saturating_mul(1 << self.failures.min(6)).min(MAX_PAUSE);
+            self.next_job = now + pause;
+            tracing::warn!(rollup, from, to, error = format!("{error:#}"), ?pause, "windows not rebuilt, trying again");
+            return;
+        }
+        self.failures = 0;
+        for (partition, rebuild) in &parts {
+            self.waiting.remove(&(*partition, rebuild.rollup.clone(), rebuild.from));
+            if let Some(state) = partitions.get_mut(partition) {
+                state.fold.rebuilt(rebuild);
+            }
+        }
+        let labels = RollupLabels { rollup: rollup.clone() };
+        self.context.metrics.rollup.rebuilt_rows.get_or_create(&labels).inc_by(job.rows as u64);
+        tracing::info!(
+            rollup,
+            partitions = parts.len(),
+            from,
+            to,
+            rows = job.rows,
+            "windows rebuilt from raw points"
+        );
+    }
+
+    fn warn_of_waiting(&mut self, now: Duration) {
+        for ((partition, rollup, _), waiting) in &mut self.waiting {
+            if now < waiting.warn_at {
+                continue;
+            }
+            waiting.warn_at = now + PATIENCE;
+            let behind = waiting.offsets.iter().find_map(|(source, offset)| {
+                let archived = self.archived.get(source);
+                (archived != Some(&Archived::To(*offset)) && *offset > 0).then(|| {
+                    format!("{} partition {} to offset {offset}, has {archived:?}", source.0, source.1)
+                })
+            });
+            tracing::warn!(
+                rollup,
+                partition,
+                from = shown(waiting.rebuild.from),
+                to = shown(waiting.rebuild.to),
+                behind,
+                "windows wait to be rebuilt until the archive has their points: is `ingest` running?"
+            );
+        }
+    }
+}
+
+/// What the commits of `ingest` say of the archive. Does not join the group.
+fn archived_offsets(context: &Context, sources: Vec<Source>) -> Result<BTreeMap<Source, Archived>> {
+    let settings = ConsumerSettings { group: &context.config.ingest.group, queued_bytes: 1 << 20 };
+    let consumer = kafka::consumer(&context.config.kafka, settings, DefaultConsumerContext)?;
+    let mut list = TopicPartitionList::new();
+    for (topic, partition) in &sources {
+        if list.find_partition(topic, *partition).is_none() {
+            list.add_partition(topic, *partition);
+        }
+    }
+    let committed = consumer
+        .committed_offsets(list, COMMITTED_TIMEOUT)
+        .map_err(Error::client("read the offsets of ingest"))?;
+    let mut archived = BTreeMap::new();
+    for element in committed.elements() {
+        if !matches!(element.offset(), Offset::Offset(_)) {
+            continue;
+        }
+        let progress = archived_to(element.metadata()).map_or(Archived::Off, Archived::To);
+        archived.insert((element.topic().to_owned(), element.partition()), progress);
+    }
+    Ok(archived)
+}
+
+/// Reads the points of the windows and computes them, an hour or a window at a time: memory is that of the open windows.
+async fn compute(
+    context: Context,
+    rollup: Arc<Rollup>,
+    parts: BTreeMap<i32, Rebuild>,
+    rebuilt: mpsc::Sender<Rebuilt>,
+) -> Result<()> {
+    let Some((from, to)) = parts.values().next().map(|first| (first.from, first.to)) else { return Ok(()) };
+    let points = Arc::new(ArchivedPoints::open(&context.config.storage.url, &context.catalog.labels)?);
+    let partitions = usize::try_from(context.config.topics.partials_partitions)?;
+    let mut rebuilder = Rebuilder::new(&rollup, parts, partitions);
+    let hours = points.hours(from, to).await?;
+    let mut at = from;
+    while let Some((start, end)) = slice(&rollup.windows, &hours, at, to) {
+        let read: Vec<i64> = hours
+            .iter()
+            .copied()
+            .filter(|hour| *hour < end && hour.saturating_add(HOUR) > start)
+            .collect();
+        let mut batches = points.read(&read, start, end).await?;
+        while let Some(batch) = batches.try_next().await? {
+            let points = Arc::clone(&points);
+            rebuilder = spawn_blocking(move || -> Result<_> {
+                rebuilder.push(vec![points.typed(&batch)?])?;
+                Ok(rebuilder)
+            })
+            .await??;
+        }
+        let windows;
+        (rebuilder, windows) = spawn_blocking(move || -> Result<_> {
+            let windows = rebuilder.take()?;
+            Ok((rebuilder, windows))
+        })
+        .await??;
+        for part in windows {
+            for chunk in chunks(&part) {
+                if rebuilt.send(chunk).await.is_err() {
+                    return Ok(());
+                }
+            }
+        }
+        at = end;
+    }
+    Ok(())
+}
+
+/// The next whole windows from `at` on, before `to`, that one hour of the archive reaches into.
+fn slice(windows: &Tumble, hours: &[i64], at: i64, to: i64) -> Option<(i64, i64)> {
+    let hour = *hours.iter().find(|hour| hour.saturating_add(HOUR) > at)?;
+    let start = windows.start(hour).max(at);
+    let end = windows.end(windows.start(hour.saturating_add(HOUR - 1))).min(to);
+    (start < end).then_some((start, end))
+}
+
+/// Pieces that the sink takes without holding anything else up for long. What is withdrawn goes first.
+fn chunks(part: &Rebuilt) -> Vec<Rebuilt> {
+    let pieces = |rows: &RecordBatch| {
+        let cut = |from| rows.slice(from, ROWS.min(rows.num_rows() - from));
+        (0..rows.num_rows()).step_by(ROWS).map(cut).collect::<Vec<_>>()
+    };
+    let none = part.rows.slice(0, 0);
+    let mut chunks = Vec::new();
+    for withdrawn in part.withdrawn.iter().flat_map(pieces) {
+        chunks.push(Rebuilt { rows: none.clone(), withdrawn: Some(withdrawn), ..*part });
+    }
+    for rows in pieces(&part.rows) {
+        chunks.push(Rebuilt { rows, withdrawn: None, ..*part });
+    }
+    chunks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slices_are_whole_windows_and_cover_every_hour_once() {
+        let check = |minutes: i64, hours: &[i64], from: i64, to: i64, expected: &[(i64, i64)]| {
+            let minute = HOUR / 60;
+            let windows = Tumble::new(minutes * minute, None).unwrap();
+            let hours: Vec<i64> = hours.iter().map(|hour| hour * HOUR).collect();
+            let (mut at, mut found) = (from.saturating_mul(minute), Vec::new());
+            while let Some((start, end)) = slice(&windows, &hours, at, to * minute) {
+                found.push((start / minute, end / minute));
+                at = end;
+            }
+            assert_eq!(found, expected);
+        };
+        check(10, &[1, 2], 70, 150, &[(70, 120), (120, 150)]);
+        check(10, &[1, 5], 0, 600, &[(60, 120), (300, 360)]);
+        check(45, &[1, 2], 45, 180, &[(45, 135), (135, 180)]);
+        check(1_440, &[1, 2, 30], 0, 2_880, &[(0, 1_440), (1_440, 2_880)]);
+        check(1, &[3], i64::MIN, 200, &[(180, 200)]);
+        check(1, &[], 0, 10, &[]);
+        check(1, &[7], 0, 10, &[]);
+    }
+}
