@@ -122,7 +122,12 @@ impl Gaps {
 
     /// Takes in that states behind points up to `newest` are missing. Returns the windows that are to be rebuilt
     /// because of that; none when all that can be concerned were final at `watermark`.
-    pub(crate) fn add(&mut self, rollup: &Rollup, watermark: Option<i64>, newest: i64) -> Option<&mut Rebuild> {
+    pub(crate) fn add(
+        &mut self,
+        rollup: &Rollup,
+        watermark: Option<i64>,
+        newest: i64,
+    ) -> Option<&mut Rebuild> {
         let from = watermark.map_or(i64::MIN, |at| first_open(rollup, at));
         let from = self.forgotten.get(&rollup.name).map_or(from, |before| from.max(*before));
         let to = rollup.windows.end(rollup.windows.start(newest));

@@ -125,7 +125,11 @@ impl WindowStates {
         let mut all = Vec::new();
         for (start, window) in &self.windows {
             let end = self.rollup.windows.end(*start);
-            all.extend(window.batches.iter().map(|rows| WindowRows { start: *start, end, rows: rows.clone() }));
+            all.extend(window.batches.iter().map(|rows| WindowRows {
+                start: *start,
+                end,
+                rows: rows.clone(),
+            }));
         }
         self.correct(&all)
     }

@@ -109,10 +109,7 @@ fn state(text: &mut String, rollup: &Rollup, catalog: &Catalog) {
     line(
         text,
         "fingerprint",
-        &format!(
-            "{:016x}; a query with another one starts anew at a window boundary",
-            rollup.fingerprint
-        ),
+        &format!("{:016x}; a query with another one starts anew at a window boundary", rollup.fingerprint),
     );
 }
 

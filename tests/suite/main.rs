@@ -10,6 +10,7 @@ mod case;
 mod examples;
 mod golden;
 mod mock;
+mod plans;
 mod random;
 mod readme;
 mod real;
@@ -24,6 +25,7 @@ fn main() {
     let trials: Vec<Trial> = [
         rollups::trials(),
         random::trials(),
+        plans::trials(),
         broken::trials(),
         examples::trials(),
         mock::trials(),

@@ -170,9 +170,10 @@ impl Rebuilds {
         let sources: Vec<Source> = open.map(|(source, _)| source.clone()).collect();
         if !sources.is_empty() {
             let context = self.context.clone();
-            self.look = Some(self.context.runtime.spawn(async move {
-                spawn_blocking(move || archived_offsets(&context, sources)).await?
-            }));
+            self.look =
+                Some(self.context.runtime.spawn(async move {
+                    spawn_blocking(move || archived_offsets(&context, sources)).await?
+                }));
         }
     }
 
@@ -280,7 +281,14 @@ impl Rebuilds {
             self.failures += 1;
             let pause = LOOK.saturating_mul(1 << self.failures.min(6)).min(MAX_PAUSE);
             self.next_job = now + pause;
-            tracing::warn!(rollup, from, to, error = format!("{error:#}"), ?pause, "windows not rebuilt, trying again");
+            tracing::warn!(
+                rollup,
+                from,
+                to,
+                error = format!("{error:#}"),
+                ?pause,
+                "windows not rebuilt, trying again"
+            );
             return;
         }
         self.failures = 0;
@@ -364,11 +372,8 @@ async fn compute(
     let hours = points.hours(from, to).await?;
     let mut at = from;
     while let Some((start, end)) = slice(&rollup.windows, &hours, at, to) {
-        let read: Vec<i64> = hours
-            .iter()
-            .copied()
-            .filter(|hour| *hour < end && hour.saturating_add(HOUR) > start)
-            .collect();
+        let read: Vec<i64> =
+            hours.iter().copied().filter(|hour| *hour < end && hour.saturating_add(HOUR) > start).collect();
         let mut batches = points.read(&read, start, end).await?;
         while let Some(batch) = batches.try_next().await? {
             let points = Arc::clone(&points);

@@ -357,7 +357,11 @@ fn tell_changes(partition: i32, restored: &Restored) {
                 tracing::info!(partition, rollup, "begins anew, no window was open");
             }
             Change::Anew { rebuild: Some(rebuild), .. } => {
-                tell_rebuilds(partition, std::slice::from_ref(rebuild), "the SQL file or the release changed");
+                tell_rebuilds(
+                    partition,
+                    std::slice::from_ref(rebuild),
+                    "the SQL file or the release changed",
+                );
             }
             Change::New { rebuild: Some(rebuild) } => {
                 tell_rebuilds(partition, std::slice::from_ref(rebuild), "the rollup is new");
