@@ -33,6 +33,14 @@ if ((skipped > 0)); then
   sed -E 's/\x1b\[[0-9;]*m//g' "$log" |
     sed -nE -e 's/^skipped: /  /p' -e 's/^test (.*[^ ]) +\.\.\. ignored(, | )?\(?(.*[^)])?\)?$/  \1: \3/p' | sed 's/: *$//' | sort -u
 fi
+# What failed and what it said, once more, where nobody has to scroll for it.
+if ((failed > 0)); then
+  echo "failed, and why:"
+  sed -E 's/\x1b\[[0-9;]*m//g' "$log" | awk '
+    /^failures:$/ { listening = 1; next }
+    /^test result: / { listening = 0 }
+    listening && NF && lines < 400 { print "  " $0; lines++ }'
+fi
 if ((status == 0 && failed > 0)); then
   status=1
 fi

@@ -27,9 +27,23 @@ pub fn points_schema(labels: &[String]) -> SchemaRef {
 pub struct Aggregated {
     /// One message per rollup partition; each carries the epoch's facts, with or without states.
     pub messages: Vec<Partials>,
-    /// Rollups that failed on these points, which are missing from them; the others are complete.
-    pub failures: Vec<Error>,
+    /// What rollups failed on; everything else is complete.
+    pub failures: Vec<Failure>,
 }
+
+/// Points that a rollup's SELECT cannot be computed over, such as those with a label that should be a regular
+/// expression and is none. They are missing from that rollup alone; in batch they would fail the whole SELECT.
+#[derive(Debug)]
+pub struct Failure {
+    pub rollup: String,
+    pub points: usize,
+    /// The first error.
+    pub error: Error,
+}
+
+/// How often parts of an epoch are tried to find the points that fail: enough for some hundred of them. What has not
+/// been tried by then is given up with them.
+const TRIES: usize = 4_096;
 
 /// Aggregates one epoch's points for every rollup.
 pub fn aggregate(
@@ -44,19 +58,54 @@ pub fn aggregate(
     let mut messages = vec![message; partitions];
     let mut failures = Vec::new();
     for rollup in rollups {
-        let parts = rollup.partial(points.to_vec()).and_then(|states| split(rollup, &states, partitions));
-        match parts {
-            Ok(parts) => {
-                for (message, rows) in messages.iter_mut().zip(parts) {
-                    if rows.num_rows() > 0 {
-                        message.push(rollup, rows);
+        let (states, failure) = salvage(rollup, points);
+        failures.extend(failure);
+        for states in states {
+            match split(rollup, &states, partitions) {
+                Ok(parts) => {
+                    for (message, rows) in messages.iter_mut().zip(parts) {
+                        if rows.num_rows() > 0 {
+                            message.push(rollup, rows);
+                        }
                     }
                 }
+                Err(error) => failures.push(failure_of(rollup, points, error)),
             }
-            Err(error) => failures.push(error),
         }
     }
     Aggregated { messages, failures }
+}
+
+/// The states of all points but those that fail, which are found by halving.
+pub(crate) fn salvage(rollup: &Rollup, points: &[RecordBatch]) -> (Vec<RecordBatch>, Option<Failure>) {
+    let mut failure = match rollup.partial(points.to_vec()) {
+        Ok(states) => return (vec![states], None),
+        Err(error) => failure_of(rollup, &[], error),
+    };
+    let mut states = Vec::new();
+    let mut todo: Vec<RecordBatch> = points.iter().rev().cloned().collect();
+    let mut tries = 0;
+    while let Some(part) = todo.pop() {
+        let rows = part.num_rows();
+        if tries == TRIES {
+            failure.points += rows;
+            continue;
+        }
+        tries += 1;
+        match rollup.partial(vec![part.clone()]) {
+            Ok(found) => states.push(found),
+            Err(_) if rows > 1 => {
+                todo.push(part.slice(rows / 2, rows - rows / 2));
+                todo.push(part.slice(0, rows / 2));
+            }
+            Err(_) => failure.points += rows,
+        }
+    }
+    (states, Some(failure))
+}
+
+fn failure_of(rollup: &Rollup, points: &[RecordBatch], error: Error) -> Failure {
+    Failure { rollup: rollup.name.clone(), points: points.iter().map(RecordBatch::num_rows).sum(), error }
 }
 
 /// The states of each partition.
@@ -102,5 +151,56 @@ impl<'a> GroupKeys<'a> {
             }
         }
         XxHash3_64::oneshot(&key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use arrow::array::{ArrayRef, Float64Array, TimestampNanosecondArray};
+    use arrow::datatypes::Int64Type;
+
+    use super::*;
+    use crate::sql::compile;
+
+    #[test]
+    fn points_that_a_rollup_fails_on_cost_it_nothing_else_and_the_others_nothing() {
+        let by_pattern = "CREATE MATERIALIZED VIEW by_pattern AS
+            SELECT tumble(time, INTERVAL '1 minute') AS w, regexp_replace(name, labels['pattern'], '') AS found,
+                   count(*) AS n
+            FROM points GROUP BY 1, 2";
+        let all = "CREATE MATERIALIZED VIEW everything AS
+            SELECT tumble(time, INTERVAL '1 minute') AS w, count(*) AS n FROM points GROUP BY 1";
+        let catalog = compile(&[("a.sql".into(), by_pattern.into()), ("b.sql".into(), all.into())]);
+        assert_eq!(catalog.errors, []);
+
+        let patterns = (0..1_000).map(|row| if row % 250 == 3 { "(" } else { "cpu" });
+        let points = RecordBatch::try_new(
+            points_schema(&catalog.labels),
+            vec![
+                Arc::new(StringViewArray::from_iter_values(std::iter::repeat_n("cpu", 1_000))) as ArrayRef,
+                Arc::new(TimestampNanosecondArray::from_iter_values(0..1_000)),
+                Arc::new(Float64Array::from_iter_values(std::iter::repeat_n(1.0, 1_000))),
+                Arc::new(StringViewArray::from_iter_values(patterns)),
+            ],
+        )
+        .unwrap();
+        let facts = EpochFacts { wall: 0, topics: BTreeMap::new(), partitions: Vec::new() };
+        let aggregated = aggregate(&catalog.rollups, &[points], &facts, 4);
+
+        let failures: Vec<_> = aggregated.failures.iter().map(|f| (f.rollup.as_str(), f.points)).collect();
+        assert_eq!(failures, [("by_pattern", 4)]);
+        for rollup in &catalog.rollups {
+            let sections = aggregated.messages.iter().flat_map(|message| &message.states);
+            let of_rollup = sections.filter(|section| section.rollup == rollup.name);
+            let batches = of_rollup.flat_map(|section| &section.batches);
+            let counts = batches.map(|states| {
+                let counts = states.column(rollup.points_column()).as_primitive::<Int64Type>();
+                arrow::compute::sum(counts).unwrap()
+            });
+            let expected = if rollup.name == "by_pattern" { 996 } else { 1_000 };
+            assert_eq!(counts.sum::<i64>(), expected, "{}", rollup.name);
+        }
     }
 }

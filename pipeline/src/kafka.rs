@@ -20,6 +20,9 @@ use crate::config::KafkaConfig;
 /// Largest message that Tidemark's own producers send, in bytes: one epoch's partial states for one partition.
 pub const MAX_MESSAGE_BYTES: usize = 16 << 20;
 
+/// How long a group waits for a sign of life before it gives a member's partitions to others.
+pub(crate) const SESSION_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Name of this program in the brokers' logs, metrics and quotas.
 const CLIENT_ID: &str = "tidemark";
 
@@ -149,7 +152,7 @@ pub fn consumer_config(kafka: &KafkaConfig, settings: ConsumerSettings<'_>) -> C
         .set("fetch.wait.max.ms", "100")
         .set("fetch.message.max.bytes", MAX_MESSAGE_BYTES.to_string())
         .set("fetch.max.bytes", (4 * MAX_MESSAGE_BYTES).to_string())
-        .set("session.timeout.ms", "30000")
+        .set("session.timeout.ms", SESSION_TIMEOUT.as_millis().to_string())
         .set("heartbeat.interval.ms", "3000");
     config
 }

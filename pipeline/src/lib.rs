@@ -1,7 +1,7 @@
 //! The `tidemark` program: its roles, and what they share.
 //!
 //! - `ingest`, `rollup`, `notify`: the roles, each a member of a consumer group
-//! - `group`, `roles`, `shutdown`: joining groups, starting again, ending
+//! - `group`, `lease`, `roles`, `shutdown`: joining groups, knowing that one was frozen, starting again, ending
 //! - `kafka`, `topics`: clients and topics; `clock`: wall time; `http`, `telemetry`: being watched
 //! - `config`: `config/pipeline.toml` and `config/alerts.toml`
 //! - `cli`, `launch`, `check`, `explain`, `load`, `sample`, `query`, `demo`: what the command line offers
@@ -18,6 +18,7 @@ pub mod http;
 pub mod ingest;
 pub mod kafka;
 pub mod launch;
+mod lease;
 pub mod load;
 pub mod notify;
 pub mod query;

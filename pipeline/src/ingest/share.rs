@@ -17,7 +17,7 @@ use super::dead_letter::{Origin, outgoing};
 use crate::error::Result;
 use crate::group::{Assigned, Commit, Share};
 use crate::roles::Context;
-use crate::telemetry::{ReasonLabels, SourceLabels};
+use crate::telemetry::{ReasonLabels, RollupLabels, SourceLabels};
 
 /// Largest message of partial states; an epoch with more is sent in several. Half of what brokers are set to take.
 const MESSAGE_BYTES: usize = crate::kafka::MAX_MESSAGE_BYTES / 2;
@@ -166,8 +166,11 @@ impl IngestShare {
             &facts,
             usize::try_from(topics.partials_partitions).unwrap_or(1),
         );
-        for error in &aggregated.failures {
-            tracing::error!(%error, "a rollup failed on an epoch, whose points are missing from it");
+        for failure in &aggregated.failures {
+            let (rollup, points, error) = (&failure.rollup, failure.points, &failure.error);
+            tracing::error!(rollup, points, %error, "a rollup failed on points, which are missing from it");
+            let labels = RollupLabels { rollup: rollup.clone() };
+            self.context.metrics.ingest.failed_points.get_or_create(&labels).inc_by(points as u64);
         }
         let mut messages = std::mem::take(&mut self.dead);
         for (partition, message) in (0..).zip(aggregated.messages) {

@@ -16,7 +16,8 @@ use super::snapshots::Snapshots;
 use super::{Event, Rules};
 use crate::error::{Error, Result};
 use crate::group::{Group, commit};
-use crate::kafka::{self, ConsumerSettings};
+use crate::kafka::{self, ConsumerSettings, SESSION_TIMEOUT};
+use crate::lease::Lease;
 use crate::roles::Context;
 use crate::telemetry::{ErrorLabels, Metrics, SinkLabels};
 
@@ -29,7 +30,8 @@ pub(super) fn run(context: &Context, rules: &Rules, events: Option<broadcast::Se
     context.readiness.waiting("rollup", "no partition assigned yet");
     let announcer = Arc::new(Announcer::new(context)?);
     let snapshots = Snapshots::open(context.config.storage.url.as_str())?;
-    let sink = sink(context)?;
+    let lease = Lease::start(&context.clock, SESSION_TIMEOUT)?;
+    let sink = sink(context, &lease)?;
     let outputs = Outputs::start(context, sink, snapshots.clone(), Arc::clone(&announcer));
     let share = RollupShare::new(context, rules, announcer, snapshots, outputs, events);
     let settings = ConsumerSettings::new(&context.config.rollup.group);
@@ -37,7 +39,7 @@ pub(super) fn run(context: &Context, rules: &Rules, events: Option<broadcast::Se
     consumer
         .subscribe(&[&context.config.topics.partials])
         .map_err(Error::client("subscribe to the partials topic"))?;
-    let result = consume(context, &consumer);
+    let result = consume(context, &consumer, &lease);
     if result.is_err() {
         consumer.context().share().abandon();
     }
@@ -45,7 +47,7 @@ pub(super) fn run(context: &Context, rules: &Rules, events: Option<broadcast::Se
     result
 }
 
-fn consume(context: &Context, consumer: &RollupConsumer) -> Result<()> {
+fn consume(context: &Context, consumer: &RollupConsumer, lease: &Lease) -> Result<()> {
     let group = consumer.context();
     let mut paused = false;
     let mut checkpointed = context.clock.monotonic();
@@ -60,6 +62,7 @@ fn consume(context: &Context, consumer: &RollupConsumer) -> Result<()> {
             Some(Err(error)) => return Err(Error::client("read partials")(error)),
         }
         group.check()?;
+        lease.check()?;
         group.share().rebuild()?;
         let committable = group.share().committable()?;
         commit(consumer, &committable)?;
@@ -108,7 +111,7 @@ async fn report_retries(sink: Weak<InfluxSink>, metrics: Arc<Metrics>) {
 }
 
 /// InfluxDB when it is configured, Parquet below the storage root otherwise.
-fn sink(context: &Context) -> Result<RollupSink> {
+fn sink(context: &Context, lease: &Lease) -> Result<RollupSink> {
     let Some(influx) = &context.config.influx else {
         let (store, prefix) = sinks::parquet::store::open(context.config.storage.url.as_str())?;
         return Ok(RollupSink { name: "parquet", sink: Arc::new(RollupParquet::new(store, prefix)) });
@@ -132,6 +135,8 @@ fn sink(context: &Context) -> Result<RollupSink> {
         tracing::error!(line = line.line, reason = line.reason, "influxdb rejected a row");
     });
     let connected = Arc::new(context.runtime.block_on(InfluxSink::connect(config, rejected))?);
+    let lease = lease.clone();
+    connected.only_while(Arc::new(move || lease.holds()));
     context.runtime.spawn(report_retries(Arc::downgrade(&connected), Arc::clone(&context.metrics)));
     Ok(RollupSink { name: "influx", sink: connected })
 }

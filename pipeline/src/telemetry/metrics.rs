@@ -87,7 +87,7 @@ pub struct AlertLabels {
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct DeliveryLabels {
     pub receiver: String,
-    /// `delivered`, `retried`, `failed`.
+    /// `delivered`, `retried`, `failed`, `unreadable`.
     pub result: &'static str,
 }
 
@@ -97,6 +97,7 @@ pub struct IngestMetrics {
     pub messages: Family<SourceLabels, Counter>,
     pub points: Counter,
     pub rejected: Family<ReasonLabels, Counter>,
+    pub failed_points: Family<RollupLabels, Counter>,
     pub heartbeats: Counter,
     pub epochs: Counter,
     pub epoch_seconds: Histogram,
@@ -190,6 +191,8 @@ impl IngestMetrics {
             messages: add.metric("messages", "Messages read from source topics"),
             points: add.metric("points", "Points accepted"),
             rejected: add.metric("rejected", "Points sent to the dead-letter topic"),
+            failed_points: add
+                .metric("failed_points", "Points that a rollup's SELECT failed on, missing from it alone"),
             heartbeats: add.metric("heartbeats", "Heartbeat messages read"),
             epochs: add.metric("epochs", "Epochs committed"),
             epoch_seconds: add

@@ -46,6 +46,9 @@ pub type OnRejected = Arc<dyn Fn(RejectedLine) + Send + Sync>;
 /// Called with the duration of each write request. Must not block.
 pub type OnPost = Arc<dyn Fn(Duration) + Send + Sync>;
 
+/// Whether requests may still be sent. Must not block.
+pub type Permit = Arc<dyn Fn() -> bool + Send + Sync>;
+
 /// The server says no to everything until a person changes something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refusal {
@@ -60,6 +63,7 @@ pub(crate) struct Delivery {
     retry_max: Duration,
     rejected: OnRejected,
     pub(crate) on_post: OnceLock<OnPost>,
+    pub(crate) permit: OnceLock<Permit>,
     pub(crate) counters: Counters,
     /// Set while the server refuses.
     pub(crate) refusal: watch::Sender<Option<Refusal>>,
@@ -73,6 +77,7 @@ impl Delivery {
             retry_max: config.retry_max,
             rejected,
             on_post: OnceLock::new(),
+            permit: OnceLock::new(),
             counters: Counters::default(),
             refusal: watch::Sender::new(None),
         }
@@ -109,6 +114,7 @@ impl Delivery {
     pub(crate) async fn delete(&self, point: impl Fn() -> String, request: &Value) -> Result<(), Error> {
         let mut delays = delays(self.retry_min, self.retry_max);
         loop {
+            self.permitted().await;
             match self.client.delete(request).await {
                 Answer::Done => {
                     Counters::add(&self.counters.deleted, 1);
@@ -151,6 +157,7 @@ impl Delivery {
         let body = compressed(lines);
         let mut delays = delays(self.retry_min, self.retry_max);
         loop {
+            self.permitted().await;
             let started = Instant::now();
             let answer = self.client.write(body.clone()).await;
             Counters::add(&self.counters.posts, 1);
@@ -170,6 +177,14 @@ impl Delivery {
                     self.pause(Some(self.retry_max), &message).await;
                 }
             }
+        }
+    }
+
+    /// Waits for ever once requests may not be sent any more: whoever took the permit away drops the sink.
+    async fn permitted(&self) {
+        if self.permit.get().is_some_and(|permit| !permit()) {
+            warn!(server = self.client.place, "nothing more is sent: others may own these rows by now");
+            std::future::pending::<()>().await;
         }
     }
 

@@ -25,6 +25,6 @@ mod sink;
 mod stats;
 
 pub use config::InfluxConfig;
-pub use deliver::{OnPost, OnRejected, RejectedLine};
+pub use deliver::{OnPost, OnRejected, Permit, RejectedLine};
 pub use sink::InfluxSink;
 pub use stats::InfluxStats;

@@ -32,7 +32,7 @@ use tokio::task::{Id, JoinSet};
 use super::batch::{Batch, Points};
 use super::client::Client;
 use super::delete::{Deletion, deletion};
-use super::deliver::{Delivery, OnPost, OnRejected};
+use super::deliver::{Delivery, OnPost, OnRejected, Permit};
 use super::encode::{Lines, Series};
 use super::stats::{Counters, InfluxStats};
 use super::{InfluxConfig, setup};
@@ -74,6 +74,12 @@ impl InfluxSink {
     /// Calls `hook` with the duration of every write request from now on. The first hook stays.
     pub fn on_post(&self, hook: OnPost) {
         self.delivery.on_post.get_or_init(|| hook);
+    }
+
+    /// Asks `permit` before each request from now on. Once it says no, what is left waits until the sink is dropped.
+    /// The first permit stays.
+    pub fn only_while(&self, permit: Permit) {
+        self.delivery.permit.get_or_init(|| permit);
     }
 
     pub fn stats(&self) -> InfluxStats {

@@ -372,6 +372,33 @@ async fn a_broken_connection_is_tried_again() {
 }
 
 #[tokio::test]
+async fn without_the_permit_a_retry_is_not_sent() {
+    let influx = Influx::default();
+    let (_server, config) = influx.start().await;
+    let (sink, _) = connect(config).await;
+    let asked = Arc::new(Lock::new(0));
+    let counted = asked.clone();
+    // Twice yes, then the owner is another one.
+    sink.only_while(Arc::new(move || {
+        let mut asked = counted.lock().unwrap();
+        *asked += 1;
+        *asked <= 2
+    }));
+    influx.answer_instead(2, 503, &[]);
+    sink.write(rows(&[("a", 1, 1)])).await.unwrap();
+    let sink = Arc::new(sink);
+    let flushing = tokio::spawn({
+        let sink = sink.clone();
+        async move { sink.flush().await }
+    });
+    until(|| *asked.lock().unwrap() == 3).await;
+    assert_eq!(influx.points(), [""; 0], "the server would have taken the third request");
+    assert!(influx.bucket().instead.is_none(), "both refusals were given");
+    assert!(!flushing.is_finished());
+    flushing.abort();
+}
+
+#[tokio::test]
 async fn withdrawn_rows_are_deleted_between_older_and_newer_writes() {
     let influx = Influx::default();
     let (_server, config) = influx.start().await;
