@@ -3,8 +3,12 @@
 //! Each message first merges its states, then moves the watermark by its facts, then closes the windows that
 //! the watermark passed. A window closes when the watermark reaches its end. Until `allowed_lateness` has
 //! also passed, states that arrive for it correct it: the groups they touch are given out again, whole. After
-//! that the window is final, and later states are given out as late. Replaying the log from a snapshot gives the
-//! same results. Windows of which states are missing are not given out at all, see [`crate::rebuild`].
+//! that the window is final. Replaying the log from a snapshot gives the same results. Windows of which states are
+//! missing are not given out at all, see [`crate::rebuild`].
+//!
+//! A rollup has one or more tiers, each with windows of its own length. Every state is merged into each tier, so each
+//! closes, corrects and is final by its own windows: what comes too late for a minute may still correct the day. States
+//! are late, and given out as such once, when a window of the finest tier that should hold them was final.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,9 +19,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::exchange::{self, Partials, Section};
-use crate::rebuild::{Change, Gaps, Plan, Rebuild};
-use crate::sql::Rollup;
-use crate::state::{WindowRows, WindowStates, by_window, points_in};
+use crate::gaps::Gap;
+use crate::rebuild::{Change, Plan, Rebuild};
+use crate::sql::{Rollup, Tier};
+use crate::state::{Absorbed, WindowStates, points_in};
 use crate::watermark::{Holder, Source, Watermark, WatermarkOptions};
 
 /// The state of one partition of the partials topic.
@@ -25,8 +30,14 @@ use crate::watermark::{Holder, Source, Watermark, WatermarkOptions};
 pub struct Fold {
     options: WatermarkOptions,
     watermark: Watermark,
-    rollups: Vec<(Arc<Rollup>, WindowStates)>,
-    gaps: Gaps,
+    rollups: Vec<RollupStates>,
+}
+
+#[derive(Debug)]
+struct RollupStates {
+    rollup: Arc<Rollup>,
+    /// In the order of the rollup's tiers.
+    tiers: Vec<WindowStates>,
 }
 
 /// What one message led to.
@@ -34,11 +45,11 @@ pub struct Fold {
 pub struct Applied {
     /// Closed and corrected windows, in the order in which they must be written.
     pub results: Vec<Results>,
-    /// States that came after their window was final.
+    /// States that came after a window of the finest tier was final.
     pub late: Vec<Late>,
-    /// Points merged, by rollup.
+    /// Points merged, by rollup; each is either here, in `set_aside` or in `late`.
     pub points: Vec<(String, u64)>,
-    /// Points in windows that are left to be rebuilt, by rollup.
+    /// Points in windows of the finest tier that are left to be rebuilt, by rollup.
     pub set_aside: Vec<(String, u64)>,
     /// Windows that have to be rebuilt because this message lacks their states.
     pub rebuilds: Vec<Rebuild>,
@@ -46,10 +57,12 @@ pub struct Applied {
     pub failures: Vec<Error>,
 }
 
-/// Rows of one rollup, oldest window first.
+/// Rows of one tier of a rollup, oldest window first.
 #[derive(Debug)]
 pub struct Results {
     pub rollup: Arc<Rollup>,
+    /// Which of the rollup's tiers.
+    pub tier: usize,
     pub rows: RecordBatch,
     /// End of each row's window, nanoseconds.
     pub window_ends: Vec<i64>,
@@ -57,6 +70,12 @@ pub struct Results {
     /// Keys, with null fields, of rows to remove before `rows` are written: those that HAVING now refuses, and
     /// those whose new version lacks a field.
     pub withdrawn: Option<RecordBatch>,
+}
+
+impl Results {
+    pub fn tier(&self) -> &Tier {
+        &self.rollup.tiers()[self.tier]
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,24 +90,24 @@ pub enum ResultKind {
 #[derive(Debug)]
 pub struct Late {
     pub rollup: Arc<Rollup>,
+    /// What the windows of the finest tier miss.
     pub rows: RecordBatch,
     pub points: u64,
-    /// From the end of the window to the watermark, nanoseconds.
+    /// From the end of the first window that misses them to the watermark, nanoseconds.
     pub age: i64,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Header {
     watermark: Watermark,
-    /// By rollup, which of its batches a merge has made.
-    #[serde(default)]
-    merged: BTreeMap<String, Vec<bool>>,
-    #[serde(default)]
-    alerts: String,
+    /// By rollup, with or without states.
     #[serde(default)]
     plans: BTreeMap<String, Plan>,
+    /// What the sections are, in their order.
     #[serde(default)]
-    gaps: Gaps,
+    sections: Vec<SectionHeader>,
+    #[serde(default)]
+    alerts: String,
 }
 
 /// A fold as it was when a snapshot was taken.
@@ -103,13 +122,18 @@ pub struct Restored {
     pub changes: BTreeMap<String, Change>,
 }
 
+#[derive(Serialize, Deserialize)]
+struct SectionHeader {
+    /// Length of the tier, nanoseconds.
+    tier: i64,
+    /// Which of the batches a merge has made.
+    merged: Vec<bool>,
+}
+
 impl Fold {
     pub fn new(rollups: &[Arc<Rollup>], options: WatermarkOptions) -> Self {
-        let rollups = rollups
-            .iter()
-            .map(|rollup| (Arc::clone(rollup), WindowStates::new(Arc::clone(rollup))))
-            .collect();
-        Self { options, watermark: Watermark::default(), rollups, gaps: Gaps::default() }
+        let rollups = rollups.iter().map(RollupStates::new).collect();
+        Self { options, watermark: Watermark::default(), rollups }
     }
 
     pub fn watermark(&self) -> Option<i64> {
@@ -121,9 +145,13 @@ impl Fold {
         self.watermark.holder(&self.options)
     }
 
-    /// Rows and windows of state, by rollup.
+    /// Rows and panes of state in all tiers, by rollup.
     pub fn sizes(&self) -> impl Iterator<Item = (&str, usize, usize)> {
-        self.rollups.iter().map(|(rollup, states)| (rollup.name.as_str(), states.rows(), states.windows()))
+        self.rollups.iter().map(|kept| {
+            let rows = kept.tiers.iter().map(WindowStates::rows).sum();
+            let panes = kept.tiers.iter().map(WindowStates::panes).sum();
+            (kept.rollup.name.as_str(), rows, panes)
+        })
     }
 
     /// Next offset of every source partition behind the log so far.
@@ -132,21 +160,32 @@ impl Fold {
     }
 
     /// Windows that are left to be rebuilt.
-    pub fn rebuilds(&self) -> &[Rebuild] {
-        self.gaps.all()
+    pub fn rebuilds(&self) -> Vec<Rebuild> {
+        self.rebuilds_of(|states| states.gaps().all().iter().cloned().collect())
     }
 
     /// Those of [`Self::rebuilds`] whose windows are final: every point of theirs is behind [`Self::source_offsets`].
-    pub fn due_rebuilds(&self) -> impl Iterator<Item = (&Arc<Rollup>, &Rebuild)> {
+    pub fn due_rebuilds(&self) -> Vec<Rebuild> {
         let now = self.watermark.value();
-        self.rollups
-            .iter()
-            .flat_map(move |(rollup, _)| self.gaps.due(rollup, now).map(move |due| (rollup, due)))
+        self.rebuilds_of(|states| states.due_gaps(now).cloned().collect())
+    }
+
+    fn rebuilds_of(&self, gaps: impl Fn(&WindowStates) -> Vec<Gap>) -> Vec<Rebuild> {
+        let mut rebuilds = Vec::new();
+        for kept in &self.rollups {
+            for (tier, states) in kept.tiers.iter().enumerate() {
+                let rollup = &kept.rollup;
+                rebuilds.extend(gaps(states).into_iter().map(|gap| Rebuild::new(rollup, tier, gap)));
+            }
+        }
+        rebuilds
     }
 
     /// Windows that were due have been rebuilt, or are given up.
     pub fn rebuilt(&mut self, done: &Rebuild) {
-        self.gaps.remove(done);
+        if let Some(kept) = self.rollups.iter_mut().find(|kept| kept.rollup.name == done.rollup.name) {
+            kept.tiers[done.tier].gaps_mut().remove(&done.gap);
+        }
     }
 
     /// Something in the log could not be read. `newest` bounds the event times of the points behind it.
@@ -154,17 +193,15 @@ impl Fold {
         self.leave_out(newest, |_| true)
     }
 
-    /// Leaves the windows with points up to `newest` to be rebuilt, for rollups of which states are missing. Returns
-    /// what that adds.
+    /// Leaves out the windows with points up to `newest` of rollups whose states are missing. Returns what that adds to
+    /// the windows that are left to be rebuilt.
     fn leave_out(&mut self, newest: i64, lacks: impl Fn(&Rollup) -> bool) -> Vec<Rebuild> {
         let watermark = self.watermark.value();
         let mut added = Vec::new();
-        for (rollup, states) in self.rollups.iter_mut().filter(|(rollup, _)| lacks(rollup)) {
-            let known = self.gaps.all().to_vec();
-            let Some(rebuild) = self.gaps.add(rollup, watermark, newest) else { continue };
-            states.forget(rebuild.from, rebuild.to);
-            if !known.iter().any(|known| known.covers(rebuild)) {
-                added.push(rebuild.clone());
+        for kept in self.rollups.iter_mut().filter(|kept| lacks(&kept.rollup)) {
+            for (tier, states) in kept.tiers.iter_mut().enumerate() {
+                let gap = states.leave_out(watermark, newest).cloned();
+                added.extend(gap.map(|gap| Rebuild::new(&kept.rollup, tier, gap)));
             }
         }
         added
@@ -177,117 +214,57 @@ impl Fold {
         if let Some(newest) = message.newest() {
             applied.rebuilds = self.leave_out(newest, |rollup| !message.covers(rollup));
         }
-        let mut touched: Vec<Vec<WindowRows>> = vec![Vec::new(); self.rollups.len()];
         for section in &message.states {
-            let Some(index) = self.index_of(section) else { continue };
+            let Some(kept) = self.states_for(section) else { continue };
             for batch in &section.batches {
-                let merged = self.merge(index, batch, before, &mut touched[index], &mut applied);
+                let merged = kept.merge(batch, before, &mut applied);
                 applied.failures.extend(merged.err());
             }
         }
         self.watermark.observe(&message.facts, &self.options);
-        for (rollup, _) in self.rollups.iter().filter(|(rollup, _)| !message.covers(rollup)) {
-            self.gaps.may_be_written(rollup, self.watermark.value());
-        }
-        for (index, touched) in touched.iter().enumerate() {
-            let given_out = self.give_out(index, before, touched, &mut applied);
-            applied.failures.extend(given_out.err());
+        let now = self.watermark.value();
+        for kept in &mut self.rollups {
+            if !message.covers(&kept.rollup) {
+                kept.tiers.iter_mut().for_each(|states| states.gaps_mut().may_be_written(now));
+            }
+            for tier in 0..kept.tiers.len() {
+                let given_out = kept.give_out(tier, before, now, &mut applied);
+                applied.failures.extend(given_out.err());
+            }
         }
         applied
     }
 
-    fn index_of(&self, section: &Section) -> Option<usize> {
-        self.rollups.iter().position(|(rollup, _)| {
-            rollup.name == section.rollup && rollup.fingerprint == section.fingerprint
-        })
-    }
-
-    fn merge(
-        &mut self,
-        index: usize,
-        batch: &RecordBatch,
-        watermark: Option<i64>,
-        touched: &mut Vec<WindowRows>,
-        applied: &mut Applied,
-    ) -> Result<()> {
-        let (rollup, states) = &mut self.rollups[index];
-        let (mut points, mut set_aside) = (0, 0);
-        for part in by_window(rollup, batch)? {
-            if self.gaps.is_final(rollup, part.start, part.end, watermark) {
-                applied.late.push(Late {
-                    rows: rollup.finish(vec![part.rows.clone()])?,
-                    points: points_in(rollup, &part.rows),
-                    age: watermark.unwrap_or(part.end).saturating_sub(part.end),
-                    rollup: Arc::clone(rollup),
-                });
-                continue;
-            }
-            if self.gaps.hold(rollup, part.start) {
-                set_aside += points_in(rollup, &part.rows);
-                continue;
-            }
-            points += points_in(rollup, &part.rows);
-            if watermark.is_some_and(|at| part.end <= at) {
-                touched.push(part.clone());
-            }
-            states.absorb(part)?;
-        }
-        applied.points.push((rollup.name.clone(), points));
-        applied.set_aside.push((rollup.name.clone(), set_aside));
-        Ok(())
-    }
-
-    /// Corrections come first: they concern older windows than those that close now.
-    fn give_out(
-        &mut self,
-        index: usize,
-        before: Option<i64>,
-        touched: &[WindowRows],
-        applied: &mut Applied,
-    ) -> Result<()> {
-        let (rollup, states) = &mut self.rollups[index];
-        if !touched.is_empty() {
-            let corrected = states.correct(touched)?;
-            applied.results.extend(results(
-                rollup,
-                corrected.rows,
-                ResultKind::Corrected,
-                corrected.withdrawn,
-            ));
-        }
-        let Some(now) = self.watermark.value() else { return Ok(()) };
-        if before == Some(now) {
-            return Ok(());
-        }
-        let closed = states.close(before, now)?;
-        applied.results.extend(results(rollup, closed, ResultKind::Closed, None));
-        states.purge(now);
-        Ok(())
+    /// The states that a section belongs to; none when another plan made it.
+    fn states_for(&mut self, section: &Section) -> Option<&mut RollupStates> {
+        self.rollups
+            .iter_mut()
+            .find(|kept| kept.rollup.name == section.rollup && kept.rollup.fingerprint == section.fingerprint)
     }
 
     /// The whole state, to be stored as of the offset after the last applied message. `alerts` is carried
     /// along for the threshold operator.
     pub fn snapshot(&self, alerts: String) -> Result<Vec<u8>> {
-        let mut sections = Vec::new();
-        let (mut merged, mut plans) = (BTreeMap::new(), BTreeMap::new());
-        for (rollup, states) in &self.rollups {
-            plans.insert(rollup.name.clone(), Plan::of(rollup, states.windows()));
-            let (batches, flags) = states.snapshot();
-            if batches.is_empty() {
-                continue;
+        let (mut sections, mut headers) = (Vec::new(), Vec::new());
+        for kept in &self.rollups {
+            for states in &kept.tiers {
+                let (batches, merged) = states.snapshot();
+                if batches.is_empty() {
+                    continue;
+                }
+                let batches = batches.iter().map(exchange::compact).collect::<Result<_>>()?;
+                let (rollup, fingerprint) = (kept.rollup.name.clone(), kept.rollup.fingerprint);
+                sections.push(Section { rollup, fingerprint, batches });
+                headers.push(SectionHeader { tier: states.windows().size(), merged });
             }
-            merged.insert(rollup.name.clone(), flags);
-            let batches = batches.iter().map(exchange::compact).collect::<Result<_>>()?;
-            let (rollup, fingerprint) = (rollup.name.clone(), rollup.fingerprint);
-            sections.push(Section { rollup, fingerprint, batches });
         }
-        let (watermark, gaps) = (self.watermark.clone(), self.gaps.clone());
-        let header = Header { watermark, merged, alerts, plans, gaps };
+        let plans = self.rollups.iter().map(|kept| (kept.rollup.name.clone(), kept.plan())).collect();
+        let header = Header { watermark: self.watermark.clone(), plans, sections: headers, alerts };
         exchange::encode(&[("fold", exchange::json(&header)?)], &sections)
     }
 
-    /// A fold as it was when `bytes` were taken, as far as these rollups have the plans of then. What another plan or
-    /// another version of the format made is left to be rebuilt.
+    /// A fold as it was when `bytes` were taken, as far as these rollups have the plans and tiers of then. What another
+    /// plan or another version of the format made is left to be rebuilt.
     ///
     /// # Errors
     /// When not even the watermark can be read.
@@ -295,180 +272,164 @@ impl Fold {
         let snapshot = exchange::decode(bytes, "snapshot")?;
         let header: Header = snapshot.header("fold")?;
         let mut fold = Self::new(rollups, options);
-        for section in snapshot.states.iter().flatten() {
-            let Some(index) = fold.index_of(section) else { continue };
-            let flags = header.merged.get(&section.rollup).map_or(&[][..], Vec::as_slice);
+        for (section, about) in snapshot.states.iter().flatten().zip(header.sections) {
+            let Some(kept) = fold.states_for(section) else { continue };
+            // A tier that the rollup has no more is forgotten.
+            let tier = kept.tiers.iter_mut().find(|states| states.windows().size() == about.tier);
+            let Some(states) = tier else { continue };
             for (position, batch) in section.batches.iter().enumerate() {
-                let is_merged = flags.get(position).copied().unwrap_or(false);
-                fold.rollups[index].1.restore(batch.clone(), is_merged);
+                states.restore(batch.clone(), about.merged.get(position).copied().unwrap_or(false));
             }
         }
         fold.watermark = header.watermark;
-        fold.gaps = header.gaps;
-        fold.gaps.keep_only(rollups);
-        let plans = if snapshot.states.is_some() { header.plans } else { BTreeMap::new() };
-        let changes = fold.compare(&plans);
+        let changes = fold.compare(&header.plans, snapshot.states.is_some());
         let other_version = snapshot.states.is_none().then_some(snapshot.version);
         Ok(Restored { fold, alerts: header.alerts, other_version, changes })
     }
 
     /// What became of each rollup since `plans`; what is missing is left to be rebuilt.
-    fn compare(&mut self, plans: &BTreeMap<String, Plan>) -> BTreeMap<String, Change> {
+    fn compare(&mut self, plans: &BTreeMap<String, Plan>, are_readable: bool) -> BTreeMap<String, Change> {
         let (watermark, newest) = (self.watermark.value(), self.watermark.newest());
         let mut changes = BTreeMap::new();
-        for (rollup, _) in &self.rollups {
-            let change = self.gaps.compare(rollup, plans.get(&rollup.name), watermark, newest);
-            changes.insert(rollup.name.clone(), change);
+        for kept in &mut self.rollups {
+            let plan = plans.get(&kept.rollup.name);
+            let change = kept.resume(plan, are_readable, watermark, newest);
+            changes.insert(kept.rollup.name.clone(), change);
         }
         for (name, plan) in plans {
-            changes.entry(name.clone()).or_insert(Change::Removed { windows: plan.windows() });
+            changes.entry(name.clone()).or_insert(Change::Removed { windows: plan.windows });
         }
         changes
     }
 }
 
-fn results(
-    rollup: &Arc<Rollup>,
-    rows: RecordBatch,
-    kind: ResultKind,
-    withdrawn: Option<RecordBatch>,
-) -> Option<Results> {
-    let nothing_withdrawn = withdrawn.as_ref().is_none_or(|rows| rows.num_rows() == 0);
-    if rows.num_rows() == 0 && nothing_withdrawn {
-        return None;
+impl RollupStates {
+    fn new(rollup: &Arc<Rollup>) -> Self {
+        let tiers = rollup.tiers().iter().map(|tier| WindowStates::new(Arc::clone(rollup), tier));
+        Self { rollup: Arc::clone(rollup), tiers: tiers.collect() }
     }
-    let starts = rows.column(rollup.shape.time).as_primitive::<TimestampNanosecondType>();
-    let window_ends = starts.values().iter().map(|start| rollup.windows.end(*start)).collect();
-    Some(Results { rollup: Arc::clone(rollup), rows, window_ends, kind, withdrawn })
+
+    fn plan(&self) -> Plan {
+        let tiers = self.rollup.tiers().iter().zip(&self.tiers);
+        Plan {
+            windows: self.tiers.iter().map(WindowStates::panes).sum(),
+            tiers: tiers.map(|(tier, states)| (tier.name.clone(), states.gaps().clone())).collect(),
+            ..Plan::of(&self.rollup)
+        }
+    }
+
+    /// Goes on where `plan` was, as far as that is possible.
+    fn resume(
+        &mut self,
+        plan: Option<&Plan>,
+        is_readable: bool,
+        watermark: Option<i64>,
+        newest: Option<i64>,
+    ) -> Change {
+        let rollup = &self.rollup;
+        let same = plan.filter(|plan| is_readable && plan.fingerprint == rollup.fingerprint);
+        let mut new_tiers = Vec::new();
+        for (tier, states) in rollup.tiers().iter().zip(&mut self.tiers) {
+            let known = plan.and_then(|plan| plan.tiers.get(&tier.name));
+            *states.gaps_mut() = known.cloned().unwrap_or_default();
+            if let (Some(same), Some(_)) = (same, known) {
+                let grew = rollup.allowed_lateness > same.allowed_lateness;
+                if let Some(at) = watermark.filter(|_| grew) {
+                    states.gaps_mut().forget(&tier.windows, same.allowed_lateness, at);
+                }
+                continue;
+            }
+            new_tiers.push(tier.name.clone());
+            states.gaps_mut().begin_anew();
+            if let Some(newest) = newest {
+                states.leave_out(watermark, newest);
+            }
+            if plan.is_some_and(|plan| plan.has_fields_beyond(rollup)) {
+                states.gaps_mut().have_other_fields();
+            }
+        }
+        match (plan, same) {
+            (_, Some(same)) => Change::Kept {
+                lateness_before: Some(same.allowed_lateness)
+                    .filter(|before| *before != rollup.allowed_lateness),
+                other_results: same.results != rollup.results_fingerprint,
+                new_tiers,
+            },
+            (Some(plan), None) => Change::Anew { windows: plan.windows },
+            (None, None) => Change::New,
+        }
+    }
+
+    /// Merges states into every tier.
+    fn merge(&mut self, batch: &RecordBatch, watermark: Option<i64>, applied: &mut Applied) -> Result<()> {
+        let rollup = &self.rollup;
+        let (mut points, mut set_aside) = (0, 0);
+        let (finest, coarser) = self.tiers.split_first_mut().expect("a rollup has at least one tier");
+        for part in finest.by_pane(batch)? {
+            let pane_end = finest.windows().pane().end(part.start);
+            let of_part = points_in(rollup, &part.rows);
+            let Absorbed { missed, kept } = finest.absorb(part, watermark)?;
+            if missed.is_empty() {
+                *(if kept { &mut points } else { &mut set_aside }) += of_part;
+                continue;
+            }
+            applied.late.push(Late {
+                rows: rollup.finish(missed)?,
+                points: of_part,
+                // The first window that holds a pane ends with it.
+                age: watermark.unwrap_or(pane_end).saturating_sub(pane_end),
+                rollup: Arc::clone(rollup),
+            });
+        }
+        applied.points.push((rollup.name.clone(), points));
+        applied.set_aside.push((rollup.name.clone(), set_aside));
+        for states in coarser {
+            for part in states.by_pane(batch)? {
+                // What a coarser window misses was also too late for the finest.
+                states.absorb(part, watermark)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Corrections come first: they concern older windows than those that close now.
+    fn give_out(
+        &mut self,
+        tier: usize,
+        before: Option<i64>,
+        now: Option<i64>,
+        applied: &mut Applied,
+    ) -> Result<()> {
+        let corrected = self.tiers[tier].correct()?;
+        if let Some(corrected) = corrected {
+            let results = self.results(tier, corrected.rows, ResultKind::Corrected, corrected.withdrawn);
+            applied.results.extend(results);
+        }
+        let Some(now) = now.filter(|_| now != before) else { return Ok(()) };
+        let closed = self.tiers[tier].close(before, now)?;
+        applied.results.extend(self.results(tier, closed, ResultKind::Closed, None));
+        self.tiers[tier].purge(now);
+        Ok(())
+    }
+
+    fn results(
+        &self,
+        tier: usize,
+        rows: RecordBatch,
+        kind: ResultKind,
+        withdrawn: Option<RecordBatch>,
+    ) -> Option<Results> {
+        let nothing_withdrawn = withdrawn.as_ref().is_none_or(|rows| rows.num_rows() == 0);
+        if rows.num_rows() == 0 && nothing_withdrawn {
+            return None;
+        }
+        let windows = self.tiers[tier].windows();
+        let starts = rows.column(self.rollup.shape.time).as_primitive::<TimestampNanosecondType>();
+        let window_ends = starts.values().iter().map(|start| windows.end(*start)).collect();
+        Some(Results { rollup: Arc::clone(&self.rollup), tier, rows, window_ends, kind, withdrawn })
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use arrow::array::{Float64Array, StringViewArray, TimestampNanosecondArray};
-    use arrow::util::pretty::pretty_format_batches;
-
-    use super::*;
-    use crate::partial::{aggregate, points_schema};
-    use crate::sql::compile;
-    use crate::watermark::{EpochFacts, PartitionFacts};
-
-    const SECOND: i64 = 1_000_000_000;
-    const OPTIONS: WatermarkOptions =
-        WatermarkOptions { max_out_of_orderness: 0, idle_timeout: 60 * SECOND, owner_timeout: 60 * SECOND };
-    const SQL: &str = "CREATE MATERIALIZED VIEW cpu WITH (allowed_lateness = '1 minute') AS
-        SELECT tumble(time, INTERVAL '10 seconds') AS w, labels['host'] AS host,
-               avg(value) AS avg, max(value) + 1 AS m, count(*) AS n
-        FROM points WHERE name = 'cpu' GROUP BY 1, 2 HAVING avg(value) < 100";
-
-    fn rollups() -> Vec<Arc<Rollup>> {
-        let catalog = compile(&[("cpu.sql".into(), SQL.into())]);
-        assert_eq!(catalog.errors, []);
-        catalog.rollups
-    }
-
-    /// Points are (host, seconds, value).
-    fn message(rollups: &[Arc<Rollup>], points: &[(&str, i64, f64)]) -> Partials {
-        let times = points.iter().map(|(_, time, _)| time * SECOND);
-        let batch = RecordBatch::try_new(
-            points_schema(&["host".to_owned()]),
-            vec![
-                Arc::new(StringViewArray::from_iter_values(points.iter().map(|_| "cpu"))),
-                Arc::new(TimestampNanosecondArray::from_iter_values(times.clone())),
-                Arc::new(Float64Array::from_iter_values(points.iter().map(|(.., value)| *value))),
-                Arc::new(StringViewArray::from_iter_values(points.iter().map(|(host, ..)| host))),
-            ],
-        )
-        .unwrap();
-        let facts = EpochFacts {
-            wall: 0,
-            topics: BTreeMap::from([("points".into(), 1)]),
-            partitions: vec![PartitionFacts {
-                topic: "points".into(),
-                partition: 0,
-                from: 0,
-                to: 1,
-                high: times.max(),
-                at_end: false,
-                silent: 0,
-            }],
-        };
-        let message = aggregate(rollups, &[batch], &facts, 1).messages.remove(0);
-        Partials::decode(&message.encode().unwrap()).unwrap()
-    }
-
-    fn rows(applied: &Applied, kind: ResultKind) -> String {
-        let batches: Vec<_> =
-            applied.results.iter().filter(|r| r.kind == kind).map(|r| r.rows.clone()).collect();
-        pretty_format_batches(&batches).unwrap().to_string()
-    }
-
-    #[test]
-    fn closes_corrects_and_gives_out_late_rows() {
-        let rollups = rollups();
-        let mut fold = Fold::new(&rollups, OPTIONS);
-        let first = fold.apply(&message(&rollups, &[("a", 1, 1.0), ("a", 2, 3.0), ("b", 3, 5.0)]));
-        assert!(first.results.is_empty());
-
-        let closed = fold.apply(&message(&rollups, &[("a", 10, 1.0)]));
-        let table = rows(&closed, ResultKind::Closed);
-        assert!(
-            table.contains("| a    | 2.0 | 4.0 | 2 |") && table.contains("| b    | 5.0 | 6.0 | 1 |"),
-            "{table}"
-        );
-
-        let corrected = fold.apply(&message(&rollups, &[("a", 5, 8.0)]));
-        let table = rows(&corrected, ResultKind::Corrected);
-        assert!(table.contains("| a    | 4.0 | 9.0 | 3 |") && !table.contains("| b "), "{table}");
-
-        // HAVING refuses the group now: what was written must go.
-        let withdrawn = fold.apply(&message(&rollups, &[("b", 6, 1_000.0)]));
-        assert_eq!(withdrawn.results[0].rows.num_rows(), 0);
-        let keys = withdrawn.results[0].withdrawn.as_ref().unwrap();
-        let table = pretty_format_batches(std::slice::from_ref(keys)).unwrap().to_string();
-        assert!(table.contains("| b    |     |   |   |"), "{table}");
-
-        fold.apply(&message(&rollups, &[("a", 70, 1.0)]));
-        let late = fold.apply(&message(&rollups, &[("a", 7, 1.0), ("a", 8, 1.0)]));
-        assert_eq!((late.late[0].points, late.late[0].age), (2, 60 * SECOND));
-        assert!(late.results.is_empty());
-    }
-
-    #[test]
-    fn a_corrected_row_that_lost_a_field_is_withdrawn_before_it_is_written() {
-        let sql = "CREATE MATERIALIZED VIEW calm WITH (allowed_lateness = '1 minute') AS
-            SELECT tumble(time, INTERVAL '10 seconds') AS w, labels['host'] AS host,
-                   CASE WHEN max(value) < 100 THEN avg(value) END AS calm, count(*) AS n
-            FROM points GROUP BY 1, 2";
-        let rollups = compile(&[("calm.sql".into(), sql.into())]).rollups;
-        let mut fold = Fold::new(&rollups, OPTIONS);
-        fold.apply(&message(&rollups, &[("a", 1, 50.0), ("b", 2, 50.0)]));
-        fold.apply(&message(&rollups, &[("a", 12, 1.0)]));
-        let corrected = fold.apply(&message(&rollups, &[("a", 3, 150.0), ("b", 3, 60.0)]));
-        let results = &corrected.results[0];
-        assert_eq!(results.rows.num_rows(), 2);
-        let withdrawn =
-            pretty_format_batches(std::slice::from_ref(results.withdrawn.as_ref().unwrap())).unwrap();
-        let withdrawn = withdrawn.to_string();
-        assert!(withdrawn.contains("| a ") && !withdrawn.contains("| b "), "{withdrawn}");
-    }
-
-    #[test]
-    fn a_restored_fold_goes_on_as_the_first_would_have() {
-        let rollups = rollups();
-        let mut fold = Fold::new(&rollups, OPTIONS);
-        fold.apply(&message(&rollups, &[("a", 1, 1.0), ("b", 3, 5.0)]));
-        fold.apply(&message(&rollups, &[("a", 12, 1.0)]));
-        let bytes = fold.snapshot("alerts".into()).unwrap();
-        let Restored { fold: mut restored, alerts, changes, .. } =
-            Fold::restore(&rollups, OPTIONS, &bytes).unwrap();
-        let kept = Change::Kept { lateness_before: None, other_results: false };
-        assert_eq!((alerts.as_str(), changes), ("alerts", BTreeMap::from([("cpu".to_owned(), kept)])));
-        for next in [message(&rollups, &[("a", 2, 7.0)]), message(&rollups, &[("a", 25, 7.0)])] {
-            let (one, two) = (fold.apply(&next), restored.apply(&next));
-            for kind in [ResultKind::Closed, ResultKind::Corrected] {
-                assert_eq!(rows(&one, kind), rows(&two, kind));
-            }
-        }
-        assert_eq!(fold.watermark(), restored.watermark());
-    }
-}
+#[path = "fold_tests.rs"]
+mod tests;

@@ -6,14 +6,16 @@
 //! - `partial`: one epoch's points to mergeable states, one message per rollup partition
 //! - `exchange`: the format of those messages and of snapshots
 //! - `fold`: what a `rollup` partition does with its log: merge, move the watermark, close and correct windows
-//! - `rebuild`: windows that the stream cannot give whole, computed from raw points instead
+//! - `gaps`, `rebuild`: windows that the stream cannot give whole, computed from raw points instead
 //! - `threshold`: alert rules over closed windows
-//! - `watermark`, `window`, `state`, `stages`: the parts of the fold and of the plans it runs
+//! - `watermark`, `window`, `state`, `keys`, `stages`: the parts of the fold and of the plans it runs
 
 pub mod decode;
 mod error;
 pub mod exchange;
 pub mod fold;
+pub mod gaps;
+mod keys;
 pub mod partial;
 pub mod rebuild;
 pub mod series;

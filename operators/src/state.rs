@@ -1,43 +1,60 @@
-//! The open and correctable windows of one rollup in one partition: states by window, merged as they come.
+//! The open and correctable windows of one tier of a rollup in one partition: states by pane, merged as they come.
 //!
-//! A merge costs a pass over the window's rows, so it waits until the unmerged rows outnumber the merged ones:
-//! every row is merged a bounded number of times, and memory is groups times windows, not groups times epochs.
+//! A tumbling window is one pane, a hopping one several: its result is that of their states together, and a pane is
+//! forgotten with the last window that holds it.
+//!
+//! A merge costs a pass over the pane's rows, so it waits until the unmerged rows outnumber the merged ones:
+//! every row is merged a bounded number of times, and memory is groups times panes, not groups times epochs.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, new_null_array};
-use arrow::compute::{cast, filter_record_batch, sort_to_indices, take_record_batch};
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, TimestampNanosecondArray};
+use arrow::compute::{filter_record_batch, sort_to_indices, take_record_batch};
 use arrow::datatypes::{Float64Type, Int64Type, TimestampNanosecondType};
-use arrow::row::{OwnedRow, RowConverter, SortField};
 
 use crate::error::Result;
-use crate::sql::Rollup;
+use crate::gaps::{Gap, Gaps};
+use crate::keys::Keys;
+use crate::sql::{Rollup, Tier};
+use crate::window::Windows;
 
-/// Below these a window's unmerged part is left as it is.
+/// Below these a pane's unmerged part is left as it is.
 const UNMERGED_ROWS: usize = 256;
 const UNMERGED_BATCHES: usize = 32;
 
 #[derive(Debug)]
 pub(crate) struct WindowStates {
     rollup: Arc<Rollup>,
-    windows: BTreeMap<i64, Window>,
+    windows: Windows,
+    panes: BTreeMap<i64, Pane>,
+    /// States of closed windows that have come since the last correction, by window.
+    touched: Vec<RecordBatch>,
+    gaps: Gaps,
 }
 
 #[derive(Debug, Default)]
-struct Window {
+struct Pane {
     /// The first is the result of the last merge, once there was one.
     batches: Vec<RecordBatch>,
     merged_rows: usize,
     unmerged_rows: usize,
 }
 
-/// Rows of one window, cut out of a message.
+/// States of one pane.
 #[derive(Debug, Clone)]
-pub(crate) struct WindowRows {
+pub(crate) struct PaneRows {
     pub(crate) start: i64,
-    pub(crate) end: i64,
     pub(crate) rows: RecordBatch,
+}
+
+/// What became of states that came.
+#[derive(Debug)]
+pub(crate) struct Absorbed {
+    /// What windows that are final miss, by window.
+    pub(crate) missed: Vec<RecordBatch>,
+    /// Whether a window that is given out by the stream has them.
+    pub(crate) kept: bool,
 }
 
 /// A corrected window's rows, and the keys of those that are no more, or that lack a field which an earlier version may
@@ -49,52 +66,132 @@ pub(crate) struct Corrected {
 }
 
 impl WindowStates {
-    pub(crate) fn new(rollup: Arc<Rollup>) -> Self {
-        Self { rollup, windows: BTreeMap::new() }
+    pub(crate) fn new(rollup: Arc<Rollup>, tier: &Tier) -> Self {
+        Self {
+            rollup,
+            windows: tier.windows,
+            panes: BTreeMap::new(),
+            touched: Vec::new(),
+            gaps: Gaps::default(),
+        }
+    }
+
+    pub(crate) fn gaps(&self) -> &Gaps {
+        &self.gaps
+    }
+
+    pub(crate) fn gaps_mut(&mut self) -> &mut Gaps {
+        &mut self.gaps
+    }
+
+    /// Leaves out the windows that lack states behind points up to `newest`, see [`Gaps::add`].
+    pub(crate) fn leave_out(&mut self, watermark: Option<i64>, newest: i64) -> Option<&Gap> {
+        let gap = self.gaps.add(&self.windows, self.rollup.allowed_lateness, watermark, newest)?;
+        // The newest window that holds a pane starts with it, and so do all others in the gap or before.
+        self.panes.retain(|start, _| !gap.holds(*start));
+        Some(gap)
+    }
+
+    /// The gaps that are due at `watermark`, see [`Gaps::due`].
+    pub(crate) fn due_gaps(&self, watermark: Option<i64>) -> impl Iterator<Item = &Gap> {
+        self.gaps.due(&self.windows, self.rollup.allowed_lateness, watermark)
+    }
+
+    pub(crate) fn windows(&self) -> &Windows {
+        &self.windows
     }
 
     pub(crate) fn rows(&self) -> usize {
-        self.windows.values().map(|window| window.merged_rows + window.unmerged_rows).sum()
+        self.panes.values().map(|pane| pane.merged_rows + pane.unmerged_rows).sum()
     }
 
-    /// Merges rows of one window into its state.
-    pub(crate) fn absorb(&mut self, rows: WindowRows) -> Result<()> {
-        let window = self.windows.entry(rows.start).or_default();
-        window.unmerged_rows += rows.rows.num_rows();
-        window.batches.push(rows.rows);
-        let many_rows = window.unmerged_rows > window.merged_rows.max(UNMERGED_ROWS);
-        if many_rows || window.batches.len() > UNMERGED_BATCHES {
-            window.merge(&self.rollup)?;
+    pub(crate) fn panes(&self) -> usize {
+        self.panes.len()
+    }
+
+    /// Cuts states by the panes of these windows. The states of a finer tier fit, as each of its windows lies in one pane.
+    pub(crate) fn by_pane(&self, states: &RecordBatch) -> Result<Vec<PaneRows>> {
+        let pane = self.windows.pane();
+        let starts = starts_of(&self.rollup, states).unary(|start| pane.start(start));
+        let order = sort_to_indices(&starts, None, None)?;
+        let sorted = take_record_batch(&with_starts(&self.rollup, states, starts)?, &order)?;
+        let starts = starts_of(&self.rollup, &sorted);
+        let mut parts = Vec::new();
+        let mut from = 0;
+        for to in 1..=sorted.num_rows() {
+            if to < sorted.num_rows() && starts.value(to) == starts.value(from) {
+                continue;
+            }
+            parts.push(PaneRows { start: starts.value(from), rows: sorted.slice(from, to - from) });
+            from = to;
         }
-        Ok(())
+        Ok(parts)
+    }
+
+    /// Merges rows of one pane into its state, unless no window needs it: they are final at `watermark` or in a gap.
+    pub(crate) fn absorb(&mut self, part: PaneRows, watermark: Option<i64>) -> Result<Absorbed> {
+        let (mut missed, mut kept) = (Vec::new(), false);
+        for start in self.windows.holding(part.start) {
+            let end = self.windows.end(start);
+            if self.gaps.is_final(start, self.final_at(start), watermark) {
+                missed.push(self.in_window(&part.rows, start)?);
+                continue;
+            }
+            if self.gaps.hold(start) {
+                continue;
+            }
+            kept = true;
+            if watermark.is_some_and(|at| end <= at) {
+                self.touched.push(self.in_window(&part.rows, start)?);
+            }
+        }
+        if !kept {
+            return Ok(Absorbed { missed, kept });
+        }
+        let pane = self.panes.entry(part.start).or_default();
+        pane.unmerged_rows += part.rows.num_rows();
+        pane.batches.push(part.rows);
+        let many_rows = pane.unmerged_rows > pane.merged_rows.max(UNMERGED_ROWS);
+        if many_rows || pane.batches.len() > UNMERGED_BATCHES {
+            pane.merge(&self.rollup)?;
+        }
+        Ok(Absorbed { missed, kept })
     }
 
     /// Results of all windows that end after `after` (all, when none) and not after `until`, oldest first.
     pub(crate) fn close(&self, after: Option<i64>, until: i64) -> Result<RecordBatch> {
-        let ends = |start: &i64| self.rollup.windows.end(*start);
-        let due = self.windows.iter().filter(|(start, _)| {
-            let end = ends(start);
-            end <= until && after.is_none_or(|after| end > after)
-        });
-        let states = due.flat_map(|(_, window)| window.batches.iter().cloned()).collect();
+        let mut due = BTreeSet::new();
+        for pane in self.panes.keys() {
+            due.extend(self.windows.holding(*pane).filter(|start| {
+                let end = self.windows.end(*start);
+                end <= until && after.is_none_or(|after| end > after) && !self.gaps.hold(*start)
+            }));
+        }
+        let mut states = Vec::new();
+        for start in due {
+            states.extend(self.states_of(start)?);
+        }
         oldest_first(&self.rollup, &self.rollup.finish(states)?)
     }
 
-    /// Results, as they are now, of the groups that `touched` names.
-    pub(crate) fn correct(&self, touched: &[WindowRows]) -> Result<Corrected> {
+    /// Results, as they are now, of the groups in closed windows that states have come for since the last call.
+    pub(crate) fn correct(&mut self) -> Result<Option<Corrected>> {
+        let touched = std::mem::take(&mut self.touched);
+        if touched.is_empty() {
+            return Ok(None);
+        }
         let keys = Keys::new(&self.rollup)?;
-        let mut wanted = HashSet::new();
-        for part in touched {
-            wanted.extend(keys.of_states(&part.rows)?);
+        let (mut wanted, mut starts) = (HashSet::new(), BTreeSet::new());
+        for rows in &touched {
+            wanted.extend(keys.of_states(rows)?);
+            starts.extend(starts_of(&self.rollup, rows).values());
         }
         let mut states = Vec::new();
-        let starts: HashSet<i64> = touched.iter().map(|part| part.start).collect();
         for start in starts {
-            let Some(window) = self.windows.get(&start) else { continue };
-            for batch in &window.batches {
+            for batch in self.states_of(start)? {
                 let mask: BooleanArray =
-                    keys.of_states(batch)?.iter().map(|key| Some(wanted.contains(key))).collect();
-                states.push(filter_record_batch(batch, &mask)?);
+                    keys.of_states(&batch)?.iter().map(|key| Some(wanted.contains(key))).collect();
+                states.push(filter_record_batch(&batch, &mask)?);
             }
         }
         let rows = oldest_first(&self.rollup, &self.rollup.finish(states)?)?;
@@ -103,71 +200,84 @@ impl WindowStates {
         }
         let incomplete = filter_record_batch(&rows, &lacks_a_field(&self.rollup, &rows))?;
         wanted.extend(keys.of_results(&incomplete)?);
-        let withdrawn = if wanted.is_empty() { None } else { Some(keys.to_results(&wanted)?) };
-        Ok(Corrected { rows, withdrawn })
+        let withdrawn = match wanted.is_empty() {
+            true => None,
+            false => Some(oldest_first(&self.rollup, &keys.to_results(&wanted)?)?),
+        };
+        Ok(Some(Corrected { rows, withdrawn }))
     }
 
-    /// Forgets the windows that can no longer be corrected at `watermark`.
-    pub(crate) fn purge(&mut self, watermark: i64) {
-        let rollup = &self.rollup;
-        self.windows.retain(|start, _| {
-            rollup.windows.end(*start).saturating_add(rollup.allowed_lateness) > watermark
-        });
-    }
-
-    /// Forgets the windows that start from `from` up to, without, `to`.
-    pub(crate) fn forget(&mut self, from: i64, to: i64) {
-        self.windows.retain(|start, _| !(from..to).contains(start));
-    }
-
-    /// Results of all windows, as [`Self::correct`] gives them.
-    pub(crate) fn all(&self) -> Result<Corrected> {
-        let mut all = Vec::new();
-        for (start, window) in &self.windows {
-            let end = self.rollup.windows.end(*start);
-            all.extend(window.batches.iter().map(|rows| WindowRows {
-                start: *start,
-                end,
-                rows: rows.clone(),
-            }));
+    /// Results of all windows that start from `from` up to, without, `to`, as a correction of every group gives them.
+    pub(crate) fn whole(&mut self, from: i64, to: i64) -> Result<Option<Corrected>> {
+        let holding = self.panes.keys().flat_map(|pane| self.windows.holding(*pane));
+        let starts: BTreeSet<i64> = holding.filter(|start| (from..to).contains(start)).collect();
+        for start in starts {
+            let states = self.states_of(start)?;
+            self.touched.extend(states);
         }
-        self.correct(&all)
+        self.correct()
     }
 
-    /// All states as they are, for a snapshot, and which batches a merge has made. When windows are merged next
+    /// Forgets the panes whose windows can no longer be corrected at `watermark`.
+    pub(crate) fn purge(&mut self, watermark: i64) {
+        let (windows, lateness) = (self.windows, self.rollup.allowed_lateness);
+        // The last window that holds a pane starts with it.
+        self.panes.retain(|start, _| windows.end(*start).saturating_add(lateness) > watermark);
+    }
+
+    /// All states as they are, for a snapshot, and which batches a merge has made. When panes are merged next
     /// must follow from the log alone, or a replay would add floats in another order.
     pub(crate) fn snapshot(&self) -> (Vec<RecordBatch>, Vec<bool>) {
         let (mut batches, mut merged) = (Vec::new(), Vec::new());
-        for window in self.windows.values() {
-            for (position, batch) in window.batches.iter().enumerate() {
+        for pane in self.panes.values() {
+            for (position, batch) in pane.batches.iter().enumerate() {
                 batches.push(batch.clone());
-                merged.push(position == 0 && window.merged_rows > 0);
+                merged.push(position == 0 && pane.merged_rows > 0);
             }
         }
         (batches, merged)
     }
 
-    /// Puts back one batch of a snapshot, all of one window.
+    /// Puts back one batch of a snapshot, all of one pane.
     pub(crate) fn restore(&mut self, batch: RecordBatch, is_merged: bool) {
         if batch.num_rows() == 0 {
             return;
         }
-        let starts = batch.column(self.rollup.window_column()).as_primitive::<TimestampNanosecondType>();
-        let window = self.windows.entry(starts.value(0)).or_default();
+        let pane = self.panes.entry(starts_of(&self.rollup, &batch).value(0)).or_default();
         if is_merged {
-            window.merged_rows = batch.num_rows();
+            pane.merged_rows = batch.num_rows();
         } else {
-            window.unmerged_rows += batch.num_rows();
+            pane.unmerged_rows += batch.num_rows();
         }
-        window.batches.push(batch);
+        pane.batches.push(batch);
     }
 
-    pub(crate) fn windows(&self) -> usize {
-        self.windows.len()
+    fn final_at(&self, start: i64) -> i64 {
+        self.windows.end(start).saturating_add(self.rollup.allowed_lateness)
+    }
+
+    /// The states of one window, those of all its panes.
+    fn states_of(&self, start: i64) -> Result<Vec<RecordBatch>> {
+        let mut states = Vec::new();
+        for (_, pane) in self.panes.range(start..self.windows.end(start)) {
+            for batch in &pane.batches {
+                states.push(self.in_window(batch, start)?);
+            }
+        }
+        Ok(states)
+    }
+
+    /// States of a pane as those of one of the windows that hold it.
+    fn in_window(&self, states: &RecordBatch, start: i64) -> Result<RecordBatch> {
+        if !self.windows.is_hopping() {
+            return Ok(states.clone());
+        }
+        let starts = TimestampNanosecondArray::from_value(start, states.num_rows());
+        with_starts(&self.rollup, states, starts)
     }
 }
 
-impl Window {
+impl Pane {
     fn merge(&mut self, rollup: &Rollup) -> Result<()> {
         if self.unmerged_rows == 0 {
             return Ok(());
@@ -180,29 +290,26 @@ impl Window {
     }
 }
 
-/// Cuts a batch of states by window.
-pub(crate) fn by_window(rollup: &Rollup, states: &RecordBatch) -> Result<Vec<WindowRows>> {
-    let order = sort_to_indices(states.column(rollup.window_column()), None, None)?;
-    let sorted = take_record_batch(states, &order)?;
-    let starts = sorted.column(rollup.window_column()).as_primitive::<TimestampNanosecondType>();
-    let mut parts = Vec::new();
-    let mut from = 0;
-    for to in 1..=sorted.num_rows() {
-        if to < sorted.num_rows() && starts.value(to) == starts.value(from) {
-            continue;
-        }
-        let start = starts.value(from);
-        let end = rollup.windows.end(start);
-        parts.push(WindowRows { start, end, rows: sorted.slice(from, to - from) });
-        from = to;
-    }
-    Ok(parts)
-}
-
 /// How many points stand behind some states.
 pub(crate) fn points_in(rollup: &Rollup, states: &RecordBatch) -> u64 {
     let counts = states.column(rollup.points_column()).as_primitive::<Int64Type>();
     arrow::compute::sum(counts).unwrap_or(0).unsigned_abs()
+}
+
+/// The window column of some states.
+fn starts_of<'a>(rollup: &Rollup, states: &'a RecordBatch) -> &'a TimestampNanosecondArray {
+    states.column(rollup.window_column()).as_primitive::<TimestampNanosecondType>()
+}
+
+/// The states with another window column.
+fn with_starts(
+    rollup: &Rollup,
+    states: &RecordBatch,
+    starts: TimestampNanosecondArray,
+) -> Result<RecordBatch> {
+    let mut columns = states.columns().to_vec();
+    columns[rollup.window_column()] = Arc::new(starts);
+    Ok(RecordBatch::try_new(states.schema(), columns)?)
 }
 
 /// Which rows have a field that is null or not a number, and so is not stored.
@@ -220,53 +327,4 @@ fn lacks_a_field(rollup: &Rollup, rows: &RecordBatch) -> BooleanArray {
 fn oldest_first(rollup: &Rollup, results: &RecordBatch) -> Result<RecordBatch> {
     let order = sort_to_indices(results.column(rollup.shape.time), None, None)?;
     Ok(take_record_batch(results, &order)?)
-}
-
-/// The identity of a row, window and tags, in a form that compares across states and results.
-struct Keys<'a> {
-    rollup: &'a Rollup,
-    converter: RowConverter,
-    /// Group column and result column of the window and of each tag.
-    columns: Vec<(usize, usize)>,
-}
-
-impl<'a> Keys<'a> {
-    fn new(rollup: &'a Rollup) -> Result<Self> {
-        let columns = rollup.key_columns();
-        let fields = columns
-            .iter()
-            .map(|(_, result)| SortField::new(rollup.schema.field(*result).data_type().clone()))
-            .collect();
-        Ok(Self { rollup, converter: RowConverter::new(fields)?, columns })
-    }
-
-    fn of_states(&self, states: &RecordBatch) -> Result<Vec<OwnedRow>> {
-        self.of(self.columns.iter().map(|(group, _)| states.column(*group)))
-    }
-
-    fn of_results(&self, results: &RecordBatch) -> Result<Vec<OwnedRow>> {
-        self.of(self.columns.iter().map(|(_, result)| results.column(*result)))
-    }
-
-    fn of<'b>(&self, arrays: impl Iterator<Item = &'b ArrayRef>) -> Result<Vec<OwnedRow>> {
-        let mut columns = Vec::new();
-        for (array, (_, result)) in arrays.zip(&self.columns) {
-            columns.push(cast(array, self.rollup.schema.field(*result).data_type())?);
-        }
-        let rows = self.converter.convert_columns(&columns)?;
-        Ok(rows.iter().map(|row| row.owned()).collect())
-    }
-
-    /// The keys as result rows whose fields are null.
-    fn to_results(&self, keys: &HashSet<OwnedRow>) -> Result<RecordBatch> {
-        let arrays = self.converter.convert_rows(keys.iter().map(OwnedRow::row))?;
-        let schema = &self.rollup.schema;
-        let mut columns: Vec<ArrayRef> =
-            schema.fields().iter().map(|field| new_null_array(field.data_type(), keys.len())).collect();
-        for (array, (_, result)) in arrays.into_iter().zip(&self.columns) {
-            columns[*result] = array;
-        }
-        let batch = RecordBatch::try_new(Arc::clone(schema), columns)?;
-        oldest_first(self.rollup, &batch)
-    }
 }

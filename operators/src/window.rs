@@ -1,4 +1,7 @@
-//! Tumbling windows: which window a time falls into, and where that window ends.
+//! Windows: which one a time falls into, and where that window ends.
+//!
+//! [`Tumble`] cuts time into pieces that follow each other. A rollup keeps its state by these pieces, its *panes*;
+//! [`Windows`] says which panes make up a window: one for tumbling windows, several for hopping ones, which overlap.
 //!
 //! A window is half open, `[start, end)`. Without a time zone, windows are aligned to the Unix epoch. With
 //! one, they are aligned to local midnight, so that a day is a local day and lasts 23 or 25 hours when the
@@ -13,7 +16,7 @@ use chrono_tz::Tz;
 const HOUR: i64 = 3_600_000_000_000;
 const DAY: i64 = 24 * HOUR;
 
-/// The windows of a rollup: their length, and the zone whose clock they follow.
+/// Time cut into equal pieces: their length, and the zone whose clock they follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Tumble {
     size: i64,
@@ -27,6 +30,12 @@ pub enum WindowError {
     NotPositive,
     #[error("a window of more than an hour in a time zone must divide a day, or be one day")]
     NotPartOfDay,
+    #[error("a hopping window must be a multiple of its slide")]
+    NotMultipleOfSlide,
+    #[error(
+        "a hopping window of more than {MAX_PANES} slides costs as many merges for each row, write a longer slide"
+    )]
+    TooManyPanes,
     #[error("unknown time zone zone=`{0}`, write an IANA name such as 'Europe/Berlin'")]
     UnknownZone(String),
 }
@@ -83,15 +92,106 @@ impl Tumble {
     }
 }
 
-impl fmt::Display for Tumble {
+/// A day of hops by the minute: more panes a window would be a mistake more often than a wish.
+const MAX_PANES: i64 = 1_440;
+
+/// The windows of a tier. Each is made of panes that follow each other, the first of which starts with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Windows {
+    pane: Tumble,
+    /// How many panes a window has: one, when windows tumble.
+    panes: i64,
+}
+
+impl Windows {
+    /// Windows that follow each other without overlap.
+    pub fn tumbling(pane: Tumble) -> Self {
+        Self { pane, panes: 1 }
+    }
+
+    /// Windows of `size` nanoseconds, one of which starts every `slide` nanoseconds since the epoch.
+    ///
+    /// # Errors
+    /// When `size` is not a multiple of `slide`, or one of them is not positive.
+    pub fn hopping(size: i64, slide: i64) -> Result<Self, WindowError> {
+        let pane = Tumble::new(slide, None)?;
+        match size / slide {
+            _ if size <= 0 => Err(WindowError::NotPositive),
+            _ if size % slide != 0 => Err(WindowError::NotMultipleOfSlide),
+            panes if panes > MAX_PANES => Err(WindowError::TooManyPanes),
+            panes => Ok(Self { pane, panes }),
+        }
+    }
+
+    /// The pieces of time by which state is kept.
+    pub fn pane(&self) -> &Tumble {
+        &self.pane
+    }
+
+    /// The nominal length in nanoseconds; a local day may be an hour shorter or longer.
+    pub fn size(&self) -> i64 {
+        self.pane.size * self.panes
+    }
+
+    /// IANA name of the zone whose clock the windows follow; none when they are aligned to the epoch.
+    pub fn zone(&self) -> Option<&'static str> {
+        self.pane.zone()
+    }
+
+    /// Whether windows overlap.
+    pub fn is_hopping(&self) -> bool {
+        self.panes > 1
+    }
+
+    /// Start of the window that holds `time`; of the newest one, when several do.
+    pub fn start(&self, time: i64) -> i64 {
+        self.pane.start(time)
+    }
+
+    /// End of the window that starts at `start`, which must be a value that `start` returned.
+    pub fn end(&self, start: i64) -> i64 {
+        match self.panes {
+            1 => self.pane.end(start),
+            _ => start.saturating_add(self.size()),
+        }
+    }
+
+    /// Starts of the windows that hold the pane which starts at `pane`, oldest first.
+    pub fn holding(&self, pane: i64) -> impl Iterator<Item = i64> + use<> {
+        let slide = self.pane.size;
+        (0..self.panes).rev().map(move |before| pane.saturating_sub(before.saturating_mul(slide)))
+    }
+}
+
+impl fmt::Display for Windows {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let size = std::time::Duration::from_nanos(self.size.unsigned_abs());
-        write!(f, "{size:?}")?;
-        match self.zone {
+        f.write_str(&length_name(self.size()))?;
+        if self.is_hopping() {
+            write!(f, " every {}", length_name(self.pane.size))?;
+        }
+        match self.zone() {
             None => Ok(()),
             Some(zone) => write!(f, " in {zone}"),
         }
     }
+}
+
+impl fmt::Display for Tumble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Windows::tumbling(*self).fmt(f)
+    }
+}
+
+/// The shortest text for a length: `90s`, `5m`, `1h`, `7d`.
+pub fn length_name(nanoseconds: i64) -> String {
+    let units =
+        [("d", DAY), ("h", HOUR), ("m", HOUR / 60), ("s", HOUR / 3_600), ("ms", 1_000_000), ("us", 1_000)];
+    for (unit, length) in units {
+        if nanoseconds != 0 && nanoseconds % length == 0 {
+            return format!("{}{unit}", nanoseconds / length);
+        }
+    }
+    format!("{nanoseconds}ns")
 }
 
 fn floor(time: i64, size: i64) -> i64 {
@@ -170,9 +270,58 @@ mod tests {
         assert_eq!(Tumble::new(0, None), Err(WindowError::NotPositive));
         assert_eq!(Tumble::new(7 * HOUR, Some("UTC")), Err(WindowError::NotPartOfDay));
         assert!(matches!(Tumble::new(HOUR, Some("Mars/Base")), Err(WindowError::UnknownZone(_))));
+        assert_eq!(Windows::hopping(HOUR, 0), Err(WindowError::NotPositive));
+        assert_eq!(Windows::hopping(0, HOUR), Err(WindowError::NotPositive));
+        assert_eq!(Windows::hopping(HOUR, 7), Err(WindowError::NotMultipleOfSlide));
+        assert_eq!(Windows::hopping(DAY, HOUR / 120), Err(WindowError::TooManyPanes));
+    }
+
+    #[test]
+    fn lengths_are_shown_in_the_largest_unit_that_fits() {
+        let minute = HOUR / 60;
+        for (length, name) in [
+            (90_000_000_000, "90s"),
+            (5 * minute, "5m"),
+            (24 * HOUR, "1d"),
+            (36 * HOUR, "36h"),
+            (1_500_000, "1500us"),
+            (7, "7ns"),
+        ] {
+            assert_eq!(length_name(length), name);
+        }
+        assert_eq!(Windows::hopping(10 * minute, 5 * minute).unwrap().to_string(), "10m every 5m");
+        assert_eq!(Tumble::new(DAY, Some("Europe/Berlin")).unwrap().to_string(), "1d in Europe/Berlin");
     }
 
     proptest! {
+        /// What makes tiers exact: a window lies in one window of every coarser tier, whatever its zone's clock does.
+        #[test]
+        fn a_window_lies_in_one_window_of_a_multiple_of_its_length(
+            seconds in -1_000_000_000i64..4_000_000_000,
+            lengths in prop::sample::select(vec![(HOUR / 60, HOUR), (HOUR / 12, DAY), (HOUR, DAY), (HOUR, 6 * HOUR), (6 * HOUR, DAY)]),
+            zone in prop::sample::select(vec![None, Some("UTC"), Some("Europe/Berlin"), Some("America/New_York"), Some("America/Sao_Paulo"), Some("Asia/Kathmandu"), Some("Australia/Lord_Howe")]),
+        ) {
+            let (fine, coarse) = (Tumble::new(lengths.0, zone).unwrap(), Tumble::new(lengths.1, zone).unwrap());
+            let time = seconds * 1_000_000_000;
+            let start = fine.start(time);
+            prop_assert_eq!(coarse.start(start), coarse.start(time));
+            prop_assert!(fine.end(start) <= coarse.end(coarse.start(time)));
+        }
+
+        /// A hopping window holds a time exactly when it holds the time's pane.
+        #[test]
+        fn hopping_windows_are_made_of_whole_panes(time in -1_000_000i64..1_000_000, slide in 1i64..1_000, panes in 1i64..20) {
+            let windows = Windows::hopping(slide * panes, slide).unwrap();
+            let holding: Vec<i64> = windows.holding(windows.start(time)).collect();
+            prop_assert_eq!(holding.len() as i64, panes);
+            for start in &holding {
+                prop_assert!(*start <= time && time < windows.end(*start) && start.rem_euclid(slide) == 0);
+            }
+            prop_assert!(holding.windows(2).all(|pair| pair[0] + slide == pair[1]));
+            prop_assert!(time >= windows.end(holding[0] - slide), "an older window does not hold it");
+            prop_assert!(time < holding[holding.len() - 1] + slide, "a newer window starts after it");
+        }
+
         /// Each time is in exactly one window, and windows follow each other without gap or overlap.
         #[test]
         fn every_time_has_one_window(

@@ -6,16 +6,19 @@
 
 pub mod state;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use operators::sql::{self, Catalog, Rollup, SqlError};
+use operators::sql::{self, Catalog, Rollup, SqlError, Tier};
 use operators::threshold::{Rule, RuleError, RuleSpec};
 
-use crate::config::{AlertsConfig, Config, ConfigError, Environment, Located, RuleConfig, suggest};
+use crate::config::{
+    AlertsConfig, Config, ConfigError, Environment, Located, RuleConfig, TierConfig, suggest,
+};
 
 /// What `check` found. It displays as one paragraph a problem, `file:line:column: what is wrong` and `help: what to
 /// write instead`, and a summary in one line.
@@ -61,6 +64,9 @@ pub fn check(config: &Path, environment: &Environment) -> Report {
             report.rollups = catalog.rollups.len();
             report.problems.extend(catalog.errors.iter().map(ToString::to_string));
             report.add(&problems);
+            if catalog.errors.is_empty() {
+                report.add(&unused_tiers(&config, &catalog));
+            }
             let (rules, problems) = compile_rules(&alerts, &catalog);
             report.rules = rules.len();
             report.add(&problems);
@@ -138,6 +144,28 @@ pub fn load_catalog(sql_dir: &Path) -> Result<Catalog, SqlDirError> {
     Ok(catalog)
 }
 
+/// The names of all tiers beyond the finest of their rollup.
+pub(crate) fn coarser_tiers(catalog: &Catalog) -> BTreeSet<String> {
+    let coarser = catalog.rollups.iter().flat_map(|rollup| &rollup.tiers()[1..]);
+    coarser.map(|tier| tier.name.clone()).collect()
+}
+
+/// Tiers that the configuration has a bucket for, but no rollup.
+pub fn unused_tiers(config: &Config, catalog: &Catalog) -> Vec<ConfigError> {
+    let Some(influx) = &config.influx else { return Vec::new() };
+    let used = coarser_tiers(catalog);
+    let names: Vec<&str> = used.iter().map(String::as_str).collect();
+    let remedy = |name: &str| match names.is_empty() {
+        true => "list it in WITH (tiers = …) of a SQL file, or remove the section".to_owned(),
+        false => format!("{}; or remove the section", suggest(name, &names)),
+    };
+    let unused = influx.tiers.iter().filter(|(name, _)| !used.contains(*name));
+    let error = |(name, tier): (&String, &TierConfig)| {
+        tier.error(format!("no rollup has the tier `{name}` beyond its finest"), remedy(name))
+    };
+    unused.map(error).collect()
+}
+
 /// Compiles every rule against the rollup that it watches, in the order of the file; a rule that is wrong is left out,
 /// and its error names the place in the rules' file.
 pub fn compile_rules(alerts: &AlertsConfig, catalog: &Catalog) -> (Vec<Rule>, Vec<ConfigError>) {
@@ -147,7 +175,14 @@ pub fn compile_rules(alerts: &AlertsConfig, catalog: &Catalog) -> (Vec<Rule>, Ve
             errors.push(unknown_rollup(&config.rollup, catalog));
             continue;
         };
-        match compile_rule(config, rollup) {
+        let tier = match tier_of(config, rollup) {
+            Ok(tier) => tier,
+            Err(error) => {
+                errors.push(error);
+                continue;
+            }
+        };
+        match compile_rule(config, rollup, &tier.name) {
             Ok(rule) => rules.push(rule),
             Err(mistakes) => errors.extend(mistakes),
         }
@@ -156,8 +191,8 @@ pub fn compile_rules(alerts: &AlertsConfig, catalog: &Catalog) -> (Vec<Rule>, Ve
 }
 
 /// The rule, or every mistake in it: a text with a mistake is replaced by one without, to look at the others.
-fn compile_rule(config: &RuleConfig, rollup: &Rollup) -> Result<Rule, Vec<ConfigError>> {
-    let mut spec = spec_of(config);
+fn compile_rule(config: &RuleConfig, rollup: &Rollup, tier: &str) -> Result<Rule, Vec<ConfigError>> {
+    let mut spec = spec_of(config, tier);
     let mut mistakes = Vec::new();
     loop {
         let error = match Rule::compile(spec.clone(), &rollup.schema, &rollup.shape) {
@@ -177,10 +212,23 @@ fn compile_rule(config: &RuleConfig, rollup: &Rollup) -> Result<Rule, Vec<Config
     }
 }
 
-fn spec_of(config: &RuleConfig) -> RuleSpec {
+/// The tier that a rule names, or the finest.
+fn tier_of<'r>(config: &RuleConfig, rollup: &'r Rollup) -> Result<&'r Tier, ConfigError> {
+    let Some(name) = &config.tier else { return Ok(rollup.finest()) };
+    if let Some(tier) = rollup.tiers().iter().find(|tier| tier.name == name.text) {
+        return Ok(tier);
+    }
+    let names: Vec<&str> = rollup.tiers().iter().map(|tier| tier.name.as_str()).collect();
+    let remedy =
+        format!("its tiers: {}; more are added by WITH (tiers = …) in its SQL file", names.join(", "));
+    Err(name.error(format!("the rollup `{}` has no tier `{name}`", rollup.name), remedy))
+}
+
+fn spec_of(config: &RuleConfig, tier: &str) -> RuleSpec {
     RuleSpec {
         name: config.name.clone(),
         rollup: config.rollup.text.clone(),
+        tier: tier.to_owned(),
         condition: config.condition.text.clone(),
         recovery: config.recovery.as_ref().map(|recovery| recovery.text.clone()),
         for_: config.hold_for,

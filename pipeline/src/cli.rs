@@ -167,7 +167,9 @@ fn explain_rollup(config: &Path, environment: &Environment, rollup: Option<&str>
         },
         None => {
             for rollup in &catalog.rollups {
-                say(format_args!("{}\t{} windows", rollup.name, rollup.windows))?;
+                let windows: Vec<String> =
+                    rollup.tiers().iter().map(|tier| tier.windows.to_string()).collect();
+                say(format_args!("{}\twindows of {}", rollup.name, windows.join(", ")))?;
             }
         }
     }
@@ -177,9 +179,10 @@ fn explain_rollup(config: &Path, environment: &Environment, rollup: Option<&str>
 fn load_files(config: &Path, environment: &Environment, args: &LoadArgs) -> Result<()> {
     let config = Config::load(config, environment)?;
     let catalog = check::load_catalog(&config.rollup.sql)?;
-    // The end of the last window of every rollup.
+    // The end of the last window of every rollup and tier.
     let close_at = |last: i64| {
-        let ends = catalog.rollups.iter().map(|rollup| rollup.windows.end(rollup.windows.start(last)));
+        let tiers = catalog.rollups.iter().flat_map(|rollup| rollup.tiers());
+        let ends = tiers.map(|tier| tier.windows.end(tier.windows.start(last)));
         ends.max().unwrap_or(last)
     };
     let report = load::run(args, &config, &Clock::system(), Some(&close_at), true)?;

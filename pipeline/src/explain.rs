@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use arrow::datatypes::DataType;
 use operators::sql::{Catalog, Rollup};
+use sinks::Table;
 
 use crate::check::{rollup_names, suggest_rollup};
 use crate::config::Config;
+use crate::rollup::tables_of;
 
 /// Describes the rollup `name`: its windows and when they are final, what is stored, its state and its plans.
 ///
@@ -20,16 +22,25 @@ pub fn explain(catalog: &Catalog, name: &str, config: &Config) -> Result<String,
     };
     let mut text = format!("{name}\n");
     windows(&mut text, rollup, config);
-    stored(&mut text, rollup);
+    stored(&mut text, rollup, config);
     state(&mut text, rollup, catalog);
-    let _ = write!(text, "\nQuery, as it runs in batch over stored points\n  {}\n", rollup.batch_sql);
+    for tier in rollup.tiers() {
+        let of_tier =
+            if rollup.tiers().len() > 1 { format!(" of tier {}", tier.name) } else { String::new() };
+        let query = &tier.batch_sql;
+        let _ = write!(text, "\nQuery{of_tier}, as it runs in batch over stored points\n  {query}\n");
+    }
     let _ = write!(text, "\nPlans\n{}", indent(&rollup.explain()));
     Ok(text)
 }
 
 fn windows(text: &mut String, rollup: &Rollup, config: &Config) {
-    let windows = &rollup.windows;
+    let windows = &rollup.finest().windows;
     let alignment = match windows.zone() {
+        None if windows.is_hopping() => {
+            let slide = Duration::from_nanos(windows.pane().size().unsigned_abs());
+            format!("one starts every {} since the epoch (UTC)", shown(slide))
+        }
         None => "aligned to the epoch (UTC)".to_owned(),
         Some(zone) => format!("aligned to midnight in {zone}; a day follows its clock"),
     };
@@ -38,6 +49,15 @@ fn windows(text: &mut String, rollup: &Rollup, config: &Config) {
     let size = Duration::from_nanos(windows.size().unsigned_abs());
     section(text, "Windows (in event time)");
     line(text, "length", &format!("{}, {alignment}", shown(size)));
+    if rollup.tiers().len() > 1 {
+        let names: Vec<&str> = rollup.tiers().iter().map(|tier| tier.name.as_str()).collect();
+        let names = names.join(", ");
+        line(
+            text,
+            "tiers",
+            &format!("{names}: the same states; each tier follows these rules by its own windows"),
+        );
+    }
     line(text, "holds", "points from its start up to, without, its end");
     line(
         text,
@@ -61,7 +81,8 @@ fn windows(text: &mut String, rollup: &Rollup, config: &Config) {
         text,
         "final",
         &format!(
-            "after that; later points go to topic `{}`, and are in cold storage like all others",
+            "after that; points too late for a window{} go to topic `{}`, and are in cold storage like all others",
+            if rollup.tiers().len() > 1 { " of the finest tier" } else { "" },
             config.topics.late
         ),
     );
@@ -75,13 +96,18 @@ fn windows(text: &mut String, rollup: &Rollup, config: &Config) {
     );
 }
 
-fn stored(text: &mut String, rollup: &Rollup) {
+fn stored(text: &mut String, rollup: &Rollup, config: &Config) {
     let (schema, shape) = (&rollup.schema, &rollup.shape);
     match rollup.shape.tags.is_empty() {
         true => section(text, "Result: one row a window"),
         false => section(text, "Result: one row a window and combination of tags"),
     }
     line(text, "measurement", &rollup.name);
+    if rollup.tiers().len() > 1 {
+        for table in tables_of(rollup) {
+            line(text, &format!("tier {}", table.tier), &place_of(&table, config));
+        }
+    }
     line(text, "time", &format!("start of the window, column {}", schema.field(shape.time).name()));
     for tag in &shape.tags {
         line(text, "tag", schema.field(*tag).name());
@@ -93,12 +119,21 @@ fn stored(text: &mut String, rollup: &Rollup) {
     line(text, "for example", &example(rollup));
 }
 
+/// Where the rows of a tier are.
+fn place_of(table: &Table, config: &Config) -> String {
+    match &config.influx {
+        Some(influx) if table.is_finest => format!("bucket {}", influx.bucket),
+        Some(influx) => format!("bucket {}", influx.bucket_of(&table.tier).name),
+        None => format!("table {}", table.name),
+    }
+}
+
 fn state(text: &mut String, rollup: &Rollup, catalog: &Catalog) {
     let labels: Vec<&str> = catalog
         .labels
         .iter()
         .map(String::as_str)
-        .filter(|label| rollup.batch_sql.contains(&format!("['{}']", label.replace('\'', "''"))))
+        .filter(|label| rollup.finest().batch_sql.contains(&format!("['{}']", label.replace('\'', "''"))))
         .collect();
     section(text, "State, kept for each row until its window is final");
     let labels = if labels.is_empty() { "none".to_owned() } else { labels.join(", ") };

@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{broadcast, mpsc};
 
-use crate::check::{compile_rules, load_catalog};
+use crate::check::{compile_rules, load_catalog, unused_tiers};
 use crate::config::{AlertsConfig, Config, Environment, ReceiverConfig};
 use crate::error::{Error, Result};
 use crate::http::{HttpServer, router};
@@ -46,6 +46,9 @@ pub async fn run(config: Config, environment: &Environment, roles: &[Role]) -> R
             "there is no rollup to compute in `{}`: write one file per rollup, `tidemark check` says what is wrong",
             config.rollup.sql.display()
         )));
+    }
+    for problem in unused_tiers(&config, &catalog) {
+        tracing::warn!("bucket of a tier left out: {problem}");
     }
     let alerts = match &config.alerts.rules {
         Some(path) => AlertsConfig::load(path, environment)?,

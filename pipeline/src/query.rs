@@ -1,7 +1,8 @@
 //! `tidemark query`: SQL over what is stored, the raw points and, without InfluxDB, the rollups.
 //!
 //! `points` is the cold storage with the columns that rollups are written over (`name`, `labels`, `time`,
-//! `value`), so a rollup's SELECT runs here as it is. Each rollup is a view of its newest rows.
+//! `value`), so a rollup's SELECT runs here as it is. Each rollup is a view of its newest rows, and so is each of its
+//! coarser tiers, called `<rollup>_<tier>`.
 
 use std::sync::Arc;
 
@@ -11,11 +12,11 @@ use clap::Args;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
 use datafusion::prelude::SessionContext;
-use operators::sql::{Catalog, tumble_udf};
+use operators::sql::{Catalog, batch_functions};
 
 use crate::check::load_catalog;
 use crate::config::Config;
-use crate::rollup::table_of;
+use crate::rollup::tables_of;
 
 #[derive(Debug, Args)]
 pub struct QueryArgs {
@@ -29,7 +30,9 @@ pub struct QueryArgs {
 /// What DataFusion says of the query, and storage that cannot be read.
 pub async fn run(config: &Config, args: &QueryArgs) -> Result<String> {
     let session = SessionContext::new();
-    session.register_udf(tumble_udf());
+    for function in batch_functions() {
+        session.register_udf(function);
+    }
     let (store, _) = sinks::parquet::store::open(config.storage.url.as_str())?;
     if config.storage.url.scheme() != "file" {
         session.register_object_store(&config.storage.url, store);
@@ -45,15 +48,16 @@ pub async fn run(config: &Config, args: &QueryArgs) -> Result<String> {
 
 async fn register_rollups(session: &SessionContext, config: &Config, catalog: &Catalog) -> Result<()> {
     for rollup in &catalog.rollups {
-        let table = table_of(rollup);
-        let folder = config.storage.url.join(&format!("rollups/{}/", rollup.name))?;
-        let versions = sinks::parquet::versions_table(&table);
-        if register(session, &versions, folder.as_str()).await.is_err() {
-            continue;
-        }
         let names: Vec<&str> = rollup.schema.fields().iter().map(|field| field.name().as_str()).collect();
-        let latest = sinks::parquet::latest_rows_sql(&table, &names);
-        session.sql(&format!("CREATE VIEW {} AS {latest}", rollup.name)).await?;
+        for table in tables_of(rollup) {
+            let folder = config.storage.url.join(&format!("rollups/{}/", table.name))?;
+            let versions = sinks::parquet::versions_table(&table);
+            if register(session, &versions, folder.as_str()).await.is_err() {
+                continue;
+            }
+            let latest = sinks::parquet::latest_rows_sql(&table, &names);
+            session.sql(&format!("CREATE VIEW {} AS {latest}", table.name)).await?;
+        }
     }
     Ok(())
 }

@@ -7,5 +7,5 @@ pub use logs::{LogFormat, LogsError, init};
 pub use metrics::{
     AgeLabels, AlertLabels, ArchiveMetrics, DeliveryLabels, ErrorLabels, HolderLabels, IngestMetrics,
     Metrics, NotifyMetrics, PartitionLabels, ReasonLabels, RollupLabels, RollupMetrics, Seconds, SinkLabels,
-    SinkMetrics, SourceLabels, StateLabels, age_label,
+    SinkMetrics, SourceLabels, StateLabels, TierLabels, age_label,
 };

@@ -3,7 +3,7 @@
 //!
 //! | module | takes | delivers to |
 //! |---|---|---|
-//! | [`influx`] | [`RollupRows`] | an InfluxDB 2 bucket |
+//! | [`influx`] | [`RollupRows`] | InfluxDB 2, a bucket for each tier |
 //! | [`parquet::rollup`] | [`RollupRows`] | Parquet files, the store when no InfluxDB is configured |
 //! | [`parquet::raw`] | [`parquet::RawChunk`] | Parquet files of raw points, each point exactly once |
 //! | [`email`] | [`Notification`] | an SMTP server, one message a recipient |

@@ -23,11 +23,18 @@ pub trait Sink<Input>: Send + Sync + Debug {
     async fn flush(&self) -> Result<(), Error>;
 }
 
-/// What the columns of a rollup mean to a store. Indices count the columns of [`RollupRows::rows`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Rows of one tier of a rollup, and what their columns mean to a store. Indices count the columns of
+/// [`RollupRows::rows`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Table {
-    /// The rollup's name: InfluxDB's measurement, the folder of the Parquet store.
+    /// Unlike that of any other rollup and tier: the folder of the Parquet store.
     pub name: String,
+    /// The rollup's name, the same for all of its tiers: InfluxDB's measurement.
+    pub rollup: String,
+    /// The length of the windows, such as `1h`.
+    pub tier: String,
+    /// Whether these are the shortest windows of the rollup. InfluxDB has a bucket for each length of longer ones.
+    pub is_finest: bool,
     /// The column with the start of the window.
     pub time: usize,
     /// The group columns. Together with `time` they are the key of a row.
@@ -36,7 +43,7 @@ pub struct Table {
     pub fields: Vec<usize>,
 }
 
-/// Rows of one rollup, each the whole result of one group in one window.
+/// Rows of one tier of a rollup, each the whole result of one group in one window.
 ///
 /// A later write of the same key replaces the earlier one. One offset writes a key at most once.
 #[derive(Debug, Clone)]

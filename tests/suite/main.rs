@@ -4,6 +4,7 @@
 //! are rewritten with `TIDEMARK_GOLDEN=rewrite`, and read in review.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+mod against_state;
 mod batch;
 mod broken;
 mod case;
@@ -26,6 +27,7 @@ fn main() {
         rollups::trials(),
         random::trials(),
         plans::trials(),
+        against_state::trials(),
         broken::trials(),
         examples::trials(),
         mock::trials(),

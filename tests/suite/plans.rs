@@ -4,11 +4,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::TimestampNanosecondType;
 use libtest_mimic::{Failed, Trial};
 use operators::exchange::Partials;
-use operators::fold::Fold;
-use operators::rebuild::{Change, Rebuild, Rebuilder, Rebuilt};
+use operators::fold::{Applied, Fold};
+use operators::gaps::Gap;
+use operators::rebuild::{Change, Rebuilder, Rebuilt};
 use operators::sql::Rollup;
 use operators::watermark::WatermarkOptions;
 use proptest::prelude::*;
@@ -25,9 +27,15 @@ use crate::table::Table;
 const CASES: u32 = 64;
 const SECOND: i64 = 1_000_000_000;
 
-const KEPT: &str = "CREATE MATERIALIZED VIEW kept AS
-    SELECT tumble(time, INTERVAL '5 seconds') AS w, labels['host'] AS host, count(*) AS n, sum(value) AS sum
-    FROM points GROUP BY 1, 2";
+/// The same query before and after, with a tier more.
+const KEPT: [&str; 2] = [
+    "CREATE MATERIALIZED VIEW kept WITH (tiers = '5s, 10s') AS
+     SELECT tumble(time, INTERVAL '5 seconds') AS w, labels['host'] AS host, count(*) AS n, sum(value) AS sum
+     FROM points GROUP BY 1, 2",
+    "CREATE MATERIALIZED VIEW kept WITH (tiers = '5s, 10s, 20s') AS
+     SELECT tumble(time, INTERVAL '5 seconds') AS w, labels['host'] AS host, count(*) AS n, sum(value) AS sum
+     FROM points GROUP BY 1, 2",
+];
 const CHANGED: [&str; 2] = [
     "CREATE MATERIALIZED VIEW changed AS
      SELECT tumble(time, INTERVAL '10 seconds') AS w, labels['host'] AS host, max(value) AS max, count(*) AS n
@@ -38,7 +46,8 @@ const CHANGED: [&str; 2] = [
      FROM points WHERE name = 'a' GROUP BY 1, 2 HAVING avg(value) < 60",
 ];
 const ADDED: &str = "CREATE MATERIALIZED VIEW added AS
-    SELECT tumble(time, INTERVAL '7 seconds') AS w, min(value) AS min, count(*) AS n FROM points GROUP BY 1";
+    SELECT hop(time, INTERVAL '21 seconds', INTERVAL '7 seconds') AS w, min(value) AS min, count(*) AS n
+    FROM points GROUP BY 1";
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![Trial::test("plans::changed_in_the_middle_of_the_stream", changed)]
@@ -59,8 +68,8 @@ fn changed() -> Result<(), Failed> {
 fn check(points: &str, seed: u64) -> Result<(), String> {
     let mut rng = StdRng::seed_from_u64(seed);
     let lateness = [0, 15 * SECOND, 1_000 * SECOND][rng.random_range(0..3)];
-    let mut before = case(&[("kept", KEPT), ("changed", CHANGED[0])], points, lateness)?;
-    let mut after = case(&[("kept", KEPT), ("changed", CHANGED[1]), ("added", ADDED)], points, lateness)?;
+    let mut before = case(&[("kept", KEPT[0]), ("changed", CHANGED[0])], points, lateness)?;
+    let mut after = case(&[("kept", KEPT[1]), ("changed", CHANGED[1]), ("added", ADDED)], points, lateness)?;
     // The processes of ingest go over to the new files while this many to that many points are unread.
     let last = rng.random_range(0..=before.len());
     let first = rng.random_range(last..=before.len());
@@ -84,7 +93,7 @@ fn check(points: &str, seed: u64) -> Result<(), String> {
             Run { read: &read, options, partition, partitions, found: &mut found, left_out: BTreeMap::new() };
         run.fold(&before, &mut after, log, &mut rng);
         for (name, table) in whole {
-            let from = run.left_out.get(&name).map_or(i64::MIN, |rebuild| rebuild.from);
+            let from = run.left_out.get(&name).copied().unwrap_or(i64::MIN);
             all.get_mut(&name).unwrap().rows.extend(table.rows.clone());
             let rows = table.rows.into_iter().filter(|(key, _)| at(&key[0]) >= from);
             expected.get_mut(&name).unwrap().rows.extend(rows);
@@ -105,7 +114,12 @@ fn case(sql: &[(&str, &str)], points: &str, lateness: i64) -> Result<Case, Strin
 }
 
 fn empty(case: &Case) -> BTreeMap<String, Table> {
-    case.catalog.rollups.iter().map(|rollup| (rollup.name.clone(), Table::new(rollup))).collect()
+    let tiers = case
+        .catalog
+        .rollups
+        .iter()
+        .flat_map(|rollup| rollup.tiers().iter().map(|tier| (tier.table.clone(), Table::new(rollup))));
+    tiers.collect()
 }
 
 /// How far points are behind the newest one before them in their source partition: with that much nothing is late.
@@ -128,17 +142,13 @@ fn whole_tables(case: &mut Case, partitions: usize) -> Result<Vec<BTreeMap<Strin
     let points: Vec<usize> = (0..case.len()).collect();
     let points = case.ingested(&points);
     for rollup in case.catalog.rollups.clone() {
-        let everything = Rebuild {
-            rollup: rollup.name.clone(),
-            from: i64::MIN,
-            to: i64::MAX,
-            written: None,
-            other_fields: false,
-        };
-        let wanted = (0..).take(partitions).map(|partition| (partition, everything.clone())).collect();
-        for part in rebuild(&rollup, wanted, partitions, &points) {
-            let table = tables[usize::try_from(part.partition).unwrap()].get_mut(&rollup.name).unwrap();
-            table.write(&rollup, &part.rows);
+        let everything = Gap { from: i64::MIN, to: i64::MAX, written: None, other_fields: false };
+        for (number, tier) in rollup.tiers().iter().enumerate() {
+            let wanted = (0..).take(partitions).map(|partition| (partition, everything.clone())).collect();
+            for part in rebuild(&rollup, number, wanted, partitions, &points) {
+                let table = tables[usize::try_from(part.partition).unwrap()].get_mut(&tier.table).unwrap();
+                table.write(&rollup, &part.rows);
+            }
         }
     }
     Ok(tables)
@@ -146,16 +156,18 @@ fn whole_tables(case: &mut Case, partitions: usize) -> Result<Vec<BTreeMap<Strin
 
 fn rebuild(
     rollup: &Arc<Rollup>,
-    wanted: BTreeMap<i32, Rebuild>,
+    tier: usize,
+    wanted: BTreeMap<i32, Gap>,
     partitions: usize,
     points: &RecordBatch,
 ) -> Vec<Rebuilt> {
-    let mut rebuilder = Rebuilder::new(rollup, wanted, partitions);
+    let mut rebuilder = Rebuilder::new(rollup, tier, wanted, partitions);
     // In two pieces: states are merged.
     let half = points.num_rows() / 2;
-    rebuilder.push(vec![points.slice(0, half)]).unwrap();
-    rebuilder.push(vec![points.slice(half, points.num_rows() - half)]).unwrap();
-    rebuilder.take().unwrap()
+    for part in [points.slice(0, half), points.slice(half, points.num_rows() - half)] {
+        assert!(rebuilder.push(&[part]).unwrap().is_none());
+    }
+    rebuilder.take(i64::MIN, i64::MAX).unwrap()
 }
 
 /// A window's start as the tables show it.
@@ -171,8 +183,8 @@ struct Run<'a> {
     partition: i32,
     partitions: usize,
     found: &'a mut BTreeMap<String, Table>,
-    /// What was left out of the stream, by rollup.
-    left_out: BTreeMap<String, Rebuild>,
+    /// The first window that was left out of the stream, by table.
+    left_out: BTreeMap<String, i64>,
 }
 
 impl Run<'_> {
@@ -191,9 +203,11 @@ impl Run<'_> {
         let mut snapshot = (next, old.snapshot(String::new()).unwrap());
         let rollups = after.catalog.rollups.clone();
         let restored = Fold::restore(&rollups, self.options, &snapshot.1).unwrap();
-        assert!(matches!(restored.changes["kept"], Change::Kept { .. }));
+        let new_tiers = vec!["20s".to_owned()];
+        let kept = Change::Kept { lateness_before: None, other_results: false, new_tiers };
+        assert_eq!(restored.changes["kept"], kept);
         assert!(matches!(restored.changes["changed"], Change::Anew { .. }));
-        assert!(matches!(restored.changes["added"], Change::New { .. }));
+        assert_eq!(restored.changes["added"], Change::New);
         let mut fold = restored.fold;
         let mut crashes = 3;
         loop {
@@ -204,7 +218,7 @@ impl Run<'_> {
             }
             let applied = fold.apply(&Partials::decode(&log[next]).unwrap());
             assert!(applied.failures.is_empty(), "{:?}", applied.failures);
-            self.check_left_out(&fold, &applied);
+            Self::check_left_out(&fold, &applied);
             stream::store(&applied, self.found);
             next += 1;
             if rng.random_bool(0.2) {
@@ -226,37 +240,38 @@ impl Run<'_> {
 
     fn note_left_out(&mut self, fold: &Fold) {
         for rebuild in fold.rebuilds() {
-            let all = self.left_out.entry(rebuild.rollup.clone()).or_insert_with(|| rebuild.clone());
-            (all.from, all.to) = (all.from.min(rebuild.from), all.to.max(rebuild.to));
+            let from = self.left_out.entry(rebuild.tier().table.clone()).or_insert(rebuild.gap.from);
+            *from = rebuild.gap.from.min(*from);
         }
     }
 
-    fn check_left_out(&self, fold: &Fold, applied: &operators::fold::Applied) {
+    fn check_left_out(fold: &Fold, applied: &Applied) {
         for results in &applied.results {
-            let rollup = &results.rollup;
-            for rebuild in fold.rebuilds().iter().filter(|rebuild| rebuild.rollup == rollup.name) {
-                let is_left_out = |end: &i64| (rebuild.from..rebuild.to).contains(&(end - 1));
-                assert!(!results.window_ends.iter().any(is_left_out), "{rebuild:?}, yet {results:?}");
+            let gaps =
+                fold.rebuilds().into_iter().filter(|rebuild| rebuild.tier().table == results.tier().table);
+            for rebuild in gaps {
+                let starts = results.rows.column(results.rollup.shape.time);
+                let starts = starts.as_primitive::<TimestampNanosecondType>();
+                let is_left_out = |start: &i64| (rebuild.gap.from..rebuild.gap.to).contains(start);
+                assert!(!starts.values().iter().any(is_left_out), "{:?}, yet {results:?}", rebuild.gap);
             }
         }
     }
 
     /// As the role does, from the points that the log has told of by now.
     fn rebuild_due(&mut self, fold: &mut Fold, case: &mut Case) {
-        let due: Vec<_> =
-            fold.due_rebuilds().map(|(rollup, rebuild)| (Arc::clone(rollup), rebuild.clone())).collect();
-        for (rollup, rebuild_of) in due {
+        for due in fold.due_rebuilds() {
             let mut points = Vec::new();
             for ((_, source), offset) in fold.source_offsets() {
                 let read = &self.read[usize::try_from(*source).unwrap()];
                 points.extend_from_slice(&read[..usize::try_from(offset).unwrap().min(read.len())]);
             }
             let points = case.ingested(&points);
-            let wanted = BTreeMap::from([(self.partition, rebuild_of.clone())]);
-            for part in rebuild(&rollup, wanted, self.partitions, &points) {
-                self.found.get_mut(&rollup.name).unwrap().write(&rollup, &part.rows);
+            let wanted = BTreeMap::from([(self.partition, due.gap.clone())]);
+            for part in rebuild(&due.rollup, due.tier, wanted, self.partitions, &points) {
+                self.found.get_mut(&due.tier().table).unwrap().write(&due.rollup, &part.rows);
             }
-            fold.rebuilt(&rebuild_of);
+            fold.rebuilt(&due);
         }
     }
 }

@@ -48,14 +48,16 @@ fn check(folder: &Path) -> Result<(), Failed> {
     Ok(())
 }
 
-/// The results of every rollup in batch.
+/// The results of every tier of every rollup in batch.
 pub(crate) fn batch_tables(case: &mut Case) -> Result<BTreeMap<String, Table>, Failed> {
     let stored = case.stored();
     let mut tables = BTreeMap::new();
     for rollup in &case.catalog.rollups {
-        let mut table = Table::new(rollup);
-        table.write(rollup, &batch::run(&rollup.batch_sql, &stored)?);
-        tables.insert(rollup.name.clone(), table);
+        for tier in rollup.tiers() {
+            let mut table = Table::new(rollup);
+            table.write(rollup, &batch::run(&tier.batch_sql, &stored)?);
+            tables.insert(tier.table.clone(), table);
+        }
     }
     Ok(tables)
 }

@@ -10,12 +10,12 @@ use super::error::SqlError;
 use super::failing::place_of;
 use super::planning::bare;
 use super::rollup::Shape;
-use super::tumble;
-use crate::window::Tumble;
+use super::{batch, hop, tumble};
+use crate::window::Windows;
 
 /// What the SELECT list makes of the groups.
 pub(super) struct Columns {
-    pub(super) windows: Tumble,
+    pub(super) windows: Windows,
     pub(super) window_group: usize,
     /// Result name and result column of each group column.
     pub(super) groups: Vec<(String, usize)>,
@@ -96,32 +96,37 @@ impl Columns {
     }
 }
 
-fn window_of(aggregate: &Aggregate, select: &Select) -> Result<(usize, Tumble), SqlError> {
+fn window_of(aggregate: &Aggregate, select: &Select) -> Result<(usize, Windows), SqlError> {
     const REMEDY: &str = "write tumble(time, INTERVAL '1 minute') in SELECT and GROUP BY";
-    let calls_tumble = |expr: &SqlExpr| matches!(expr, SqlExpr::Function(call) if call.name.to_string().eq_ignore_ascii_case(tumble::NAME));
-    let place = place_of(select, calls_tumble).unwrap_or_else(|| select.span());
+    let is_window =
+        |expr: &SqlExpr| [tumble::NAME, hop::NAME].iter().any(|name| batch::call(expr, name).is_some());
+    let place = place_of(select, is_window).unwrap_or_else(|| select.span());
     let mut found = None;
     for (group, expr) in aggregate.group_expr.iter().enumerate() {
         let Expr::ScalarFunction(call) = expr.clone().unalias_nested().data else { continue };
-        if call.func.name() != tumble::NAME {
+        let name = call.func.name();
+        if name != tumble::NAME && name != hop::NAME {
             continue;
         }
         if found.is_some() {
             return Err(SqlError::new(place, "two windows in one rollup", "write one file per window"));
         }
         if !matches!(&call.args[0], Expr::Column(column) if column.name == "time") {
-            return Err(SqlError::new(place, "tumble takes the column `time` of the points", REMEDY));
+            let problem = format!("{name} takes the column `time` of the points");
+            return Err(SqlError::new(place, problem, REMEDY));
         }
         let literals = call.args[1..].iter().map(|argument| match argument {
             Expr::Literal(value, _) => Ok(value),
-            other => Err(SqlError::new(place, format!("{other} in tumble is not a constant"), REMEDY)),
+            other => Err(SqlError::new(place, format!("{other} in {name} is not a constant"), REMEDY)),
         });
         let literals = literals.collect::<Result<Vec<_>, _>>()?;
-        let windows =
-            tumble::windows_of_literals(&literals).map_err(|error| window_error(place, &bare(&error)))?;
-        found = Some((group, windows));
+        let windows = match name {
+            hop::NAME => hop::windows_of_literals(&literals),
+            _ => tumble::windows_of_literals(&literals).map(Windows::tumbling),
+        };
+        found = Some((group, windows.map_err(|error| window_error(place, &bare(&error)))?));
     }
-    found.ok_or_else(|| match place_of(select, calls_tumble) {
+    found.ok_or_else(|| match place_of(select, is_window) {
         Some(place) => SqlError::new(place, "the window is not in GROUP BY", REMEDY),
         None => SqlError::new(group_span(select, 0), "there is no window in GROUP BY", REMEDY),
     })

@@ -4,17 +4,20 @@
 //! - `refuse`: what the SELECT may not hold, and what to write instead
 //! - `failing`: what could fail on some point
 //! - `labels`: `labels['x']` as a column of its own
-//! - `tumble`: the window function, the same in stream and batch
-//! - `rollup`: a planned rollup, ready to run
+//! - `tumble`, `hop`: the window functions; `tier`: windows of several lengths from the same states
+//! - `rollup`: a planned rollup, ready to run; `batch`: its SELECT as it runs over all points at once
 //! - `columns`: its window, tags and fields; `planning`: DataFusion's errors in our words
 
+mod batch;
 mod columns;
 mod error;
 mod failing;
+mod hop;
 mod labels;
 mod planning;
 mod refuse;
 mod rollup;
+mod tier;
 mod tumble;
 mod view;
 
@@ -22,10 +25,11 @@ pub use error::SqlError;
 pub use labels::label_column;
 pub(crate) use rollup::points_schema;
 pub use rollup::{Rollup, Shape};
-pub use tumble::tumble_udf;
+pub use tier::{Tier, tier_name};
 
 use std::sync::Arc;
 
+use datafusion::logical_expr::ScalarUDF;
 use view::View;
 
 /// The hidden count of points behind every result row.
@@ -39,6 +43,11 @@ pub struct Catalog {
     pub labels: Vec<String>,
     /// Why files were left out. The others run without them.
     pub errors: Vec<SqlError>,
+}
+
+/// The functions that a tier's SELECT needs in batch, for registration in a session.
+pub fn batch_functions() -> [ScalarUDF; 2] {
+    [tumble::tumble_udf(), hop::hop_starts_udf()]
 }
 
 /// Plans the rollups of `files`, given as (name, text). A refused file does not stop the others.
@@ -60,11 +69,12 @@ pub fn compile(files: &[(String, String)]) -> Catalog {
             }
         }
     }
+    let names: Vec<String> = views.iter().map(|(_, view, _)| view.name.clone()).collect();
     catalog.labels = views.iter().flat_map(|(_, _, labels)| labels.clone()).collect();
     catalog.labels.sort();
     catalog.labels.dedup();
     for (file, view, _) in views {
-        match Rollup::plan(view, &catalog.labels) {
+        match view.refuse_taken_tables(&names).and_then(|()| Rollup::plan(view, &catalog.labels)) {
             Ok(rollup) => catalog.rollups.push(Arc::new(rollup)),
             Err(error) => catalog.errors.push(error.in_file(file)),
         }

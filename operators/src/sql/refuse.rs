@@ -10,6 +10,7 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::error::SqlError;
+use super::hop;
 
 /// Aggregates whose state holds every value.
 const UNBOUNDED: [(&str, &str); 7] = [
@@ -178,6 +179,13 @@ fn refuse_function(function: &Function) -> Result<(), SqlError> {
         ));
     }
     let FunctionArguments::List(arguments) = &function.args else { return Ok(()) };
+    if name == hop::NAME && arguments.args.len() > 3 {
+        return Err(SqlError::new(
+            span,
+            "hop takes no time zone: its windows start every so often since the epoch (UTC)",
+            "leave the zone out; local days are tumble(time, INTERVAL '1 day', 'Europe/Berlin')",
+        ));
+    }
     if arguments.duplicate_treatment == Some(DuplicateTreatment::Distinct) {
         let remedy = match (name.as_str(), arguments.args.as_slice()) {
             ("count", [argument]) => format!("write approx_distinct({argument})"),

@@ -11,9 +11,6 @@ use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
     Expr as SqlExpr, Ident, Select, SelectItem, Statement as SqlStatement, visit_expressions,
 };
-use datafusion::sql::sqlparser::dialect::GenericDialect;
-use datafusion::sql::sqlparser::parser::Parser;
-use datafusion::sql::sqlparser::tokenizer::Span;
 use futures::executor::block_on;
 use twox_hash::XxHash3_64;
 
@@ -22,17 +19,16 @@ use super::error::SqlError;
 use super::failing::refuse_failing;
 use super::labels::{label_column, labels_to_columns};
 use super::planning::planning_error;
+use super::tier::{self, Tier};
 use super::view::View;
-use super::{POINTS_COLUMN, tumble};
+use super::{POINTS_COLUMN, batch, hop, tumble};
 use crate::error::{Error, Result};
 use crate::stages::{Inlet, Stages};
-use crate::window::Tumble;
 
 /// A rollup, ready to run on batches.
 #[derive(Debug)]
 pub struct Rollup {
     pub name: String,
-    pub windows: Tumble,
     /// How long after its end a window is still corrected, nanoseconds.
     pub allowed_lateness: i64,
     /// Columns of a result: the window's start, the tags, the fields.
@@ -44,8 +40,8 @@ pub struct Rollup {
     pub fingerprint: u64,
     /// The same for what is computed from the states: HAVING, and the columns of the result.
     pub results_fingerprint: u64,
-    /// The SELECT as it runs in batch over a table `points` whose `labels` is a map.
-    pub batch_sql: String,
+    /// The finest first, at least one.
+    tiers: Vec<Tier>,
     /// The group column that holds the window's start; the same in states of all stages.
     window_column: usize,
     /// Result name and result column of each group column.
@@ -67,7 +63,6 @@ pub struct Shape {
 
 impl Rollup {
     pub(super) fn plan(view: View, labels: &[String]) -> Result<Self, SqlError> {
-        let batch_sql = view.select.to_string();
         let mut select = view.select.clone();
         labels_to_columns(&mut select);
         select.projection.push(points_item()?);
@@ -79,6 +74,7 @@ impl Rollup {
         let statement = Statement::Statement(Box::new(SqlStatement::Query(Box::new(query_of(select)))));
         let logical = block_on(state.statement_to_plan(statement)).map_err(explained)?;
         let columns = Columns::of(&logical, &view.select)?;
+        let tiers = tier::tiers(&view.name, &view.select, columns.windows, &view.tiers)?;
         let optimized = state.optimize(&logical).map_err(explained)?;
         refuse_failing(&optimized, &view.select)?;
         let planned = block_on(state.create_physical_plan(&logical)).map_err(explained)?;
@@ -86,14 +82,13 @@ impl Rollup {
         let stages = Stages::cut(planned, inlet, columns.groups.len()).map_err(explained)?;
         let shape = columns.shape(&schema, &view.select)?;
         Ok(Self {
-            windows: columns.windows,
             allowed_lateness: view.allowed_lateness,
             shape,
             fingerprint: fingerprint(&view, &stages, &columns),
             results_fingerprint: XxHash3_64::oneshot(
                 format!("{schema:?}{}", stages.finish.explain()).as_bytes(),
             ),
-            batch_sql,
+            tiers,
             window_column: columns.window_group,
             groups: columns.groups,
             schema,
@@ -101,6 +96,16 @@ impl Rollup {
             context: session.task_ctx(),
             name: view.name,
         })
+    }
+
+    /// The lengths of windows in which the rollup is kept, the finest, that of its SELECT, first.
+    pub fn tiers(&self) -> &[Tier] {
+        &self.tiers
+    }
+
+    /// The tier of the SELECT's own windows. States come by its panes, and what is late is what its windows miss.
+    pub fn finest(&self) -> &Tier {
+        &self.tiers[0]
     }
 
     /// Points to states. Input: `name`, `time`, `value`, then a column per label of the catalog.
@@ -188,18 +193,13 @@ fn session(points: &Arc<Inlet>) -> datafusion::error::Result<SessionContext> {
     // columns of the SELECT.
     session.remove_optimizer_rule("eliminate_group_by_constant");
     session.register_udf(tumble::tumble_udf());
+    session.register_udf(hop::hop_udf());
     session.register_table("points", Arc::new(points.table()?))?;
     Ok(session)
 }
 
 fn points_item() -> Result<SelectItem, SqlError> {
-    let internal = |error: datafusion::sql::sqlparser::parser::ParserError| {
-        SqlError::new(Span::empty(), error.to_string(), "")
-    };
-    let expr = Parser::new(&GenericDialect {})
-        .try_with_sql("count(*)")
-        .and_then(|mut parser| parser.parse_expr())
-        .map_err(internal)?;
+    let expr = batch::parsed_expr("count(*)").map_err(batch::internal)?;
     Ok(SelectItem::ExprWithAlias { expr, alias: Ident::new(POINTS_COLUMN) })
 }
 

@@ -14,14 +14,14 @@ use datafusion::logical_expr::{
 
 use crate::window::Tumble;
 
-/// The function as DataFusion knows it, for registration in a session.
-pub fn tumble_udf() -> ScalarUDF {
+/// The function as DataFusion knows it.
+pub(super) fn tumble_udf() -> ScalarUDF {
     ScalarUDF::from(TumbleFunction::new())
 }
 
 pub(crate) const NAME: &str = "tumble";
-const TIME: DataType = DataType::Timestamp(TimeUnit::Nanosecond, None);
-const INTERVAL: DataType = DataType::Interval(IntervalUnit::MonthDayNano);
+pub(super) const TIME: DataType = DataType::Timestamp(TimeUnit::Nanosecond, None);
+pub(super) const INTERVAL: DataType = DataType::Interval(IntervalUnit::MonthDayNano);
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct TumbleFunction {
@@ -52,7 +52,7 @@ impl ScalarUDFImpl for TumbleFunction {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let windows = windows_of(&args.args[1..])?;
+        let windows = windows_of_literals(&scalars(&args.args[1..])?)?;
         match &args.args[0] {
             ColumnarValue::Array(times) => {
                 let times = times.as_primitive::<TimestampNanosecondType>();
@@ -68,12 +68,13 @@ impl ScalarUDFImpl for TumbleFunction {
     }
 }
 
-fn windows_of(arguments: &[ColumnarValue]) -> Result<Tumble> {
+/// The arguments that describe windows, which must be constants.
+pub(super) fn scalars(arguments: &[ColumnarValue]) -> Result<Vec<&ScalarValue>> {
     let literals = arguments.iter().map(|argument| match argument {
         ColumnarValue::Scalar(value) => Ok(value),
-        ColumnarValue::Array(_) => plan_err!("the window's size and zone must be constants"),
+        ColumnarValue::Array(_) => plan_err!("what describes the windows must be constant"),
     });
-    windows_of_literals(&literals.collect::<Result<Vec<_>>>()?)
+    literals.collect()
 }
 
 /// The windows that the constant arguments after the time describe.
@@ -92,7 +93,7 @@ pub(crate) fn windows_of_literals(literals: &[&ScalarValue]) -> Result<Tumble> {
     Tumble::new(size, zone).map_err(|error| DataFusionError::Plan(error.to_string()))
 }
 
-fn nanoseconds(interval: IntervalMonthDayNano) -> Result<i64> {
+pub(super) fn nanoseconds(interval: IntervalMonthDayNano) -> Result<i64> {
     if interval.months != 0 {
         return plan_err!("months and years differ in length, write a fixed one such as INTERVAL '30 days'");
     }

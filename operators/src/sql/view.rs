@@ -10,13 +10,16 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, Tokenizer};
 
+use super::batch::call;
 use super::error::SqlError;
 use super::labels::name_bare_labels;
 use super::planning::nearest;
 use super::refuse::refuse_unmergeable;
+use super::tier::{self, WrittenTier};
+use super::{hop, tumble};
 
 /// What `WITH (…)` may say.
-const OPTIONS: [&str; 1] = ["allowed_lateness"];
+const OPTIONS: [&str; 2] = ["allowed_lateness", "tiers"];
 /// Without the option, a closed window is corrected for this long.
 const DEFAULT_LATENESS: i64 = 10 * 60 * 1_000_000_000;
 
@@ -42,9 +45,14 @@ pub(super) struct View {
     pub(super) name: String,
     /// How long after a window's end its late points are still merged, nanoseconds.
     pub(super) allowed_lateness: i64,
+    /// The tiers that the file lists; none when it leaves them out.
+    pub(super) tiers: Vec<WrittenTier>,
     pub(super) select: Select,
     pub(super) name_span: Span,
 }
+
+/// The column of a window's start that has no alias.
+const WINDOW_START: &str = "window_start";
 
 const FORM: &str = "write CREATE MATERIALIZED VIEW <name> WITH (allowed_lateness = '10 minutes') AS SELECT …";
 
@@ -69,7 +77,7 @@ pub(super) fn parse(text: &str) -> Result<View, SqlError> {
         return Err(SqlError::new(view.name.span(), "a plain VIEW is not kept up to date", FORM));
     }
     let name = view_name(&view)?;
-    let allowed_lateness = options(&view.options)?;
+    let Options { allowed_lateness, tiers } = options(&view.options)?;
     let SetExpr::Select(select) = view.query.body.as_ref() else {
         return Err(SqlError::new(
             view.query.body.span(),
@@ -80,8 +88,33 @@ pub(super) fn parse(text: &str) -> Result<View, SqlError> {
     refuse_unmergeable(&view.query, select).map_err(|error| at_keyword(text, error))?;
     let mut select = select.as_ref().clone();
     name_bare_labels(&mut select);
+    name_bare_windows(&mut select);
     refuse_equal_names(&select)?;
-    Ok(View { name, allowed_lateness, name_span: view.name.span(), select })
+    Ok(View { name, allowed_lateness, tiers, name_span: view.name.span(), select })
+}
+
+impl View {
+    /// Rows of coarser tiers have names of their own in some stores, which no other rollup may have.
+    pub(super) fn refuse_taken_tables(&self, rollups: &[String]) -> Result<(), SqlError> {
+        for tier in self.tiers.iter().skip(1) {
+            let table = tier.table(&self.name);
+            if rollups.contains(&table) {
+                let problem = format!("rows of this tier are called `{table}`, which is also a rollup");
+                return Err(SqlError::at(tier.place, problem, "rename that rollup, or leave out this tier"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Gives a window in the SELECT list that has no alias a name that is the same for every length.
+fn name_bare_windows(select: &mut Select) {
+    for item in &mut select.projection {
+        let SelectItem::UnnamedExpr(expr) = item else { continue };
+        if [tumble::NAME, hop::NAME].iter().any(|name| call(expr, name).is_some()) {
+            *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: Ident::new(WINDOW_START) };
+        }
+    }
 }
 
 /// The name becomes an InfluxDB measurement, a folder and a metric label, so it is a plain identifier.
@@ -119,24 +152,29 @@ fn refuse_equal_names(select: &Select) -> Result<(), SqlError> {
     Ok(())
 }
 
-fn options(options: &CreateTableOptions) -> Result<i64, SqlError> {
-    let mut lateness = DEFAULT_LATENESS;
-    let CreateTableOptions::With(options) = options else { return Ok(lateness) };
-    for option in options {
+struct Options {
+    allowed_lateness: i64,
+    tiers: Vec<WrittenTier>,
+}
+
+fn options(written: &CreateTableOptions) -> Result<Options, SqlError> {
+    let mut options = Options { allowed_lateness: DEFAULT_LATENESS, tiers: Vec::new() };
+    let CreateTableOptions::With(written) = written else { return Ok(options) };
+    for option in written {
         let SqlOption::KeyValue { key, value } = option else {
             return Err(SqlError::new(option.span(), "an option is written as name = 'value'", ""));
         };
-        if key.value != "allowed_lateness" {
-            let nearest = OPTIONS.iter().max_by(|a, b| {
-                let score = |option: &str| strsim::jaro_winkler(option, &key.value);
-                score(a).total_cmp(&score(b))
-            });
-            let remedy = nearest.map(|option| format!("did you mean `{option}`?")).unwrap_or_default();
-            return Err(SqlError::new(key.span, format!("unknown option `{}`", key.value), remedy));
+        match key.value.as_str() {
+            "allowed_lateness" => options.allowed_lateness = duration(value)?,
+            "tiers" => options.tiers = tier::parse(value)?,
+            unknown => {
+                let near = nearest(unknown, OPTIONS.into_iter(), 0.0);
+                let remedy = near.map(|option| format!("did you mean `{option}`?")).unwrap_or_default();
+                return Err(SqlError::new(key.span, format!("unknown option `{unknown}`"), remedy));
+            }
         }
-        lateness = duration(value)?;
     }
-    Ok(lateness)
+    Ok(options)
 }
 
 fn duration(value: &Expr) -> Result<i64, SqlError> {

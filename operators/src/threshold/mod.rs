@@ -84,14 +84,20 @@ impl Threshold {
         Self { rules, failures: Vec::new() }
     }
 
-    /// Evaluates the rules of `rollup` on rows of windows that have just closed, the oldest window first, and
-    /// returns what changed, in the order of rules and rows. `window_ends` has one entry for each row.
+    /// Evaluates the rules of a tier of `rollup` on rows of windows that have just closed, the oldest window first,
+    /// and returns what changed, in the order of rules and rows. `window_ends` has one entry for each row.
     ///
     /// A rule that cannot be evaluated stops no other; see [`Threshold::take_failures`].
-    pub fn evaluate(&mut self, rollup: &str, rows: &RecordBatch, window_ends: &[i64]) -> Vec<Transition> {
+    pub fn evaluate(
+        &mut self,
+        rollup: &str,
+        tier: &str,
+        rows: &RecordBatch,
+        window_ends: &[i64],
+    ) -> Vec<Transition> {
         let mut transitions = Vec::new();
         for state in &mut self.rules {
-            if state.rule.spec.rollup != rollup {
+            if state.rule.spec.rollup != rollup || state.rule.spec.tier != tier {
                 continue;
             }
             if let Err(message) = state.evaluate(rows, window_ends, &mut transitions) {

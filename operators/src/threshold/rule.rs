@@ -16,6 +16,8 @@ pub struct RuleSpec {
     pub name: String,
     /// The rollup whose rows the rule watches.
     pub rollup: String,
+    /// The tier of the rollup, `1h`.
+    pub tier: String,
     /// An SQL expression over the rollup's output columns, such as `avg > 90`.
     pub condition: String,
     /// What must be true for a firing alert to be resolved. By default, that the condition is false.

@@ -28,6 +28,7 @@ fn spec() -> RuleSpec {
     RuleSpec {
         name: "cpu_high".into(),
         rollup: "cpu_by_region".into(),
+        tier: "1m".into(),
         condition: "avg > 90".into(),
         severity: "page".into(),
         labels: BTreeMap::from([("team".into(), "core".into())]),
@@ -65,7 +66,7 @@ fn batch(rows: &[Row]) -> (RecordBatch, Vec<i64>) {
 
 fn evaluate(threshold: &mut Threshold, rows: &[Row]) -> Vec<Transition> {
     let (rows, ends) = batch(rows);
-    threshold.evaluate("cpu_by_region", &rows, &ends)
+    threshold.evaluate("cpu_by_region", "1m", &rows, &ends)
 }
 
 /// Transitions as `minute region status since minute`.
@@ -228,8 +229,9 @@ fn snapshots_of_other_rules() {
 fn only_the_rollup_of_a_rule_is_evaluated() {
     let mut threshold = threshold(spec());
     let (rows, ends) = batch(&[(1, "eu", Some(99.0))]);
-    assert_eq!(threshold.evaluate("other", &rows, &ends), []);
-    assert_eq!(threshold.evaluate("cpu_by_region", &rows, &ends).len(), 1);
+    assert_eq!(threshold.evaluate("other", "1m", &rows, &ends), []);
+    assert_eq!(threshold.evaluate("cpu_by_region", "1h", &rows, &ends), []);
+    assert_eq!(threshold.evaluate("cpu_by_region", "1m", &rows, &ends).len(), 1);
 }
 
 #[test]
@@ -244,9 +246,9 @@ fn a_row_that_cannot_be_evaluated_stops_no_other() {
     assert_eq!(threshold.take_failures(), []);
 
     let (rows, _) = batch(&[(1, "eu", Some(99.0))]);
-    assert_eq!(threshold.evaluate("cpu_by_region", &rows, &[]), []);
+    assert_eq!(threshold.evaluate("cpu_by_region", "1m", &rows, &[]), []);
     let narrow = rows.project(&[0]).unwrap();
-    assert_eq!(threshold.evaluate("cpu_by_region", &narrow, &[MINUTE]), []);
+    assert_eq!(threshold.evaluate("cpu_by_region", "1m", &narrow, &[MINUTE]), []);
     assert_eq!(threshold.take_failures().len(), 2);
 }
 

@@ -1,7 +1,7 @@
 //! `tidemark check --against-state`: what becomes of the stored states when `rollup` is started with the SQL files as
 //! they are now. Reads the newest snapshot of each partition, and needs no server.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -32,7 +32,9 @@ struct Verdict {
     because: Vec<String>,
     /// Open windows that are dropped.
     windows: usize,
-    rebuilt: Option<Rebuilt>,
+    new_tiers: BTreeSet<String>,
+    /// By tier, the finest first.
+    rebuilt: BTreeMap<(usize, String), Rebuilt>,
 }
 
 /// The windows that are rebuilt, from the oldest to the newest of all partitions.
@@ -59,8 +61,7 @@ pub async fn compare(config: &Config, catalog: &Catalog) -> Result<StateReport> 
             report.rollups.entry(name.clone()).or_default().add(change, find(name).map(AsRef::as_ref));
         }
         for rebuild in restored.fold.rebuilds() {
-            let lateness = find(&rebuild.rollup).map_or(0, |rollup| rollup.allowed_lateness);
-            report.rollups.entry(rebuild.rollup.clone()).or_default().add_rebuild(rebuild, lateness);
+            report.rollups.entry(rebuild.rollup.name.clone()).or_default().add_rebuild(&rebuild);
         }
     }
     report.other_versions.sort();
@@ -73,7 +74,8 @@ const ANEW: &str = "begins anew";
 impl Verdict {
     fn add(&mut self, change: &Change, rollup: Option<&Rollup>) {
         let (what, because) = match change {
-            Change::Kept { lateness_before, other_results } => {
+            Change::Kept { lateness_before, other_results, new_tiers } => {
+                self.new_tiers.extend(new_tiers.iter().cloned());
                 let now = rollup.map_or(0, |rollup| rollup.allowed_lateness);
                 let lateness = lateness_before
                     .map(|before| format!("allowed_lateness {}, was {}", duration(now), duration(before)));
@@ -81,7 +83,7 @@ impl Verdict {
                 ("kept", lateness.into_iter().chain(results).collect())
             }
             Change::Anew { .. } => (ANEW, vec!["its states are of another query".to_owned()]),
-            Change::New { .. } => (ANEW, vec!["there is no state of it".to_owned()]),
+            Change::New => (ANEW, vec!["there is no state of it".to_owned()]),
             Change::Removed { windows } => {
                 self.windows += windows;
                 ("removed", Vec::new())
@@ -98,30 +100,38 @@ impl Verdict {
         }
     }
 
-    fn add_rebuild(&mut self, rebuild: &Rebuild, lateness: i64) {
-        let (from, to, due) = (rebuild.from, rebuild.to, rebuild.to.saturating_add(lateness));
-        self.rebuilt = Some(match self.rebuilt {
-            None => Rebuilt { from, to, due },
-            Some(all) => Rebuilt { from: all.from.min(from), to: all.to.max(to), due: all.due.max(due) },
+    fn add_rebuild(&mut self, rebuild: &Rebuild) {
+        let (from, to, due) = (rebuild.gap.from, rebuild.gap.to, rebuild.due());
+        let all = self.rebuilt.entry((rebuild.tier, rebuild.tier().name.clone())).or_insert(Rebuilt {
+            from,
+            to,
+            due,
         });
+        *all = Rebuilt { from: all.from.min(from), to: all.to.max(to), due: all.due.max(due) };
     }
 
-    fn details(&self, archive: bool) -> String {
+    fn details(&self, archive: bool) -> Vec<String> {
         let mut details = self.because.clone();
-        if let Some(Rebuilt { from, to, due }) = self.rebuilt {
-            if self.what == ANEW {
-                details.push(format!("first window at {}", shown(to)));
-            }
-            let windows = format!("windows from {} to {}", shown(from), shown(to));
-            details.push(match archive {
-                true => format!("{windows} are rebuilt from raw points at event time {}", shown(due)),
-                false => format!("{windows} cannot be rebuilt, as the archive is off"),
-            });
-        }
         if self.what == "removed" {
             details.push(format!("open windows dropped: {}", self.windows));
         }
-        details.join("; ")
+        for ((_, tier), Rebuilt { from, to, due }) in &self.rebuilt {
+            let (from, to) = (shown(*from), shown(*to));
+            let begins = match self.what == ANEW || self.new_tiers.contains(tier) {
+                true => format!("{tier} begins at {to}; "),
+                false => format!("{tier}: "),
+            };
+            details.push(match archive {
+                true => format!(
+                    "{begins}windows from {from} to {to} are rebuilt from raw points, at event time {}",
+                    shown(*due)
+                ),
+                false => {
+                    format!("{begins}windows from {from} to {to} are not rebuilt, as the archive is off")
+                }
+            });
+        }
+        details
     }
 }
 
@@ -137,8 +147,10 @@ impl fmt::Display for StateReport {
         }
         let width = self.rollups.keys().map(String::len).max().unwrap_or_default();
         for (name, verdict) in &self.rollups {
-            let line = format!("{name:width$}  {:11}  {}", verdict.what, verdict.details(self.archive));
-            write!(f, "\n{}", line.trim_end())?;
+            let details = verdict.details(self.archive);
+            let line = format!("{name:width$}  {:11}  ", verdict.what);
+            let more = format!("\n{:1$}", "", line.len());
+            write!(f, "\n{}", format!("{line}{}", details.join(&more)).trim_end())?;
         }
         Ok(())
     }

@@ -31,6 +31,8 @@ pub struct RuleConfig {
     pub name: String,
     /// The rollup whose rows are looked at, `cpu_by_host`.
     pub rollup: Located,
+    /// The tier of the rollup, `1h`; `None`: its finest.
+    pub tier: Option<Located>,
     /// SQL over the columns of one row; the alert is on while it is true.
     pub condition: Located,
     /// SQL that ends a firing alert; `None`: as soon as `condition` is no longer true.
@@ -140,6 +142,7 @@ struct RawAlerts {
 struct RawRule {
     name: Spanned<String>,
     rollup: Spanned<String>,
+    tier: Setting<String>,
     condition: Spanned<String>,
     recovery: Setting<String>,
     #[serde(rename = "for")]
@@ -280,6 +283,7 @@ fn check_rule(source: &Source<'_>, raw: RawRule, known: &[String]) -> Result<Rul
     };
     Ok(RuleConfig {
         rollup: Located::new(source, raw.rollup),
+        tier: raw.tier.map(|tier| Located::new(source, tier)),
         recovery: raw.recovery.map(|recovery| Located::new(source, recovery)),
         hold_for: duration(
             source,

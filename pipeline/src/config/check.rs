@@ -21,6 +21,7 @@ use super::raw::{
 use super::secret::SecretKeys;
 use super::settings::{count, duration, http_url, optional_duration, required, size, text};
 use super::source::{Source, suggest};
+use super::tiers::check_tiers;
 use super::values::directory_url;
 
 /// What exactness rests on, so that it is not for the configuration to change.
@@ -360,6 +361,7 @@ fn check_influx(source: &Source<'_>, raw: Spanned<RawInflux>) -> Result<InfluxCo
     Ok(InfluxConfig {
         url: http_url(source, &url)?,
         org: org.into_inner(),
+        tiers: check_tiers(source, bucket.get_ref(), raw.tiers)?,
         bucket: bucket.into_inner(),
         token,
         create_bucket: raw.create_bucket.is_some_and(Spanned::into_inner),

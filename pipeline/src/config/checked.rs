@@ -12,6 +12,8 @@ pub use operators::decode::Format as PayloadFormat;
 use secrecy::SecretString;
 use url::Url;
 
+use super::tiers::TierConfig;
+
 /// Where the program looks for its configuration when no path is given, relative to the working directory.
 pub const DEFAULT_PATH: &str = "config/pipeline.toml";
 
@@ -109,12 +111,15 @@ pub struct ArchiveConfig {
 pub struct InfluxConfig {
     pub url: Url,
     pub org: String,
+    /// Takes the finest tier of each rollup.
     pub bucket: String,
     pub token: SecretString,
-    /// Create the bucket at start when it is missing.
+    /// Create the buckets at start when they are missing.
     pub create_bucket: bool,
     /// Retention of a bucket created here; `None` keeps for ever.
     pub retention: Option<Duration>,
+    /// By tier, those that the file has; see [`InfluxConfig::bucket_of`] for all.
+    pub tiers: BTreeMap<String, TierConfig>,
     /// Lines of line protocol in one request.
     pub batch_lines: usize,
     /// Requests under way at once.

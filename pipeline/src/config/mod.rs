@@ -15,6 +15,7 @@ mod receivers;
 mod secret;
 mod settings;
 mod source;
+mod tiers;
 mod values;
 
 pub use alerts::{AlertsConfig, Located, RuleConfig};
@@ -26,6 +27,7 @@ pub use environment::Environment;
 pub use error::ConfigError;
 pub use receivers::{EmailConfig, ReceiverConfig, ReceiverKind, SmtpTls, WebhookConfig};
 pub(crate) use source::suggest;
+pub use tiers::TierConfig;
 
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::secret::PropertyValue;
+use super::tiers::RawTier;
 use super::values::{ByteSize, HumanDuration, TextList};
 
 /// A key that may be left out, and where it stands if it is not.
@@ -102,6 +103,8 @@ pub(super) struct RawInflux {
     pub(super) token_env: Setting<String>,
     pub(super) create_bucket: Setting<bool>,
     pub(super) retention: Setting<HumanDuration>,
+    #[serde(default)]
+    pub(super) tiers: BTreeMap<String, Spanned<RawTier>>,
     pub(super) batch_lines: Setting<u64>,
     pub(super) in_flight: Setting<u64>,
     pub(super) timeout: Setting<HumanDuration>,

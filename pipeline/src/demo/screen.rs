@@ -13,8 +13,8 @@ use tokio::sync::{broadcast, mpsc};
 
 use super::burn;
 use crate::roles::Context;
-use crate::rollup::Event;
-use crate::telemetry::{PartitionLabels, RollupLabels};
+use crate::rollup::{Event, tables_of};
+use crate::telemetry::{PartitionLabels, TierLabels};
 
 /// Groups shown of one window; a machine may have many disks or interfaces.
 const SHOWN_ROWS: usize = 4;
@@ -60,7 +60,7 @@ impl Screen {
             tokio::select! {
                 () = context.shutdown.triggered() => break,
                 event = events.recv() => match event {
-                    Ok(Event::Rows { rollup, rows }) => self.rows(&rollup, &rows),
+                    Ok(Event::Rows { table, rows }) => self.rows(&table, &rows),
                     Ok(Event::Alert(alert)) => self.line(&format!(
                         "ALERT    {} {:?}: {}", alert.rule, alert.status, alert.summary)),
                     // Skipped rows are still in the store.
@@ -126,12 +126,10 @@ fn shown(rows: &RecordBatch, row: usize) -> String {
 
 fn counters(context: &Context) -> String {
     let metrics = &context.metrics;
-    let written: u64 = context
-        .catalog
-        .rollups
-        .iter()
-        .map(|rollup| {
-            let labels = RollupLabels { rollup: rollup.name.clone() };
+    let tables = context.catalog.rollups.iter().flat_map(|rollup| tables_of(rollup));
+    let written: u64 = tables
+        .map(|table| {
+            let labels = TierLabels { rollup: table.rollup, tier: table.tier };
             metrics.rollup.rows_written.get_or_create(&labels).get()
         })
         .sum();

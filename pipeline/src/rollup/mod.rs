@@ -44,22 +44,26 @@ pub type Rules = Arc<dyn Fn() -> Vec<Rule> + Send + Sync>;
 /// What a watcher in the same process sees, the demo above all.
 #[derive(Debug, Clone)]
 pub enum Event {
-    /// Rows of a rollup, closed or corrected.
+    /// Rows of a tier of a rollup, closed or corrected, and what the tier's table is called.
     Rows {
-        rollup: String,
+        table: String,
         rows: RecordBatch,
     },
     Alert(Box<Transition>),
 }
 
-/// What a rollup's columns mean to the stores.
-pub(crate) fn table_of(rollup: &Rollup) -> Table {
-    Table {
-        name: rollup.name.clone(),
+/// What the columns of each of a rollup's tiers mean to the stores, the finest first.
+pub(crate) fn tables_of(rollup: &Rollup) -> Vec<Table> {
+    let tables = rollup.tiers().iter().enumerate().map(|(position, tier)| Table {
+        name: tier.table.clone(),
+        rollup: rollup.name.clone(),
+        tier: tier.name.clone(),
+        is_finest: position == 0,
         time: rollup.shape.time,
         tags: rollup.shape.tags.clone(),
         fields: rollup.shape.fields.clone(),
-    }
+    });
+    tables.collect()
 }
 
 /// How the watermark follows the facts in the log.

@@ -14,7 +14,7 @@ use super::announce::Announcer;
 use super::snapshots::Snapshots;
 use crate::error::{Error, Result};
 use crate::roles::Context;
-use crate::telemetry::{ErrorLabels, RollupLabels, SinkLabels};
+use crate::telemetry::{ErrorLabels, SinkLabels, TierLabels};
 
 /// Result batches between the fold and the sink.
 const QUEUE: usize = 64;
@@ -61,10 +61,10 @@ impl Outputs {
         Self { queue, durable, task: Some(task), context: context.clone(), under_way: false }
     }
 
-    /// Whether there is room for the results of one more message of `rollups` rollups.
-    pub(super) fn has_room(&self, rollups: usize) -> bool {
-        // A message gives out at most a correction and a closing for each rollup.
-        self.queue.capacity() >= (2 * rollups).clamp(1, QUEUE)
+    /// Whether there is room for the results of one more message of `tables` tiers of rollups.
+    pub(super) fn has_room(&self, tables: usize) -> bool {
+        // A message gives out at most a correction and a closing for each.
+        self.queue.capacity() >= (2 * tables).clamp(1, QUEUE)
     }
 
     /// Whether nothing waits for the sink.
@@ -189,7 +189,7 @@ impl Writer {
 
     async fn write(&self, rows: RollupRows) -> Result<()> {
         let started = self.context.clock.monotonic();
-        let labels = RollupLabels { rollup: rows.table.name.clone() };
+        let labels = TierLabels { rollup: rows.table.rollup.clone(), tier: rows.table.tier.clone() };
         let count = rows.rows.num_rows() as u64;
         self.sink.sink.write(rows).await?;
         self.context.metrics.rollup.rows_written.get_or_create(&labels).inc_by(count);

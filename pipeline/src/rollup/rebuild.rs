@@ -13,10 +13,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use arrow::array::RecordBatch;
 use futures::TryStreamExt;
+use operators::gaps::Gap;
+use operators::partial::Failure;
 use operators::rebuild::{Rebuild, Rebuilder, Rebuilt};
-use operators::sql::Rollup;
 use operators::watermark::Source;
-use operators::window::Tumble;
+use operators::window::Windows;
 use rdkafka::consumer::{Consumer, DefaultConsumerContext};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use sinks::{RollupRows, Table};
@@ -31,7 +32,7 @@ use crate::error::Error;
 use crate::ingest::archived_to;
 use crate::kafka::{self, ConsumerSettings};
 use crate::roles::Context;
-use crate::telemetry::RollupLabels;
+use crate::telemetry::TierLabels;
 
 /// Between two looks at what is due, and at what the archive has.
 const LOOK: Duration = Duration::from_secs(1);
@@ -42,12 +43,18 @@ const COMMITTED_TIMEOUT: Duration = Duration::from_secs(30);
 /// Rows that go to the sink at once: what comes from the stream, and checkpoints, wait for no more than these.
 const ROWS: usize = 1_000;
 
+/// The tables of each rollup, in the order of its tiers.
+type Tables = HashMap<String, Vec<Arc<Table>>>;
+
+/// Partition, name of the tier's table, and first window.
+type Key = (i32, String, i64);
+
 /// The rebuilds of the owned partitions.
 pub(super) struct Rebuilds {
     context: Context,
-    /// Those that are due, by partition, rollup and first window.
-    waiting: BTreeMap<(i32, String, i64), Waiting>,
-    /// What the archive has, as of the last look.
+    /// Those that are due.
+    waiting: BTreeMap<Key, Waiting>,
+    /// What the archive has, as of the last look at each source partition.
     archived: BTreeMap<Source, Archived>,
     look: Option<JoinHandle<Result<BTreeMap<Source, Archived>>>>,
     job: Option<Job>,
@@ -57,7 +64,6 @@ pub(super) struct Rebuilds {
 }
 
 struct Waiting {
-    rollup: Arc<Rollup>,
     rebuild: Rebuild,
     /// The archive has to have everything before these.
     offsets: Vec<(Source, i64)>,
@@ -74,7 +80,7 @@ enum Archived {
 
 /// A rebuild under way, of the same windows in some partitions.
 struct Job {
-    rollup: Arc<Rollup>,
+    first: Rebuild,
     parts: BTreeMap<i32, Rebuild>,
     rebuilt: mpsc::Receiver<Rebuilt>,
     task: JoinHandle<Result<()>>,
@@ -112,7 +118,7 @@ impl Rebuilds {
         &mut self,
         partitions: &mut BTreeMap<i32, Partition>,
         outputs: &Outputs,
-        tables: &HashMap<String, Arc<Table>>,
+        tables: &Tables,
     ) -> crate::error::Result<()> {
         self.hand_over(partitions, outputs, tables)?;
         let now = self.context.clock.monotonic();
@@ -135,15 +141,11 @@ impl Rebuilds {
 
     fn note_due(&mut self, partitions: &BTreeMap<i32, Partition>, now: Duration) {
         for (partition, state) in partitions {
-            for (rollup, due) in state.fold.due_rebuilds() {
-                self.waiting.entry((*partition, due.rollup.clone(), due.from)).or_insert_with(|| Waiting {
-                    rollup: Arc::clone(rollup),
-                    rebuild: due.clone(),
-                    offsets: state
-                        .fold
-                        .source_offsets()
-                        .map(|(source, offset)| (source.clone(), offset))
-                        .collect(),
+            for rebuild in state.fold.due_rebuilds() {
+                let offsets = state.fold.source_offsets();
+                self.waiting.entry(key(*partition, &rebuild)).or_insert_with(|| Waiting {
+                    rebuild,
+                    offsets: offsets.map(|(source, offset)| (source.clone(), offset)).collect(),
                     warn_at: now + self.context.config.archive.roll_age + PATIENCE,
                 });
             }
@@ -157,7 +159,7 @@ impl Rebuilds {
         }
         if let Some(look) = self.look.take() {
             match self.context.runtime.block_on(look) {
-                Ok(Ok(archived)) => self.archived = archived,
+                Ok(Ok(archived)) => self.archived.extend(archived),
                 Ok(Err(error)) => tracing::warn!(%error, "the archive's progress is unknown, rebuilds wait"),
                 Err(error) => tracing::warn!(%error, "a look at the archive's progress failed"),
             }
@@ -179,16 +181,16 @@ impl Rebuilds {
 
     fn give_up_without_archive(&mut self, partitions: &mut BTreeMap<i32, Partition>) {
         let (archived, enabled) = (&self.archived, self.context.config.archive.enabled);
-        self.waiting.retain(|(partition, name, _), waiting| {
+        self.waiting.retain(|(partition, table, _), waiting| {
             let off = waiting.offsets.iter().any(|(source, _)| archived.get(source) == Some(&Archived::Off));
             if enabled && !off {
                 return true;
             }
             tracing::error!(
-                rollup = name,
+                table,
                 partition,
-                from = shown(waiting.rebuild.from),
-                to = shown(waiting.rebuild.to),
+                from = shown(waiting.rebuild.gap.from),
+                to = shown(waiting.rebuild.gap.to),
                 "windows that were open when the plan changed stay without results: they would be rebuilt from raw \
                  points, and the archive is off; set `enabled` of [archive] before the next change"
             );
@@ -201,32 +203,24 @@ impl Rebuilds {
 
     /// Starts with what has everything in the archive, together with the same windows of other partitions.
     fn start_job(&mut self) {
-        let ready: Vec<((i32, Rebuild), Arc<Rollup>)> = self
-            .waiting
-            .iter()
-            .filter(|(_, waiting)| self.has_arrived(&waiting.offsets))
-            .map(|((partition, ..), waiting)| {
-                ((*partition, waiting.rebuild.clone()), Arc::clone(&waiting.rollup))
-            })
-            .collect();
-        let Some(((_, first), rollup)) = ready.first().cloned() else { return };
-        let windows = |rebuild: &Rebuild| (rebuild.rollup.clone(), rebuild.from, rebuild.to);
-        let parts: BTreeMap<i32, Rebuild> = ready
-            .into_iter()
-            .map(|(part, _)| part)
-            .filter(|(_, rebuild)| windows(rebuild) == windows(&first))
+        let ready = || self.waiting.iter().filter(|(_, waiting)| self.has_arrived(&waiting.offsets));
+        let Some(first) = ready().next().map(|(_, waiting)| waiting.rebuild.clone()) else { return };
+        let windows = |rebuild: &Rebuild| (rebuild.tier().table.clone(), rebuild.gap.from, rebuild.gap.to);
+        let parts: BTreeMap<i32, Rebuild> = ready()
+            .filter(|(_, waiting)| windows(&waiting.rebuild) == windows(&first))
+            .map(|((partition, ..), waiting)| (*partition, waiting.rebuild.clone()))
             .collect();
         tracing::info!(
-            rollup = first.rollup,
+            table = first.tier().table,
             partitions = parts.len(),
-            from = shown(first.from),
-            to = shown(first.to),
+            from = shown(first.gap.from),
+            to = shown(first.gap.to),
             "rebuilding windows from raw points"
         );
         let (send, rebuilt) = mpsc::channel(1);
-        let work = compute(self.context.clone(), Arc::clone(&rollup), parts.clone(), send);
-        let task = self.context.runtime.spawn(work);
-        self.job = Some(Job { rollup, parts, rebuilt, task, rows: 0 });
+        let gaps = parts.iter().map(|(partition, rebuild)| (*partition, rebuild.gap.clone())).collect();
+        let task = self.context.runtime.spawn(compute(self.context.clone(), first.clone(), gaps, send));
+        self.job = Some(Job { first, parts, rebuilt, task, rows: 0 });
     }
 
     fn has_arrived(&self, offsets: &[(Source, i64)]) -> bool {
@@ -242,7 +236,7 @@ impl Rebuilds {
         &mut self,
         partitions: &mut BTreeMap<i32, Partition>,
         outputs: &Outputs,
-        tables: &HashMap<String, Arc<Table>>,
+        tables: &Tables,
     ) -> crate::error::Result<()> {
         while let Some(job) = &mut self.job
             && outputs.is_idle()
@@ -255,8 +249,8 @@ impl Rebuilds {
                     return Ok(());
                 }
             };
-            let state = partitions.get(&rebuilt.partition);
-            let (Some(state), Some(table)) = (state, tables.get(&job.rollup.name)) else { continue };
+            let table = tables.get(&job.first.rollup.name).and_then(|tables| tables.get(job.first.tier));
+            let (Some(state), Some(table)) = (partitions.get(&rebuilt.partition), table) else { continue };
             job.rows += rebuilt.rows.num_rows();
             outputs.write(RollupRows {
                 table: Arc::clone(table),
@@ -274,15 +268,14 @@ impl Rebuilds {
         let Some(mut job) = self.job.take() else { return };
         let ended = self.context.runtime.block_on(&mut job.task);
         let now = self.context.clock.monotonic();
-        let (rollup, parts) = (&job.rollup.name, std::mem::take(&mut job.parts));
-        let Some(first) = parts.values().next() else { return };
-        let (from, to) = (shown(first.from), shown(first.to));
+        let table = &job.first.tier().table;
+        let (from, to) = (shown(job.first.gap.from), shown(job.first.gap.to));
         if let Err(error) = ended.context("the task panicked").and_then(|result| result) {
             self.failures += 1;
             let pause = LOOK.saturating_mul(1 << self.failures.min(6)).min(MAX_PAUSE);
             self.next_job = now + pause;
             tracing::warn!(
-                rollup,
+                table,
                 from,
                 to,
                 error = format!("{error:#}"),
@@ -292,17 +285,18 @@ impl Rebuilds {
             return;
         }
         self.failures = 0;
-        for (partition, rebuild) in &parts {
-            self.waiting.remove(&(*partition, rebuild.rollup.clone(), rebuild.from));
+        for (partition, rebuild) in &job.parts {
+            self.waiting.remove(&key(*partition, rebuild));
             if let Some(state) = partitions.get_mut(partition) {
                 state.fold.rebuilt(rebuild);
             }
         }
-        let labels = RollupLabels { rollup: rollup.clone() };
+        let labels =
+            TierLabels { rollup: job.first.rollup.name.clone(), tier: job.first.tier().name.clone() };
         self.context.metrics.rollup.rebuilt_rows.get_or_create(&labels).inc_by(job.rows as u64);
         tracing::info!(
-            rollup,
-            partitions = parts.len(),
+            table,
+            partitions = job.parts.len(),
             from,
             to,
             rows = job.rows,
@@ -311,7 +305,7 @@ impl Rebuilds {
     }
 
     fn warn_of_waiting(&mut self, now: Duration) {
-        for ((partition, rollup, _), waiting) in &mut self.waiting {
+        for ((partition, table, _), waiting) in &mut self.waiting {
             if now < waiting.warn_at {
                 continue;
             }
@@ -323,15 +317,19 @@ impl Rebuilds {
                 })
             });
             tracing::warn!(
-                rollup,
+                table,
                 partition,
-                from = shown(waiting.rebuild.from),
-                to = shown(waiting.rebuild.to),
+                from = shown(waiting.rebuild.gap.from),
+                to = shown(waiting.rebuild.gap.to),
                 behind,
                 "windows wait to be rebuilt until the archive has their points: is `ingest` running?"
             );
         }
     }
+}
+
+fn key(partition: i32, rebuild: &Rebuild) -> Key {
+    (partition, rebuild.tier().table.clone(), rebuild.gap.from)
 }
 
 /// What the commits of `ingest` say of the archive. Does not join the group.
@@ -361,39 +359,43 @@ fn archived_offsets(context: &Context, sources: Vec<Source>) -> Result<BTreeMap<
 /// Reads the points of the windows and computes them, an hour or a window at a time: memory is that of the open windows.
 async fn compute(
     context: Context,
-    rollup: Arc<Rollup>,
-    parts: BTreeMap<i32, Rebuild>,
+    first: Rebuild,
+    gaps: BTreeMap<i32, Gap>,
     rebuilt: mpsc::Sender<Rebuilt>,
 ) -> Result<()> {
-    let Some((from, to)) = parts.values().next().map(|first| (first.from, first.to)) else { return Ok(()) };
+    let windows = first.tier().windows;
+    let Gap { from, to, .. } = first.gap;
     let points = Arc::new(ArchivedPoints::open(&context.config.storage.url, &context.catalog.labels)?);
     let partitions = usize::try_from(context.config.topics.partials_partitions)?;
-    let mut rebuilder = Rebuilder::new(&rollup, parts, partitions);
-    let hours = points.hours(from, to).await?;
+    let mut rebuilder = Rebuilder::new(&first.rollup, first.tier, gaps, partitions);
+    let hours = points.hours(from, first.gap.end(&windows)).await?;
     let mut at = from;
-    while let Some((start, end)) = slice(&rollup.windows, &hours, at, to) {
-        let read: Vec<i64> =
-            hours.iter().copied().filter(|hour| *hour < end && hour.saturating_add(HOUR) > start).collect();
-        let mut batches = points.read(&read, start, end).await?;
+    while let Some((start, end)) = slice(&windows, &hours, at, to) {
+        let points_end = windows.end(windows.start(end - 1));
+        let has_points = |hour: &i64| *hour < points_end && hour.saturating_add(HOUR) > start;
+        let read: Vec<i64> = hours.iter().copied().filter(has_points).collect();
+        let mut batches = points.read(&read, start, points_end).await?;
         while let Some(batch) = batches.try_next().await? {
             let points = Arc::clone(&points);
-            rebuilder = spawn_blocking(move || -> Result<_> {
-                rebuilder.push(vec![points.typed(&batch)?])?;
-                Ok(rebuilder)
+            let failure;
+            (rebuilder, failure) = spawn_blocking(move || -> Result<_> {
+                let failure = rebuilder.push(&[points.typed(&batch)?])?;
+                Ok((rebuilder, failure))
             })
             .await??;
+            if let Some(Failure { rollup, points, error }) = failure {
+                tracing::error!(rollup, points, %error, "points that a rollup fails on are missing from it");
+            }
         }
         let windows;
         (rebuilder, windows) = spawn_blocking(move || -> Result<_> {
-            let windows = rebuilder.take()?;
+            let windows = rebuilder.take(start, end)?;
             Ok((rebuilder, windows))
         })
         .await??;
-        for part in windows {
-            for chunk in chunks(&part) {
-                if rebuilt.send(chunk).await.is_err() {
-                    return Ok(());
-                }
+        for chunk in windows.iter().flat_map(chunks) {
+            if rebuilt.send(chunk).await.is_err() {
+                return Ok(());
             }
         }
         at = end;
@@ -401,11 +403,12 @@ async fn compute(
     Ok(())
 }
 
-/// The next whole windows from `at` on, before `to`, that one hour of the archive reaches into.
-fn slice(windows: &Tumble, hours: &[i64], at: i64, to: i64) -> Option<(i64, i64)> {
+/// The next windows, by their starts, from `at` on and before `to`, that one hour of the archive reaches into.
+fn slice(windows: &Windows, hours: &[i64], at: i64, to: i64) -> Option<(i64, i64)> {
     let hour = *hours.iter().find(|hour| hour.saturating_add(HOUR) > at)?;
-    let start = windows.start(hour).max(at);
-    let end = windows.end(windows.start(hour.saturating_add(HOUR - 1))).min(to);
+    let (pane, last) = (windows.pane(), windows.start(hour.saturating_add(HOUR - 1)));
+    let start = windows.holding(windows.start(hour)).next()?.max(at);
+    let end = pane.end(last).min(to);
     (start < end).then_some((start, end))
 }
 
@@ -428,13 +431,18 @@ fn chunks(part: &Rebuilt) -> Vec<Rebuilt> {
 
 #[cfg(test)]
 mod tests {
+    use operators::window::Tumble;
+
     use super::*;
 
     #[test]
     fn slices_are_whole_windows_and_cover_every_hour_once() {
-        let check = |minutes: i64, hours: &[i64], from: i64, to: i64, expected: &[(i64, i64)]| {
+        let check = |minutes: i64, slide: i64, hours: &[i64], from: i64, to: i64, expected: &[(i64, i64)]| {
             let minute = HOUR / 60;
-            let windows = Tumble::new(minutes * minute, None).unwrap();
+            let windows = match slide {
+                0 => Windows::tumbling(Tumble::new(minutes * minute, None).unwrap()),
+                slide => Windows::hopping(minutes * minute, slide * minute).unwrap(),
+            };
             let hours: Vec<i64> = hours.iter().map(|hour| hour * HOUR).collect();
             let (mut at, mut found) = (from.saturating_mul(minute), Vec::new());
             while let Some((start, end)) = slice(&windows, &hours, at, to * minute) {
@@ -443,12 +451,15 @@ mod tests {
             }
             assert_eq!(found, expected);
         };
-        check(10, &[1, 2], 70, 150, &[(70, 120), (120, 150)]);
-        check(10, &[1, 5], 0, 600, &[(60, 120), (300, 360)]);
-        check(45, &[1, 2], 45, 180, &[(45, 135), (135, 180)]);
-        check(1_440, &[1, 2, 30], 0, 2_880, &[(0, 1_440), (1_440, 2_880)]);
-        check(1, &[3], i64::MIN, 200, &[(180, 200)]);
-        check(1, &[], 0, 10, &[]);
-        check(1, &[7], 0, 10, &[]);
+        check(10, 0, &[1, 2], 70, 150, &[(70, 120), (120, 150)]);
+        check(10, 0, &[1, 5], 0, 600, &[(60, 120), (300, 360)]);
+        check(45, 0, &[1, 2], 45, 180, &[(45, 135), (135, 180)]);
+        check(1_440, 0, &[1, 2, 30], 0, 2_880, &[(0, 1_440), (1_440, 2_880)]);
+        check(1, 0, &[3], i64::MIN, 200, &[(180, 200)]);
+        check(1, 0, &[], 0, 10, &[]);
+        check(1, 0, &[7], 0, 10, &[]);
+        // Those that start before the hour hold some of it.
+        check(30, 10, &[1, 2], 0, 200, &[(40, 120), (120, 180)]);
+        check(30, 10, &[2], 110, 130, &[(110, 130)]);
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use sinks::influx::InfluxSink;
+use sinks::influx::{InfluxTiers, Permit};
 use sinks::parquet::RollupParquet;
 use tokio::sync::broadcast;
 
@@ -14,6 +14,7 @@ use super::outputs::{Outputs, RollupSink};
 use super::share::RollupShare;
 use super::snapshots::Snapshots;
 use super::{Event, Rules};
+use crate::check::coarser_tiers;
 use crate::error::{Error, Result};
 use crate::group::{Group, commit};
 use crate::kafka::{self, ConsumerSettings, SESSION_TIMEOUT};
@@ -98,11 +99,11 @@ fn pause_when_full(consumer: &RollupConsumer, paused: bool) -> Result<bool> {
 }
 
 /// Shows the sink's retries on `/metrics` for as long as it lives.
-async fn report_retries(sink: Weak<InfluxSink>, metrics: Arc<Metrics>) {
+async fn report_retries(sink: Weak<InfluxTiers>, metrics: Arc<Metrics>) {
     let retries = metrics.sink.retries.get_or_create(&SinkLabels { sink: "influx" }).clone();
     let mut known = 0;
     while let Some(sink) = sink.upgrade() {
-        let now = sink.stats().retries;
+        let now = sink.stats().iter().map(|stats| stats.retries).sum();
         retries.inc_by(now - known);
         known = now;
         drop(sink);
@@ -134,9 +135,15 @@ fn sink(context: &Context, lease: &Lease) -> Result<RollupSink> {
         metrics.sink.errors.get_or_create(&ErrorLabels { sink: "influx", kind: "rejected" }).inc();
         tracing::error!(line = line.line, reason = line.reason, "influxdb rejected a row");
     });
-    let connected = Arc::new(context.runtime.block_on(InfluxSink::connect(config, rejected))?);
+    let tiers = coarser_tiers(&context.catalog).into_iter().map(|tier| {
+        let bucket = influx.bucket_of(&tier);
+        (tier, bucket)
+    });
+    let connecting = InfluxTiers::connect(config, tiers.collect(), rejected);
+    let connected = Arc::new(context.runtime.block_on(connecting)?);
     let lease = lease.clone();
-    connected.only_while(Arc::new(move || lease.holds()));
+    let permit: Permit = Arc::new(move || lease.holds());
+    connected.only_while(&permit);
     context.runtime.spawn(report_retries(Arc::downgrade(&connected), Arc::clone(&context.metrics)));
     Ok(RollupSink { name: "influx", sink: connected })
 }

@@ -16,13 +16,13 @@ use super::announce::Announcer;
 use super::outputs::{Outputs, PartitionState};
 use super::rebuild::Rebuilds;
 use super::snapshots::Snapshots;
-use super::{Event, Rules, table_of, watermark_options};
+use super::{Event, Rules, tables_of, watermark_options};
 use crate::clock::shown;
 use crate::error::{Error, Result};
 use crate::group::{Assigned, Commit, Share};
 use crate::roles::Context;
 use crate::telemetry::{
-    AgeLabels, AlertLabels, HolderLabels, PartitionLabels, RollupLabels, StateLabels, age_label,
+    AgeLabels, AlertLabels, HolderLabels, PartitionLabels, RollupLabels, StateLabels, TierLabels, age_label,
 };
 
 /// How long giving partitions up waits for a last checkpoint. Without one, the next owner replays more.
@@ -34,7 +34,8 @@ pub(super) struct RollupShare {
     announcer: Arc<Announcer>,
     snapshots: Snapshots,
     outputs: Outputs,
-    tables: HashMap<String, Arc<Table>>,
+    /// By rollup, in the order of its tiers.
+    tables: HashMap<String, Vec<Arc<Table>>>,
     partitions: BTreeMap<i32, Partition>,
     rebuilds: Rebuilds,
     events: Option<broadcast::Sender<Event>>,
@@ -59,8 +60,10 @@ impl RollupShare {
         outputs: Outputs,
         events: Option<broadcast::Sender<Event>>,
     ) -> Self {
-        let tables =
-            context.catalog.rollups.iter().map(|rollup| (rollup.name.clone(), Arc::new(table_of(rollup))));
+        let tables = context.catalog.rollups.iter().map(|rollup| {
+            let tables = tables_of(rollup).into_iter().map(Arc::new);
+            (rollup.name.clone(), tables.collect())
+        });
         Self {
             tables: tables.collect(),
             context: context.clone(),
@@ -75,7 +78,7 @@ impl RollupShare {
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.outputs.has_room(self.context.catalog.rollups.len())
+        self.outputs.has_room(self.tables.values().map(Vec::len).sum())
     }
 
     /// Folds one message in and gives out what it leads to.
@@ -128,7 +131,11 @@ impl RollupShare {
 
     fn give_out(&mut self, partition: i32, offset: i64, results: Results) -> Result<()> {
         let name = &results.rollup.name;
-        let labels = RollupLabels { rollup: name.clone() };
+        let Some(table) = self.tables.get(name).and_then(|tables| tables.get(results.tier)) else {
+            return Ok(());
+        };
+        let table = Arc::clone(table);
+        let labels = TierLabels { rollup: name.clone(), tier: table.tier.clone() };
         let rows = results.rows.num_rows() as u64;
         let metrics = &self.context.metrics;
         match results.kind {
@@ -140,7 +147,9 @@ impl RollupShare {
                 ends.dedup();
                 metrics.rollup.windows_closed.get_or_create(&labels).inc_by(ends.len() as u64);
                 let Some(state) = self.partitions.get_mut(&partition) else { return Ok(()) };
-                for transition in state.threshold.evaluate(name, &results.rows, &results.window_ends) {
+                let transitions =
+                    state.threshold.evaluate(name, &table.tier, &results.rows, &results.window_ends);
+                for transition in transitions {
                     let status = match transition.status {
                         Status::Firing => "firing",
                         Status::Resolved => "resolved",
@@ -156,10 +165,9 @@ impl RollupShare {
                 }
             }
         }
-        self.tell(Event::Rows { rollup: name.clone(), rows: results.rows.clone() });
-        let Some(table) = self.tables.get(name) else { return Ok(()) };
+        self.tell(Event::Rows { table: table.name.clone(), rows: results.rows.clone() });
         self.outputs.write(RollupRows {
-            table: Arc::clone(table),
+            table,
             rows: results.rows,
             withdrawn: results.withdrawn,
             partition,
@@ -303,7 +311,13 @@ impl RollupShare {
             return Ok(Partition { fold, threshold, next: 0, checkpointed: 0, missed });
         };
         let bytes = self.context.runtime.block_on(self.snapshots.get(assigned.partition, offset))?;
-        let restored = Fold::restore(rollups, options, &bytes)?;
+        let restored = Fold::restore(rollups, options, &bytes).map_err(|error| {
+            Error::Refused(format!(
+                "the snapshot of partition {} at offset {offset} cannot be used: {error}: restore it, or run the \
+                 release that wrote it; to start anew, delete the consumer group",
+                assigned.partition
+            ))
+        })?;
         tell_changes(assigned.partition, &restored);
         threshold
             .restore(restored.alerts.as_bytes())
@@ -348,37 +362,33 @@ fn tell_changes(partition: i32, restored: &Restored) {
     }
     for (rollup, change) in &restored.changes {
         match change {
-            Change::Kept { lateness_before: None, other_results: false } => {}
-            Change::Kept { .. } => tracing::info!(partition, rollup, "changed, its state is kept"),
+            Change::Kept { lateness_before: None, other_results: false, new_tiers }
+                if new_tiers.is_empty() => {}
+            Change::Kept { new_tiers, .. } => {
+                tracing::info!(partition, rollup, ?new_tiers, "changed, its states are kept");
+            }
+            Change::Anew { windows } => {
+                tracing::info!(partition, rollup, windows, "its states are of another plan, it begins anew");
+            }
+            Change::New => tracing::info!(partition, rollup, "there is no state of it, it begins anew"),
             Change::Removed { windows } => {
                 tracing::warn!(partition, rollup, windows, "rollup removed, its open windows are dropped");
             }
-            Change::Anew { rebuild: None, .. } | Change::New { rebuild: None } => {
-                tracing::info!(partition, rollup, "begins anew, no window was open");
-            }
-            Change::Anew { rebuild: Some(rebuild), .. } => {
-                tell_rebuilds(
-                    partition,
-                    std::slice::from_ref(rebuild),
-                    "the SQL file or the release changed",
-                );
-            }
-            Change::New { rebuild: Some(rebuild) } => {
-                tell_rebuilds(partition, std::slice::from_ref(rebuild), "the rollup is new");
-            }
         }
     }
+    tell_rebuilds(partition, &restored.fold.rebuilds(), "their states are missing");
 }
 
 fn tell_rebuilds(partition: i32, rebuilds: &[Rebuild], why: &'static str) {
     for rebuild in rebuilds {
         tracing::info!(
             partition,
-            rollup = rebuild.rollup,
-            begins = shown(rebuild.to),
-            open_since = shown(rebuild.from),
+            table = rebuild.tier().table,
+            from = shown(rebuild.gap.from),
+            to = shown(rebuild.gap.to),
+            due = shown(rebuild.due()),
             why,
-            "results begin at a new window; those that were open are rebuilt from raw points once they are final"
+            "windows are left out, to be rebuilt from raw points once they are final"
         );
     }
 }

@@ -45,6 +45,12 @@ pub struct RollupLabels {
     pub rollup: String,
 }
 
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct TierLabels {
+    pub rollup: String,
+    pub tier: String,
+}
+
 /// `age` is one of [`age_label`]'s.
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct AgeLabels {
@@ -121,10 +127,10 @@ pub struct RollupMetrics {
     pub points: Family<RollupLabels, Counter>,
     pub late_points: Family<AgeLabels, Counter>,
     pub set_aside_points: Family<RollupLabels, Counter>,
-    pub rebuilt_rows: Family<RollupLabels, Counter>,
-    pub windows_closed: Family<RollupLabels, Counter>,
-    pub rows_written: Family<RollupLabels, Counter>,
-    pub corrected_rows: Family<RollupLabels, Counter>,
+    pub rebuilt_rows: Family<TierLabels, Counter>,
+    pub windows_closed: Family<TierLabels, Counter>,
+    pub rows_written: Family<TierLabels, Counter>,
+    pub corrected_rows: Family<TierLabels, Counter>,
     pub watermark_seconds: Family<PartitionLabels, Seconds>,
     pub watermark_holder: Family<HolderLabels, Gauge>,
     pub state_rows: Family<StateLabels, Gauge>,
@@ -221,10 +227,13 @@ impl RollupMetrics {
         Self {
             partials: add.metric("partials", "Messages of partial states merged"),
             points: add.metric("points", "Points behind the merged partial states"),
-            late_points: add.metric("late_points", "Points that came after their window was final, by age"),
             set_aside_points: add
                 .metric("set_aside_points", "Points in windows that are left to be rebuilt from raw points"),
             rebuilt_rows: add.metric("rebuilt_rows", "Rows of windows rebuilt from raw points"),
+            late_points: add.metric(
+                "late_points",
+                "Points that came after a window of the finest tier was final, by age",
+            ),
             windows_closed: add.metric("windows_closed", "Windows closed"),
             rows_written: add.metric("rows_written", "Rows given to the sinks, corrections included"),
             corrected_rows: add.metric("corrected_rows", "Rows written again because of late points"),

@@ -80,7 +80,7 @@ mod tests {
     use crate::influx::encode::Lines;
 
     fn lines(times: &[i64], value: i64) -> Lines {
-        let table = Table { name: "m".into(), time: 0, tags: vec![], fields: vec![1] };
+        let table = Table { rollup: "m".into(), time: 0, tags: vec![], fields: vec![1], ..Table::default() };
         let time: ArrayRef = Arc::new(TimestampNanosecondArray::from(times.to_vec()));
         let values: ArrayRef = Arc::new(Int64Array::from(vec![value; times.len()]));
         Lines::new(&table, &RecordBatch::try_from_iter([("time", time), ("n", values)]).unwrap()).unwrap()

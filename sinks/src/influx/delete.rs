@@ -53,7 +53,7 @@ mod tests {
         let region: ArrayRef = Arc::new(StringArray::from(vec![Some("e\"u\\"), None]));
         let host: ArrayRef = Arc::new(StringArray::from(vec!["h 1", "h2"]));
         let rows = RecordBatch::try_from_iter([("time", time), ("region", region), ("host", host)]).unwrap();
-        let table = Table { name: "cpu".into(), time: 0, tags: vec![1, 2], fields: vec![] };
+        let table = Table { rollup: "cpu".into(), time: 0, tags: vec![1, 2], ..Table::default() };
         let series = Series::new(&table, &rows).unwrap();
         assert_eq!(
             deletion(&series, 0),

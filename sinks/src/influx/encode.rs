@@ -165,7 +165,7 @@ impl Series {
         }
         tags.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(Self {
-            measurement: stored_name(&table.name),
+            measurement: stored_name(&table.rollup),
             tags,
             time: time.as_primitive::<Int64Type>().clone(),
         })
@@ -218,7 +218,7 @@ fn column_at<'a>(
 }
 
 fn wrong_rows(table: &Table, reason: String) -> Error {
-    Error::Rows { table: table.name.clone(), reason }
+    Error::Rows { table: table.rollup.clone(), reason }
 }
 
 /// The column as the InfluxDB type it is written as. None for a column of nulls without a type.

@@ -10,10 +10,11 @@ use super::*;
 fn table(tags: usize, fields: usize) -> Table {
     let tags_end = 1 + tags;
     Table {
-        name: "cpu,load avg".into(),
+        rollup: "cpu,load avg".into(),
         time: 0,
         tags: (1..tags_end).collect(),
         fields: (tags_end..tags_end + fields).collect(),
+        ..Table::default()
     }
 }
 
@@ -174,7 +175,7 @@ proptest! {
         time: i64,
     ) {
         prop_assume!(!measurement.is_empty() && !tag.is_empty() && !field.is_empty());
-        let table = Table { name: measurement, ..table(2, 1) };
+        let table = Table { rollup: measurement, ..table(2, 1) };
         let rows = rows(&[time], vec![
             (&tag, text(vec![Some(&value)])),
             ("~", text(vec![Some(&other)])),

@@ -1,4 +1,4 @@
-//! Rollups to a bucket of InfluxDB 2.
+//! Rollups to buckets of InfluxDB 2.
 //!
 //! | file | what |
 //! |---|---|
@@ -10,7 +10,8 @@
 //! | `client.rs` | single requests |
 //! | `setup.rs` | checks server, organisation and bucket before the first write |
 //! | `deliver.rs` | one batch until it is durable, whatever the server answers |
-//! | `sink.rs` | order, concurrency and backpressure over batches |
+//! | `sink.rs` | order, concurrency and backpressure over the batches of one bucket |
+//! | `tiers.rs` | a bucket for each tier |
 //! | `stats.rs` | counters |
 
 mod answer;
@@ -23,8 +24,10 @@ pub mod encode;
 mod setup;
 mod sink;
 mod stats;
+mod tiers;
 
 pub use config::InfluxConfig;
 pub use deliver::{OnPost, OnRejected, Permit, RejectedLine};
 pub use sink::InfluxSink;
 pub use stats::InfluxStats;
+pub use tiers::{Bucket, InfluxTiers};

@@ -147,7 +147,13 @@ fn rows(rows: &[(&str, i64, i64)]) -> RollupRows {
         ("n", Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.2)))),
     ];
     RollupRows {
-        table: Arc::new(Table { name: "m".into(), time: 0, tags: vec![1], fields: vec![2] }),
+        table: Arc::new(Table {
+            rollup: "m".into(),
+            time: 0,
+            tags: vec![1],
+            fields: vec![2],
+            ..Table::default()
+        }),
         rows: RecordBatch::try_from_iter(columns).unwrap(),
         withdrawn: None,
         partition: 0,

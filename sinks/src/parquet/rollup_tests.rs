@@ -10,7 +10,7 @@ use super::*;
 use crate::parquet::points::tests::read;
 
 fn table() -> Arc<Table> {
-    Arc::new(Table { name: "cpu_1m".into(), time: 0, tags: vec![1], fields: vec![2] })
+    Arc::new(Table { name: "cpu_1m".into(), time: 0, tags: vec![1], fields: vec![2], ..Table::default() })
 }
 
 fn batch(rows: &[(i64, &str, f64)]) -> RecordBatch {

@@ -71,7 +71,7 @@ pub(super) fn batch(sql: &str, points: &[Point]) -> Rows {
     let catalog = compile(&[("batch.sql".to_owned(), sql.to_owned())]);
     assert_eq!(catalog.errors, []);
     let rollup = &catalog.rollups[0];
-    let batch = crate::batch::run(&rollup.batch_sql, &batch_of(points)).unwrap();
+    let batch = crate::batch::run(&rollup.finest().batch_sql, &batch_of(points)).unwrap();
     let mut rows = Rows::new();
     for row in 0..batch.num_rows() {
         let tag = |column: &usize| {

@@ -5,6 +5,7 @@
 
 mod alerts;
 mod exactness;
+mod plans;
 mod restart;
 mod scale_out;
 
@@ -40,6 +41,7 @@ impl Servers {
 pub(crate) fn trials() -> Vec<Trial> {
     static SERVERS: OnceLock<Result<Servers, Unavailable>> = OnceLock::new();
     let mut bodies: Vec<(&str, Body)> = restart::trials();
+    bodies.extend(plans::trials());
     let on_nab: Vec<(&str, Body)> =
         [exactness::trials(), scale_out::trials(), alerts::trials()].into_iter().flatten().collect();
     let no_recordings = nab::files().err();
