@@ -198,7 +198,10 @@ impl Run<'_> {
         };
         let mut next = rng.random_range(0..=log.iter().position(is_heartbeat).unwrap());
         for message in &log[..next] {
-            old.apply(&Partials::decode(message).unwrap());
+            let mut applied = old.apply(&Partials::decode(message).unwrap());
+            // What other plans wrote is not what is looked at here.
+            applied.results.retain(|results| results.rollup.name == "kept");
+            stream::store(&applied, self.found);
         }
         let mut snapshot = (next, old.snapshot(String::new()).unwrap());
         let rollups = after.catalog.rollups.clone();
@@ -230,12 +233,7 @@ impl Run<'_> {
                 crashes -= 1;
             }
         }
-        let times = (0..after.len()).map(|point| after.time_and_series(point).0);
-        let newest = times.max().unwrap();
-        assert!(
-            fold.rebuilds().iter().all(|rebuild| rebuild.from > newest),
-            "all points are final in the end"
-        );
+        assert!(fold.rebuilds().is_empty(), "everything is final in the end");
     }
 
     fn note_left_out(&mut self, fold: &Fold) {
