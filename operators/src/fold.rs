@@ -161,7 +161,7 @@ impl Fold {
 
     /// Windows that are left to be rebuilt.
     pub fn rebuilds(&self) -> Vec<Rebuild> {
-        self.rebuilds_of(|states| states.gaps().all().iter().cloned().collect())
+        self.rebuilds_of(|states| states.gaps().all().to_vec())
     }
 
     /// Those of [`Self::rebuilds`] whose windows are final: every point of theirs is behind [`Self::source_offsets`].

@@ -24,7 +24,7 @@ use crate::rollups::{batch_tables, differences};
 use crate::stream;
 use crate::table::Table;
 
-const CASES: u32 = 64;
+const CASES: u32 = 48;
 const SECOND: i64 = 1_000_000_000;
 
 /// The same query before and after, with a tier more.
