@@ -1,5 +1,6 @@
 use arrow::array::{Float64Array, StringViewArray, TimestampNanosecondArray};
 use arrow::util::pretty::pretty_format_batches;
+use proptest::prelude::*;
 
 use super::*;
 use crate::partial::{aggregate, points_schema};
@@ -122,4 +123,148 @@ fn a_restored_fold_goes_on_as_the_first_would_have() {
         }
     }
     assert_eq!(fold.watermark(), restored.watermark());
+}
+
+/// The table that a tier's rows make when each replaces what was written of it before.
+#[derive(Debug, Default, PartialEq)]
+struct Stored(BTreeMap<(String, i64, String), (i64, f64)>);
+
+impl Stored {
+    fn take(&mut self, applied: &Applied) {
+        assert!(applied.failures.is_empty() && applied.foreign.is_empty(), "{applied:?}");
+        for results in &applied.results {
+            let keys = |rows: &RecordBatch| {
+                let starts = rows.column(0).as_primitive::<TimestampNanosecondType>();
+                let hosts = rows.column(1).as_string_view();
+                let keys = (0..rows.num_rows()).map(|row| {
+                    (results.tier().table.clone(), starts.value(row), hosts.value(row).to_owned())
+                });
+                keys.collect::<Vec<_>>()
+            };
+            for key in results.withdrawn.iter().flat_map(&keys) {
+                self.0.remove(&key);
+            }
+            let counts = results.rows.column(2).as_primitive::<arrow::datatypes::Int64Type>();
+            let sums = results.rows.column(3).as_primitive::<arrow::datatypes::Float64Type>();
+            for (row, key) in keys(&results.rows).into_iter().enumerate() {
+                self.0.insert(key, (counts.value(row), sums.value(row)));
+            }
+        }
+    }
+}
+
+const LATENESS: i64 = 20 * SECOND;
+
+fn bounded_rollups() -> Vec<Arc<Rollup>> {
+    let sql = |name: &str, tiers: &str, window: &str| {
+        let text = format!(
+            "CREATE MATERIALIZED VIEW {name} WITH (allowed_lateness = '20 seconds'{tiers}) AS
+             SELECT {window} AS w, labels['host'] AS host, count(*) AS n, sum(value) AS sum
+             FROM points GROUP BY 1, 2"
+        );
+        (format!("{name}.sql"), text)
+    };
+    let catalog = compile(&[
+        sql("tiered", ", tiers = '10s, 30s, 2m'", "tumble(time, INTERVAL '10 seconds')"),
+        sql("moving", "", "hop(time, INTERVAL '30 seconds', INTERVAL '10 seconds')"),
+    ]);
+    assert_eq!(catalog.errors, []);
+    catalog.rollups
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// With a lateness that ends: each window of each tier holds exactly the points that came before it was final, a point
+    /// that a finest window missed is counted as late, once, and every other as merged. Restores change nothing.
+    #[test]
+    fn each_window_is_final_by_itself_and_each_point_is_counted_once(
+        epochs in prop::collection::vec(prop::collection::vec((0_usize..2, 0_i64..60, 1_i32..8), 1..6), 1..40),
+        restores in prop::collection::vec(any::<bool>(), 40),
+    ) {
+        let rollups = bounded_rollups();
+        let mut fold = Fold::new(&rollups, OPTIONS);
+        let (mut stored, mut expected) = (Stored::default(), Stored::default());
+        let (mut counted, mut counts) = (BTreeMap::new(), BTreeMap::new());
+        for (epoch, points) in epochs.iter().enumerate() {
+            // Event time goes on by five seconds an epoch; points are up to a minute behind it, and sometimes ahead.
+            let now = 5 * epoch as i64;
+            let points: Vec<(&str, i64, f64)> = points
+                .iter()
+                .map(|(host, behind, value)| (["a", "b"][*host], now + 5 - behind, f64::from(*value)))
+                .collect();
+            let watermark = fold.watermark();
+            for rollup in &rollups {
+                for (host, time, value) in &points {
+                    let mut misses = 0;
+                    for (position, tier) in rollup.tiers().iter().enumerate() {
+                        for start in tier.windows.holding(tier.windows.start(time * SECOND)) {
+                            if watermark.is_some_and(|at| tier.windows.end(start) + LATENESS <= at) {
+                                misses += u64::from(position == 0);
+                                continue;
+                            }
+                            let key = (tier.table.clone(), start, (*host).to_owned());
+                            let row = expected.0.entry(key).or_insert((0, 0.0));
+                            *row = (row.0 + 1, row.1 + value);
+                        }
+                    }
+                    *counts.entry((rollup.name.clone(), misses > 0)).or_insert(0_u64) += 1;
+                }
+            }
+            let applied = fold.apply(&message(&rollups, &points));
+            stored.take(&applied);
+            for (rollup, points) in &applied.points {
+                *counted.entry((rollup.clone(), false)).or_insert(0) += points;
+            }
+            for late in &applied.late {
+                *counted.entry((late.rollup.name.clone(), true)).or_insert(0) += late.points;
+                prop_assert!(late.rows.num_rows() > 0 && late.age >= LATENESS);
+            }
+            if restores[epoch] {
+                let bytes = fold.snapshot(String::new()).unwrap();
+                fold = Fold::restore(&rollups, OPTIONS, &bytes).unwrap().0;
+            }
+        }
+        stored.take(&fold.apply(&message(&rollups, &[("z", 10_000, 0.0)])));
+        counted.retain(|_, points| *points > 0);
+        prop_assert_eq!(counted, counts);
+        stored.0.retain(|key, _| key.2 != "z");
+        prop_assert_eq!(stored, expected);
+    }
+}
+
+#[test]
+fn what_is_too_late_for_a_short_window_still_corrects_a_long_one() {
+    let rollups = bounded_rollups();
+    let tiered = &rollups[1..];
+    let mut fold = Fold::new(tiered, OPTIONS);
+    fold.apply(&message(tiered, &[("a", 1, 2.0)]));
+    fold.apply(&message(tiered, &[("a", 125, 4.0)]));
+    let late = fold.apply(&message(tiered, &[("a", 3, 8.0)]));
+    assert_eq!((late.late.len(), late.late[0].points, late.late[0].age), (1, 1, 115 * SECOND));
+    assert_eq!(late.points, [("tiered".to_owned(), 0)]);
+    let [results] = &late.results[..] else { panic!("only the tier of two minutes is corrected: {late:?}") };
+    assert_eq!((results.tier().name.as_str(), results.kind), ("2m", ResultKind::Corrected));
+    let table = pretty_format_batches(std::slice::from_ref(&results.rows)).unwrap().to_string();
+    assert!(table.contains("| a    | 2 | 10.0 |"), "{table}");
+}
+
+#[test]
+fn a_tier_that_a_snapshot_does_not_know_starts_the_rollup_anew() {
+    let with = |tiers: &str| {
+        let sql = SQL.replace("(allowed_lateness", &format!("(tiers = '{tiers}', allowed_lateness"));
+        compile(&[("cpu.sql".into(), sql)]).rollups
+    };
+    let (two, three) = (with("10s, 1m"), with("10s, 1m, 1h"));
+    let mut fold = Fold::new(&two, OPTIONS);
+    fold.apply(&message(&two, &[("a", 1, 1.0), ("a", 60, 1.0)]));
+    let bytes = fold.snapshot(String::new()).unwrap();
+    let restored = |rollups: &[Arc<Rollup>]| {
+        let (fold, _, foreign) = Fold::restore(rollups, OPTIONS, &bytes).unwrap();
+        (fold.sizes().map(|(_, rows, panes)| (rows, panes)).collect::<Vec<_>>(), foreign)
+    };
+    assert_eq!(restored(&two), (vec![(4, 4)], vec![]));
+    assert_eq!(restored(&three), (vec![(0, 0)], vec!["cpu".to_owned()]));
+    // A tier that is gone takes nothing with it.
+    assert_eq!(restored(&with("10s")), (vec![(2, 2)], vec![]));
 }

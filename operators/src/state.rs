@@ -162,10 +162,8 @@ impl WindowStates {
     pub(crate) fn close(&self, after: Option<i64>, until: i64) -> Result<RecordBatch> {
         let mut due = BTreeSet::new();
         for pane in self.panes.keys() {
-            due.extend(self.windows.holding(*pane).filter(|start| {
-                let end = self.windows.end(*start);
-                end <= until && after.is_none_or(|after| end > after) && !self.gaps.hold(*start)
-            }));
+            let ending = self.windows.ending(*pane, after, until);
+            due.extend(ending.filter(|start| !self.gaps.hold(*start)));
         }
         let mut states = Vec::new();
         for start in due {

@@ -9,6 +9,7 @@
 //! twice is two windows.
 
 use std::fmt;
+use std::ops::Range;
 
 use chrono::{DateTime, Duration, LocalResult, NaiveDateTime, Offset, TimeZone};
 use chrono_tz::Tz;
@@ -30,10 +31,10 @@ pub enum WindowError {
     NotPositive,
     #[error("a window of more than an hour in a time zone must divide a day, or be one day")]
     NotPartOfDay,
-    #[error("a hopping window must be a multiple of its slide")]
+    #[error("a hopping window must be a multiple of its slide, write a slide that divides it")]
     NotMultipleOfSlide,
     #[error(
-        "a hopping window of more than {MAX_PANES} slides costs as many merges for each row, write a longer slide"
+        "a row of a hopping window merges a state for each slide in it, at most {MAX_PANES}, write a longer slide"
     )]
     TooManyPanes,
     #[error("unknown time zone zone=`{0}`, write an IANA name such as 'Europe/Berlin'")]
@@ -158,8 +159,26 @@ impl Windows {
 
     /// Starts of the windows that hold the pane which starts at `pane`, oldest first.
     pub fn holding(&self, pane: i64) -> impl Iterator<Item = i64> + use<> {
-        let slide = self.pane.size;
-        (0..self.panes).rev().map(move |before| pane.saturating_sub(before.saturating_mul(slide)))
+        self.nth_holding(pane, 0..self.panes)
+    }
+
+    /// Those of [`Windows::holding`] that end after `after` (all, when none) and not after `until`.
+    pub fn ending(&self, pane: i64, after: Option<i64>, until: i64) -> impl Iterator<Item = i64> + use<> {
+        let from = after.map_or(0, |after| self.ended(pane, after));
+        self.nth_holding(pane, from..self.ended(pane, until))
+    }
+
+    /// How many of the windows that hold a pane have ended at `time`. The first ends with the pane, the next a slide later.
+    fn ended(&self, pane: i64, time: i64) -> i64 {
+        match time.saturating_sub(self.pane.end(pane)) {
+            since if since < 0 => 0,
+            since => (since / self.pane.size).saturating_add(1).min(self.panes),
+        }
+    }
+
+    fn nth_holding(&self, pane: i64, nth: Range<i64>) -> impl Iterator<Item = i64> + use<> {
+        let (slide, last) = (self.pane.size, self.panes - 1);
+        nth.map(move |index| pane.saturating_sub((last - index).saturating_mul(slide)))
     }
 }
 
@@ -319,6 +338,14 @@ mod tests {
             }
             prop_assert!(holding.windows(2).all(|pair| pair[0] + slide == pair[1]));
             prop_assert!(time >= windows.end(holding[0] - slide), "an older window does not hold it");
+            for (after, until) in [(None, time), (None, time + slide * panes / 2), (Some(time + slide), time + 3 * slide)] {
+                let is_due = |start: &i64| {
+                    let end = windows.end(*start);
+                    end <= until && after.is_none_or(|after| end > after)
+                };
+                let due: Vec<i64> = holding.iter().copied().filter(is_due).collect();
+                prop_assert_eq!(windows.ending(windows.start(time), after, until).collect::<Vec<_>>(), due);
+            }
             prop_assert!(time < holding[holding.len() - 1] + slide, "a newer window starts after it");
         }
 

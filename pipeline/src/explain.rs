@@ -244,6 +244,33 @@ mod tests {
     }
 
     #[test]
+    fn shows_where_each_tier_goes_and_how_it_is_computed() {
+        let tiered = "CREATE MATERIALIZED VIEW load WITH (tiers = '1m, 1h') AS
+            SELECT tumble(time, INTERVAL '1 minute') AS w, max(value) AS max FROM points GROUP BY 1";
+        let moving = "CREATE MATERIALIZED VIEW moving AS
+            SELECT hop(time, INTERVAL '10 minutes', INTERVAL '5 minutes') AS w, max(value) AS max
+            FROM points GROUP BY 1";
+        let catalog = compile(&[("load.sql".into(), tiered.into()), ("moving.sql".into(), moving.into())]);
+        let text = explain(&catalog, "load", &Config::default()).unwrap();
+        for expected in [
+            "tiers        1m, 1h: the same states",
+            "tier 1m      table load\n",
+            "tier 1h      table load_1h\n",
+            "Query of tier 1h, as it runs in batch",
+            "tumble(time, INTERVAL '1 hour') AS w",
+        ] {
+            assert!(text.contains(expected), "{expected} in {text}");
+        }
+        let text = explain(&catalog, "moving", &Config::default()).unwrap();
+        for expected in [
+            "length       10m, one starts every 5m since the epoch (UTC)",
+            "unnest(hop_starts(time, INTERVAL '10 minutes', INTERVAL '5 minutes'))",
+        ] {
+            assert!(text.contains(expected), "{expected} in {text}");
+        }
+    }
+
+    #[test]
     fn offers_the_nearest_name() {
         let unknown = |name| explain(&catalog(), name, &Config::default()).unwrap_err();
         assert_eq!(unknown("cpus"), "unknown rollup `cpus`: did you mean `cpu`?");

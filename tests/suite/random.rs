@@ -10,7 +10,7 @@ use crate::stream;
 
 const CASES: u32 = 48;
 
-const LOAD: &str = "CREATE MATERIALIZED VIEW load AS
+const LOAD: &str = "CREATE MATERIALIZED VIEW load WITH (tiers = '10s, 1m, 5m') AS
     SELECT tumble(time, INTERVAL '10 seconds') AS w, labels['host'] AS host,
            count(*) AS n, sum(value) AS sum, avg(value) AS avg, min(value) AS min, max(value) AS max,
            stddev_pop(value) AS deviation, count(*) FILTER (WHERE name = 'b') AS of_b,
@@ -19,6 +19,10 @@ const LOAD: &str = "CREATE MATERIALIZED VIEW load AS
 const NAMES: &str = "CREATE MATERIALIZED VIEW names AS
     SELECT tumble(time, INTERVAL '1 day', 'Europe/Berlin') AS day, name, max(value) - min(value) AS range
     FROM points WHERE labels['core'] IS NOT NULL GROUP BY 1, 2";
+const MOVING: &str = "CREATE MATERIALIZED VIEW moving AS
+    SELECT hop(time, INTERVAL '15 seconds', INTERVAL '5 seconds') AS w, labels['host'] AS host,
+           count(*) AS n, sum(value) AS sum, max(value) AS max, stddev_pop(value) AS deviation
+    FROM points GROUP BY 1, 2 HAVING avg(value) < 60";
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![Trial::test("rollup::random_points", random_points)]
@@ -44,7 +48,7 @@ pub(crate) fn point() -> impl Strategy<Value = String> {
 
 fn random_points() -> Result<(), Failed> {
     let config = Config { cases: CASES, failure_persistence: None, ..Config::default() };
-    let files: Vec<(String, String)> = [("load.sql", LOAD), ("names.sql", NAMES)]
+    let files: Vec<(String, String)> = [("load.sql", LOAD), ("moving.sql", MOVING), ("names.sql", NAMES)]
         .map(|(file, sql)| (file.to_owned(), sql.to_owned()))
         .into();
     let inputs = (prop::collection::vec(point(), 1..120), any::<u64>());

@@ -44,12 +44,12 @@ pub(crate) fn windows_of_literals(literals: &[&ScalarValue]) -> Result<Windows> 
         lengths.push(nanoseconds(*interval)?);
     }
     let [size, slide] = lengths[..] else {
-        return plan_err!("hop takes a time, a size and a slide, write {EXAMPLE}");
+        return plan_err!("hop takes two intervals after the time, write {EXAMPLE}");
     };
     Windows::hopping(size, slide).map_err(|error| DataFusionError::Plan(error.to_string()))
 }
 
-const EXAMPLE: &str = "hop(time, INTERVAL '10 minutes', INTERVAL '1 minute')";
+pub(super) const EXAMPLE: &str = "hop(time, INTERVAL '10 minutes', INTERVAL '1 minute')";
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct HopFunction {

@@ -179,12 +179,8 @@ fn refuse_function(function: &Function) -> Result<(), SqlError> {
         ));
     }
     let FunctionArguments::List(arguments) = &function.args else { return Ok(()) };
-    if name == hop::NAME && arguments.args.len() > 3 {
-        return Err(SqlError::new(
-            span,
-            "hop takes no time zone: its windows start every so often since the epoch (UTC)",
-            "leave the zone out; local days are tumble(time, INTERVAL '1 day', 'Europe/Berlin')",
-        ));
+    if name == hop::NAME {
+        refuse_hop(span, arguments.args.len())?;
     }
     if arguments.duplicate_treatment == Some(DuplicateTreatment::Distinct) {
         let remedy = match (name.as_str(), arguments.args.as_slice()) {
@@ -213,4 +209,20 @@ fn refuse_function(function: &Function) -> Result<(), SqlError> {
         ));
     }
     Ok(())
+}
+
+fn refuse_hop(span: Span, arguments: usize) -> Result<(), SqlError> {
+    match arguments {
+        3 => Ok(()),
+        4 => Err(SqlError::new(
+            span,
+            "hop takes no time zone: its windows start every so often since the epoch (UTC)",
+            "leave the zone out; local days are tumble(time, INTERVAL '1 day', 'Europe/Berlin')",
+        )),
+        _ => Err(SqlError::new(
+            span,
+            "hop takes a time, the length of a window, and the time between two starts",
+            format!("write {}", hop::EXAMPLE),
+        )),
+    }
 }

@@ -3,7 +3,7 @@
 //! `WITH (tiers = '1m, 1h, 1d')` lists them. The first has the length of the SELECT's own window; each further one is a
 //! multiple of the one before, so that every window lies in one window of each coarser tier.
 
-use datafusion::sql::sqlparser::ast::{Expr, Select, Spanned, Value};
+use datafusion::sql::sqlparser::ast::{Expr, Select, Spanned, Value, ValueWithSpan};
 use datafusion::sql::sqlparser::tokenizer::{Location, Span};
 
 use super::batch;
@@ -43,16 +43,13 @@ impl WrittenTier {
 
 /// The value of the option.
 pub(super) fn parse(value: &Expr) -> Result<Vec<WrittenTier>, SqlError> {
-    let Expr::Value(literal) = value else {
-        return Err(SqlError::new(value.span(), format!("{value} is not a quoted list of lengths"), FORM));
-    };
-    let Value::SingleQuotedString(text) = &literal.value else {
+    let Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(text), span }) = value else {
         return Err(SqlError::new(value.span(), format!("{value} is not a quoted list of lengths"), FORM));
     };
     let mut tiers: Vec<WrittenTier> = Vec::new();
     let mut passed = 0;
     for item in text.split(',') {
-        let place = place_in(literal.span, text, passed + item.len() - item.trim_start().len());
+        let place = place_in(*span, text, passed + item.len() - item.trim_start().len());
         passed += item.len() + 1;
         let written = item.trim();
         let Some(size) = length(written) else {

@@ -109,10 +109,15 @@ impl View {
 
 /// Gives a window in the SELECT list that has no alias a name that is the same for every length.
 fn name_bare_windows(select: &mut Select) {
+    let is_taken = |item: &SelectItem| matches!(item, SelectItem::ExprWithAlias { alias, .. } if alias.value == WINDOW_START);
+    if select.projection.iter().any(is_taken) {
+        return;
+    }
     for item in &mut select.projection {
         let SelectItem::UnnamedExpr(expr) = item else { continue };
         if [tumble::NAME, hop::NAME].iter().any(|name| call(expr, name).is_some()) {
             *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: Ident::new(WINDOW_START) };
+            return;
         }
     }
 }

@@ -41,13 +41,12 @@ impl Environment {
             let Some(rest) = variable.strip_prefix(PREFIX) else { continue };
             let Some((section, key)) = rest.split_once("__") else { continue };
             let mut path = vec![section.to_lowercase()];
-            match key.split_once("__") {
-                // Names of librdkafka properties have dots, which names of variables cannot have.
-                Some((map, property)) => {
-                    path.push(map.to_lowercase());
-                    path.push(property.to_lowercase().replace('_', "."));
-                }
-                None => path.push(key.to_lowercase()),
+            path.extend(key.split("__").map(str::to_lowercase));
+            // Names of librdkafka properties have dots, which names of variables cannot have.
+            if let [_, map, property] = path.as_mut_slice()
+                && map == "properties"
+            {
+                *property = property.replace('_', ".");
             }
             overrides.push(Override { variable: variable.clone(), path, value: value.clone() });
         }

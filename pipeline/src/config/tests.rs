@@ -59,6 +59,18 @@ fn the_examples_commented_options_are_real() {
     let influx = config.influx.expect("the section is uncommented");
     assert_eq!(influx.token.expose_secret(), "t0ken");
     assert_eq!(influx.retention, Some(Duration::from_secs(365 * 86_400)));
+    let hours = influx.bucket_of("1h");
+    assert_eq!(
+        (hours.name.as_str(), hours.retention),
+        ("tidemark_1h", Some(Duration::from_secs(1825 * 86_400)))
+    );
+    assert_eq!(
+        (influx.bucket_of("1d").name.as_str(), influx.bucket_of("1d").retention),
+        ("tidemark_1d", None)
+    );
+    let variables = [("INFLUX_TOKEN", "t0ken"), ("TIDEMARK_INFLUX__TIERS__1H__BUCKET", "hours")];
+    let overridden = parse(&text, &variables).expect("a tier can be overridden");
+    assert_eq!(overridden.influx.expect("the section is uncommented").bucket_of("1h").name, "hours");
     assert_eq!((influx.batch_lines, influx.in_flight, influx.timeout), (5_000, 4, Duration::from_secs(30)));
     assert_eq!(config.ingest.oldest, Some(Duration::from_secs(30 * 86_400)));
     assert_eq!(config.kafka.properties["sasl.password"].expose_secret(), "t0ken");
@@ -79,7 +91,7 @@ fn the_example_of_alerts_is_valid() {
     assert_eq!(rule.recovery.as_ref().map(|recovery| recovery.text.as_str()), Some("avg < 80"));
     // A later check, of the condition as SQL or of a template, points at the same place.
     for (key, place) in
-        [("condition", "14:13"), ("recovery", "17:12"), ("summary", "27:11"), ("name", "14:13")]
+        [("condition", "16:13"), ("recovery", "19:12"), ("summary", "29:11"), ("name", "16:13")]
     {
         let error = rule.located(key).error("no column `avq`", "did you mean `avg`?");
         assert_eq!(

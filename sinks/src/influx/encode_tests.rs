@@ -189,7 +189,7 @@ proptest! {
             .collect();
         tags.sort_by(|a, b| a.0.cmp(&b.0));
         let expected = Parsed {
-            measurement: stored_name(&table.name),
+            measurement: stored_name(&table.rollup),
             tags,
             field: (stored_name(&field), string),
             time,

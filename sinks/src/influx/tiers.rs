@@ -81,3 +81,73 @@ impl Sink<RollupRows> for InfluxTiers {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray};
+    use serde_json::json;
+    use wiremock::matchers::{method, path};
+    use wiremock::{Mock, MockServer, ResponseTemplate};
+
+    use super::*;
+    use crate::Table;
+
+    fn rows(tier: &str, is_finest: bool) -> RollupRows {
+        let columns: [(&str, ArrayRef); 3] = [
+            ("time", Arc::new(TimestampNanosecondArray::from(vec![0]))),
+            ("host", Arc::new(StringArray::from(vec!["a"]))),
+            ("n", Arc::new(Int64Array::from(vec![1]))),
+        ];
+        let rows = RecordBatch::try_from_iter(columns).unwrap();
+        let table = Table {
+            name: format!("cpu_{tier}"),
+            rollup: "cpu".into(),
+            tier: tier.into(),
+            is_finest,
+            time: 0,
+            tags: vec![1],
+            fields: vec![2],
+        };
+        let withdrawn = Some(rows.clone());
+        RollupRows { table: Arc::new(table), rows, withdrawn, partition: 0, offset: 0 }
+    }
+
+    #[tokio::test]
+    async fn each_tier_is_written_and_deleted_in_its_own_bucket() {
+        let server = MockServer::start().await;
+        let found = json!({ "buckets": [{ "id": "b" }] });
+        for (verb, endpoint, status, body) in [
+            ("GET", "/health", 200, json!({})),
+            ("GET", "/api/v2/buckets", 200, found),
+            ("POST", "/api/v2/write", 204, json!({})),
+            ("POST", "/api/v2/delete", 204, json!({})),
+        ] {
+            let answer = ResponseTemplate::new(status).set_body_json(body);
+            Mock::given(method(verb)).and(path(endpoint)).respond_with(answer).mount(&server).await;
+        }
+        let config = InfluxConfig::new(server.uri().parse().unwrap(), "o", "all", "t".to_owned().into());
+        let hours = Bucket { name: "hours".into(), retention: None };
+        let tiers = BTreeMap::from([("1h".to_owned(), hours)]);
+        let sink = InfluxTiers::connect(config, tiers, Arc::new(|line| panic!("{line:?}"))).await.unwrap();
+
+        sink.write(rows("1m", true)).await.unwrap();
+        sink.write(rows("1h", false)).await.unwrap();
+        // An hour is the finest tier of another rollup.
+        sink.write(rows("1h", true)).await.unwrap();
+        sink.flush().await.unwrap();
+        let requests = server.received_requests().await.unwrap();
+        let to = |endpoint: &str, bucket: &str| {
+            let matching = requests.iter().filter(|request| {
+                let place = request.url.query_pairs().find(|(key, _)| key == "bucket");
+                request.url.path() == endpoint && place.is_some_and(|(_, name)| name == bucket)
+            });
+            matching.count()
+        };
+        assert_eq!((to("/api/v2/delete", "all"), to("/api/v2/delete", "hours")), (2, 1));
+        assert_eq!((to("/api/v2/write", "all"), to("/api/v2/write", "hours")), (2, 1));
+        assert_eq!(sink.stats().iter().map(|stats| stats.lines).sum::<u64>(), 3);
+
+        let error = sink.write(rows("1d", false)).await.unwrap_err().to_string();
+        assert!(error.contains("tier=`1d`"), "{error}");
+    }
+}

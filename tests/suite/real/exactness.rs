@@ -7,8 +7,10 @@ use arrow::array::{
     Array, ArrayRef, AsArray, Float64Array, MapBuilder, RecordBatch, StringArray, StringBuilder,
     TimestampNanosecondArray,
 };
-use arrow::datatypes::{Field as ArrowField, Float64Type, Int64Type, Schema, TimestampNanosecondType};
-use operators::sql::compile;
+use arrow::datatypes::{
+    DataType, Field as ArrowField, Float64Type, Int64Type, Schema, TimestampNanosecondType, UInt64Type,
+};
+use operators::sql::{Rollup, Tier, compile};
 use tidemark_tests::duckdb::DuckDb;
 use tidemark_tests::influx::{Field, Key};
 use tidemark_tests::input::{Format, Point, messages};
@@ -71,12 +73,16 @@ pub(super) fn batch(sql: &str, points: &[Point]) -> Rows {
     let catalog = compile(&[("batch.sql".to_owned(), sql.to_owned())]);
     assert_eq!(catalog.errors, []);
     let rollup = &catalog.rollups[0];
-    let batch = crate::batch::run(&rollup.finest().batch_sql, &batch_of(points)).unwrap();
+    batch_of_tier(rollup, rollup.finest(), points)
+}
+
+/// The same for one tier of a rollup.
+pub(super) fn batch_of_tier(rollup: &Rollup, tier: &Tier, points: &[Point]) -> Rows {
+    let batch = crate::batch::run(&tier.batch_sql, &batch_of(points)).unwrap();
     let mut rows = Rows::new();
     for row in 0..batch.num_rows() {
         let tag = |column: &usize| {
-            let values =
-                arrow::compute::cast(batch.column(*column), &arrow::datatypes::DataType::Utf8).unwrap();
+            let values = arrow::compute::cast(batch.column(*column), &DataType::Utf8).unwrap();
             let name = batch.schema().field(*column).name().clone();
             values.is_valid(row).then(|| (name, values.as_string::<i32>().value(row).to_owned()))
         };
@@ -85,9 +91,10 @@ pub(super) fn batch(sql: &str, points: &[Point]) -> Rows {
         let mut fields = BTreeMap::new();
         for column in &rollup.shape.fields {
             let values = batch.column(*column);
-            let value = match values.as_primitive_opt::<Float64Type>() {
-                Some(floats) => Field::Float(floats.value(row)),
-                None => Field::Integer(values.as_primitive::<Int64Type>().value(row)),
+            let value = match values.data_type() {
+                DataType::Float64 => Field::Float(values.as_primitive::<Float64Type>().value(row)),
+                DataType::UInt64 => Field::Unsigned(values.as_primitive::<UInt64Type>().value(row)),
+                _ => Field::Integer(values.as_primitive::<Int64Type>().value(row)),
             };
             fields.insert(batch.schema().field(*column).name().clone(), value);
         }

@@ -8,6 +8,7 @@ mod exactness;
 mod plans;
 mod restart;
 mod scale_out;
+mod tiers;
 
 use std::collections::BTreeMap;
 use std::env;
@@ -43,7 +44,10 @@ pub(crate) fn trials() -> Vec<Trial> {
     let mut bodies: Vec<(&str, Body)> = restart::trials();
     bodies.extend(plans::trials());
     let on_nab: Vec<(&str, Body)> =
-        [exactness::trials(), scale_out::trials(), alerts::trials()].into_iter().flatten().collect();
+        [exactness::trials(), tiers::trials(), scale_out::trials(), alerts::trials()]
+            .into_iter()
+            .flatten()
+            .collect();
     let no_recordings = nab::files().err();
     if let Some(reason) = &no_recordings {
         eprintln!("skipped: {} trials on the NAB recordings: {reason}", on_nab.len());

@@ -1,0 +1,7 @@
+CREATE MATERIALIZED VIEW taken_1h
+WITH (allowed_lateness = '10 minutes') AS
+SELECT tumble(time, INTERVAL '1 minute') AS window_start,
+       labels['host'] AS host,
+       avg(value) AS avg
+FROM points
+GROUP BY 1, 2

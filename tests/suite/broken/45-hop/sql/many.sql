@@ -1,0 +1,7 @@
+CREATE MATERIALIZED VIEW many
+WITH (allowed_lateness = '10 minutes') AS
+SELECT hop(time, INTERVAL '1 day', INTERVAL '1 second') AS window_start,
+       labels['host'] AS host,
+       avg(value) AS avg
+FROM points
+GROUP BY 1, 2
