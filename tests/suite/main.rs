@@ -4,6 +4,7 @@
 //! are rewritten with `TIDEMARK_GOLDEN=rewrite`, and read in review.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+mod against_state;
 mod batch;
 mod broken;
 mod case;
@@ -11,6 +12,7 @@ mod examples;
 mod golden;
 mod mock;
 mod overflow;
+mod plans;
 mod random;
 mod readme;
 mod real;
@@ -25,6 +27,8 @@ fn main() {
     let trials: Vec<Trial> = [
         rollups::trials(),
         random::trials(),
+        plans::trials(),
+        against_state::trials(),
         broken::trials(),
         examples::trials(),
         mock::trials(),

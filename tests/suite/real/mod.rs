@@ -7,6 +7,7 @@ mod alerts;
 mod bounds;
 mod exactness;
 mod ingest;
+mod plans;
 mod repair;
 mod restart;
 mod scale_out;
@@ -45,7 +46,7 @@ impl Servers {
 pub(crate) fn trials() -> Vec<Trial> {
     static SERVERS: OnceLock<Result<Servers, Unavailable>> = OnceLock::new();
     let mut bodies: Vec<(&str, Body)> =
-        [restart::trials(), ingest::trials(), bounds::trials(), why::trials()].concat();
+        [restart::trials(), ingest::trials(), bounds::trials(), plans::trials(), why::trials()].concat();
     let on_nab: Vec<(&str, Body)> =
         [exactness::trials(), tiers::trials(), scale_out::trials(), alerts::trials(), repair::trials()]
             .into_iter()
