@@ -2,10 +2,11 @@
 //!
 //! Both are one Arrow IPC stream with a batch of one row per section, `rollup: Utf8, fingerprint: UInt64, states: Binary`;
 //! `states` is an IPC stream of that rollup's state batches, compressed with LZ4. The schema's metadata carries the
-//! format version and, as JSON, what is not tabular. A reader refuses another version, and leaves out
-//! sections whose fingerprint is not that of its own plan rather than misreading them.
+//! format version and, as JSON, what is not tabular. Of another version a reader takes the metadata that it still
+//! understands and no states, and it leaves out sections whose fingerprint is not that of its own plan: what is
+//! not known is missing, which [`crate::rebuild`] deals with, and never misread.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BinaryArray, RecordBatch, StringArray, UInt64Array};
@@ -21,12 +22,15 @@ use crate::error::{Error, Result};
 use crate::sql::Rollup;
 use crate::watermark::EpochFacts;
 
-const VERSION: &str = "1";
+const VERSION: &str = "2";
 
 /// One message of the partials topic: an epoch's facts and the states that belong to one rollup partition.
 #[derive(Debug, Clone)]
 pub struct Partials {
     pub facts: EpochFacts,
+    /// The plans that the epoch's points went through, by rollup, with their fingerprints: without a section of its
+    /// own, a rollup that is in here had no point in the epoch.
+    pub plans: BTreeMap<String, u64>,
     pub states: Vec<Section>,
 }
 
@@ -49,7 +53,7 @@ impl Partials {
     }
 
     pub fn encode(&self) -> Result<Vec<u8>> {
-        encode("facts", &self.facts, &self.states)
+        encode(&[("facts", json(&self.facts)?), ("plans", json(&self.plans)?)], &self.states)
     }
 
     /// As [`Partials::encode`], in several messages when one would be larger than `limit` bytes; a single row is
@@ -65,12 +69,23 @@ impl Partials {
         Ok(messages)
     }
 
+    /// Whether the states of the plan with this fingerprint are in the message, or in those it was divided from.
+    pub(crate) fn covers(&self, rollup: &Rollup) -> bool {
+        self.plans.get(&rollup.name) == Some(&rollup.fingerprint)
+    }
+
+    /// The highest event time of the epoch: no point behind its states is newer. None when it had no point.
+    pub(crate) fn newest(&self) -> Option<i64> {
+        self.facts.partitions.iter().filter_map(|partition| partition.high).max()
+    }
+
     /// Half of the states, with facts that say nothing; none when there is only one row.
     fn take_half(&mut self) -> Result<Option<Self>> {
         let facts = EpochFacts::nothing();
         if self.states.len() > 1 {
             let half = self.states.len() / 2;
-            return Ok(Some(Self { facts, states: self.states.drain(..half).collect() }));
+            let states = self.states.drain(..half).collect();
+            return Ok(Some(Self { facts, plans: self.plans.clone(), states }));
         }
         let Some(section) = self.states.first_mut() else { return Ok(None) };
         let mut halves = (Vec::new(), Vec::new());
@@ -86,7 +101,7 @@ impl Partials {
         }
         let first = Section { batches: halves.0, ..section.clone() };
         section.batches = halves.1;
-        Ok(Some(Self { facts, states: vec![first] }))
+        Ok(Some(Self { facts, plans: self.plans.clone(), states: vec![first] }))
     }
 
     /// Memory of the states.
@@ -95,9 +110,17 @@ impl Partials {
         batches.map(RecordBatch::get_array_memory_size).sum()
     }
 
+    /// A message of another version has facts only.
+    ///
+    /// # Errors
+    /// When not even the facts can be read.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
-        let (facts, states) = decode("facts", bytes, "partials message")?;
-        Ok(Self { facts, states })
+        let mut message = decode(bytes, "partials message")?;
+        let facts = message.header("facts")?;
+        match message.states.take() {
+            Some(states) => Ok(Self { facts, plans: message.header("plans")?, states }),
+            None => Ok(Self { facts, plans: BTreeMap::new(), states: Vec::new() }),
+        }
     }
 }
 
@@ -114,9 +137,13 @@ pub(crate) fn compact(batch: &RecordBatch) -> Result<RecordBatch> {
     Ok(RecordBatch::try_new(batch.schema(), columns)?)
 }
 
-/// Writes a header and sections. `key` names the header in the metadata.
-pub(crate) fn encode<H: Serialize>(key: &str, header: &H, sections: &[Section]) -> Result<Vec<u8>> {
-    let mut stream = Stream::start(key, header)?;
+pub(crate) fn json(header: &impl Serialize) -> Result<String> {
+    serde_json::to_string(header).map_err(|error| Error::format("header", error))
+}
+
+/// Writes headers, given as name and JSON, and sections.
+pub(crate) fn encode(headers: &[(&str, String)], sections: &[Section]) -> Result<Vec<u8>> {
+    let mut stream = Stream::start(headers)?;
     for section in sections {
         stream.write(section, body(&section.batches)?)?;
     }
@@ -125,8 +152,8 @@ pub(crate) fn encode<H: Serialize>(key: &str, header: &H, sections: &[Section]) 
 
 /// As [`encode`], of batches that may hold more text than their rows use. One section after the other is made compact,
 /// encoded and given up, so that no second copy of all of them comes to be.
-pub(crate) fn encode_compact<H: Serialize>(key: &str, header: &H, sections: Vec<Section>) -> Result<Vec<u8>> {
-    let mut stream = Stream::start(key, header)?;
+pub(crate) fn encode_compact(headers: &[(&str, String)], sections: Vec<Section>) -> Result<Vec<u8>> {
+    let mut stream = Stream::start(headers)?;
     for mut section in sections {
         for batch in &mut section.batches {
             *batch = compact(batch)?;
@@ -144,12 +171,9 @@ struct Stream {
 }
 
 impl Stream {
-    fn start<H: Serialize>(key: &str, header: &H) -> Result<Self> {
-        let header = serde_json::to_string(header).map_err(|error| Error::format("header", error))?;
-        let metadata = HashMap::from([
-            ("tidemark.version".to_owned(), VERSION.to_owned()),
-            (format!("tidemark.{key}"), header),
-        ]);
+    fn start(headers: &[(&str, String)]) -> Result<Self> {
+        let mut metadata = HashMap::from([("tidemark.version".to_owned(), VERSION.to_owned())]);
+        metadata.extend(headers.iter().map(|(name, json)| (format!("tidemark.{name}"), json.clone())));
         let schema = Arc::new(Schema::new_with_metadata(
             vec![
                 Field::new("rollup", DataType::Utf8, false),
@@ -181,22 +205,36 @@ impl Stream {
     }
 }
 
-pub(crate) fn decode<H: DeserializeOwned>(
-    key: &str,
-    bytes: &[u8],
+/// What was decoded.
+pub(crate) struct Decoded {
     what: &'static str,
-) -> Result<(H, Vec<Section>)> {
+    pub(crate) version: String,
+    metadata: HashMap<String, String>,
+    /// None when another version of the format wrote them.
+    pub(crate) states: Option<Vec<Section>>,
+}
+
+impl Decoded {
+    /// A header by its name.
+    pub(crate) fn header<H: DeserializeOwned>(&self, name: &str) -> Result<H> {
+        let Some(json) = self.metadata.get(&format!("tidemark.{name}")) else {
+            return Err(Error::format(self.what, format!("no {name}, format version=`{}`", self.version)));
+        };
+        let unreadable = |error| format!("{name}: {error}, format version=`{}`", self.version);
+        serde_json::from_str(json).map_err(|error| Error::format(self.what, unreadable(error)))
+    }
+}
+
+pub(crate) fn decode(bytes: &[u8], what: &'static str) -> Result<Decoded> {
     let unreadable = |error: arrow::error::ArrowError| Error::format(what, error);
     let mut reader = StreamReader::try_new(bytes, None).map_err(unreadable)?;
-    let schema = reader.schema();
-    let version = schema.metadata().get("tidemark.version");
-    if version.map(String::as_str) != Some(VERSION) {
-        let found = version.map_or("none", String::as_str);
-        return Err(Error::format(what, format!("format version=`{found}`, this release reads `{VERSION}`")));
+    let metadata = reader.schema().metadata().clone();
+    let Some(version) = metadata.get("tidemark.version").cloned() else {
+        return Err(Error::format(what, "not written by tidemark: no version"));
+    };
+    if version != VERSION {
+        return Ok(Decoded { what, version, metadata, states: None });
     }
-    let header = schema.metadata().get(&format!("tidemark.{key}"));
-    let header = header.ok_or_else(|| Error::format(what, format!("no {key}")))?;
-    let header = serde_json::from_str(header).map_err(|error| Error::format(what, error))?;
     let mut sections = Vec::new();
     while let Some(batch) = reader.next().transpose().map_err(unreadable)? {
         if batch.num_columns() != 3 {
@@ -217,7 +255,7 @@ pub(crate) fn decode<H: DeserializeOwned>(
             });
         }
     }
-    Ok((header, sections))
+    Ok(Decoded { what, version, metadata, states: Some(sections) })
 }
 
 fn body(batches: &[RecordBatch]) -> Result<Vec<u8>> {
@@ -235,8 +273,6 @@ fn body(batches: &[RecordBatch]) -> Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use arrow::array::{Array, StringViewArray};
 
     use super::*;
@@ -252,7 +288,8 @@ mod tests {
         };
         let topics = BTreeMap::from([("points".to_owned(), 4)]);
         let facts = EpochFacts { wall: 7, topics, partitions: Vec::new(), owner: None };
-        Partials { facts, states: vec![section("one"), section("two")] }
+        let plans = BTreeMap::from([("one".to_owned(), 1), ("two".to_owned(), 1)]);
+        Partials { facts, plans, states: vec![section("one"), section("two")] }
     }
 
     #[test]
@@ -264,6 +301,7 @@ mod tests {
         let (last, others) = parts.split_last().unwrap();
         assert_eq!(last.facts, whole.facts);
         assert!(others.iter().all(|part| part.facts.wall == i64::MIN && part.facts.topics.is_empty()));
+        assert!(parts.iter().all(|part| part.plans == whole.plans));
         for rollup in ["one", "two"] {
             let sections =
                 parts.iter().flat_map(|part| &part.states).filter(|section| section.rollup == rollup);
@@ -275,6 +313,28 @@ mod tests {
                 (0..2_000).map(|row| format!("a rather long host name {row}")).collect();
             assert_eq!(hosts, expected);
         }
+    }
+
+    #[test]
+    fn of_another_version_the_facts_are_read_and_nothing_else() {
+        let ours = message(3);
+        let schema = Schema::new_with_metadata(
+            vec![Field::new("columns of another release", DataType::Utf8, true)],
+            HashMap::from([
+                ("tidemark.version".to_owned(), "1".to_owned()),
+                ("tidemark.facts".to_owned(), json(&ours.facts).unwrap()),
+            ]),
+        );
+        let mut bytes = Vec::new();
+        StreamWriter::try_new(&mut bytes, &schema).unwrap().finish().unwrap();
+        let read = Partials::decode(&bytes).unwrap();
+        assert_eq!(read.facts, ours.facts);
+        assert!(read.plans.is_empty() && read.states.is_empty());
+
+        let error = |bytes: &[u8]| Partials::decode(bytes).unwrap_err().to_string();
+        assert!(error(b"something else").starts_with("unreadable partials message: "));
+        let snapshot = encode(&[("fold", "{}".to_owned())], &ours.states).unwrap();
+        assert_eq!(error(&snapshot), "unreadable partials message: no facts, format version=`2`");
     }
 
     #[test]

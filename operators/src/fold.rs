@@ -3,25 +3,31 @@
 //! Each message first merges its states, then moves the watermark by its facts, then closes the windows that
 //! the watermark passed. A window closes when the watermark reaches its end. Until `allowed_lateness` has
 //! also passed, states that arrive for it correct it: the groups they touch are given out again, whole. After
-//! that the window is final. Replaying the log from a snapshot gives the same results.
+//! that the window is final. Replaying the log from a snapshot gives the same results. Windows of which states are
+//! missing are not given out at all, see [`crate::rebuild`].
 //!
 //! A rollup has one or more tiers, each with windows of its own length. Every state is merged into each tier, so each
 //! closes, corrects and is final by its own windows: what comes too late for a minute may still correct the day. States
 //! are late, and given out as such once, when a window of the finest tier that should hold them was final.
+
+mod snapshot;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::TimestampNanosecondType;
-use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::exchange::{self, Partials, Section};
+use crate::exchange::{Partials, Section};
+use crate::gaps::Gap;
 use crate::overflow::{Bounds, Overflow};
+use crate::rebuild::Rebuild;
 use crate::sql::{Rollup, Tier};
 use crate::state::{WindowStates, points_in};
-use crate::watermark::{Holder, SourceView, Watermark, WatermarkOptions};
+use crate::watermark::{Holder, Source, SourceView, Watermark, WatermarkOptions};
+
+pub use snapshot::{Captured, Restored, snapshot_watermark};
 
 /// The state of one partition of the partials topic.
 #[derive(Debug)]
@@ -46,12 +52,14 @@ pub struct Applied {
     pub results: Vec<Results>,
     /// States that came after a window of the finest tier was final.
     pub late: Vec<Late>,
-    /// Points merged, by rollup; each is either here or in `late`.
+    /// Points merged, by rollup; each is either here, in `set_aside` or in `late`.
     pub points: Vec<(String, u64)>,
     /// What was merged into overflow groups, because its own group had no place.
     pub overflows: Vec<Overflow>,
-    /// Rollups whose states were left out because another plan made them.
-    pub foreign: Vec<String>,
+    /// Points in windows of the finest tier that are left to be rebuilt, by rollup.
+    pub set_aside: Vec<(String, u64)>,
+    /// Windows that have to be rebuilt because this message lacks their states.
+    pub rebuilds: Vec<Rebuild>,
     /// Rollups that failed on this message; the others are complete.
     pub failures: Vec<Error>,
 }
@@ -94,31 +102,6 @@ pub struct Late {
     pub points: u64,
     /// From the end of the first window that misses them to the watermark, nanoseconds.
     pub age: i64,
-}
-
-/// The state of a fold at one moment.
-#[derive(Debug)]
-pub struct Captured {
-    header: Header,
-    sections: Vec<Section>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct Header {
-    watermark: Watermark,
-    /// By rollup, the lengths of its tiers in nanoseconds, with or without states.
-    tiers: BTreeMap<String, Vec<i64>>,
-    /// What the sections are, in their order.
-    sections: Vec<SectionHeader>,
-    alerts: String,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct SectionHeader {
-    /// Length of the tier, nanoseconds.
-    tier: i64,
-    /// Which of the batches a merge has made.
-    merged: Vec<bool>,
 }
 
 impl Fold {
@@ -181,16 +164,69 @@ impl Fold {
         })
     }
 
+    /// Next offset of every source partition behind the log so far.
+    pub fn source_offsets(&self) -> impl Iterator<Item = (&Source, i64)> {
+        self.watermark.offsets()
+    }
+
+    /// Windows that are left to be rebuilt.
+    pub fn rebuilds(&self) -> Vec<Rebuild> {
+        self.rebuilds_of(|states| states.gaps().all().to_vec())
+    }
+
+    /// Those of [`Self::rebuilds`] whose windows are final: every point of theirs is behind [`Self::source_offsets`].
+    pub fn due_rebuilds(&self) -> Vec<Rebuild> {
+        let now = self.watermark.value();
+        self.rebuilds_of(|states| states.due_gaps(now).cloned().collect())
+    }
+
+    fn rebuilds_of(&self, gaps: impl Fn(&WindowStates) -> Vec<Gap>) -> Vec<Rebuild> {
+        let mut rebuilds = Vec::new();
+        for kept in &self.rollups {
+            for (tier, states) in kept.tiers.iter().enumerate() {
+                let rollup = &kept.rollup;
+                rebuilds.extend(gaps(states).into_iter().map(|gap| Rebuild::new(rollup, tier, gap)));
+            }
+        }
+        rebuilds
+    }
+
+    /// Windows that were due have been rebuilt, or are given up.
+    pub fn rebuilt(&mut self, done: &Rebuild) {
+        if let Some(kept) = self.rollups.iter_mut().find(|kept| kept.rollup.name == done.rollup.name) {
+            kept.tiers[done.tier].gaps_mut().remove(&done.gap);
+        }
+    }
+
+    /// Something in the log could not be read. `newest` bounds the event times of the points behind it.
+    pub fn missed(&mut self, newest: i64) -> Vec<Rebuild> {
+        self.leave_out(newest, |_| true)
+    }
+
+    /// Leaves out the windows with points up to `newest` of rollups whose states are missing. Returns what that adds to
+    /// the windows that are left to be rebuilt.
+    fn leave_out(&mut self, newest: i64, lacks: impl Fn(&Rollup) -> bool) -> Vec<Rebuild> {
+        let watermark = self.watermark.value();
+        let mut added = Vec::new();
+        for kept in self.rollups.iter_mut().filter(|kept| lacks(&kept.rollup)) {
+            for (tier, states) in kept.tiers.iter_mut().enumerate() {
+                let gap = states.leave_out(watermark, newest).cloned();
+                added.extend(gap.map(|gap| Rebuild::new(&kept.rollup, tier, gap)));
+            }
+        }
+        added
+    }
+
     /// Takes in one message. A rollup that fails does not stop the others.
     pub fn apply(&mut self, message: &Partials) -> Applied {
         let mut applied = Applied::default();
         let before = self.watermark.value();
+        if let Some(newest) = message.newest() {
+            applied.rebuilds = self.leave_out(newest, |rollup| !message.covers(rollup));
+        }
         for section in &message.states {
             let crowded = self.bytes() >= self.bounds.state_bytes;
-            let Some(kept) = self.states_for(section) else {
-                applied.foreign.push(section.rollup.clone());
-                continue;
-            };
+            let Some(kept) = self.states_for(section) else { continue };
             for batch in &section.batches {
                 let merged = kept.merge(batch, before, crowded, &mut applied);
                 applied.failures.extend(merged.err());
@@ -199,6 +235,9 @@ impl Fold {
         self.watermark.observe(&message.facts, &self.options);
         let now = self.watermark.value();
         for kept in &mut self.rollups {
+            if !message.covers(&kept.rollup) {
+                kept.tiers.iter_mut().for_each(|states| states.gaps_mut().may_be_written(now));
+            }
             for tier in 0..kept.tiers.len() {
                 let given_out = kept.give_out(tier, before, now, &mut applied);
                 applied.failures.extend(given_out.err());
@@ -213,96 +252,12 @@ impl Fold {
             .iter_mut()
             .find(|kept| kept.rollup.name == section.rollup && kept.rollup.fingerprint == section.fingerprint)
     }
-
-    /// The whole state, to be stored as of the offset after the last applied message. `alerts` is carried
-    /// along for the threshold operator.
-    pub fn snapshot(&self, alerts: String) -> Result<Vec<u8>> {
-        self.capture(alerts).encode()
-    }
-
-    /// The same, to be encoded elsewhere while this fold goes on: its batches are shared, not copied.
-    pub fn capture(&self, alerts: String) -> Captured {
-        let (mut sections, mut headers) = (Vec::new(), Vec::new());
-        for kept in &self.rollups {
-            for states in &kept.tiers {
-                let (batches, merged) = states.snapshot();
-                if batches.is_empty() {
-                    continue;
-                }
-                let (rollup, fingerprint) = (kept.rollup.name.clone(), kept.rollup.fingerprint);
-                sections.push(Section { rollup, fingerprint, batches });
-                headers.push(SectionHeader { tier: states.windows().size(), merged });
-            }
-        }
-        let tiers = self.rollups.iter().map(|kept| (kept.rollup.name.clone(), kept.lengths())).collect();
-        let header = Header { watermark: self.watermark.clone(), tiers, sections: headers, alerts };
-        Captured { header, sections }
-    }
-
-    /// A fold as it was when `bytes` were taken; returns also the alerts' part and the rollups whose state
-    /// another plan made, or which have a tier that the snapshot does not know. These start empty, in all tiers.
-    pub fn restore(
-        rollups: &[Arc<Rollup>],
-        options: WatermarkOptions,
-        bytes: &[u8],
-    ) -> Result<(Self, String, Vec<String>)> {
-        let (header, sections): (Header, _) = exchange::decode("fold", bytes, "snapshot")?;
-        let mut fold = Self::new(rollups, options);
-        let mut foreign = fold.with_new_tiers(&header.tiers);
-        for (section, about) in sections.into_iter().zip(header.sections) {
-            if foreign.contains(&section.rollup) {
-                continue;
-            }
-            let Some(kept) = fold.states_for(&section) else {
-                foreign.push(section.rollup);
-                continue;
-            };
-            // A tier that the rollup has no more is forgotten.
-            let tier = kept.tiers.iter_mut().find(|states| states.windows().size() == about.tier);
-            let Some(states) = tier else { continue };
-            for (position, batch) in section.batches.into_iter().enumerate() {
-                states.restore(batch, about.merged.get(position).copied().unwrap_or(false));
-            }
-        }
-        fold.watermark = header.watermark;
-        Ok((fold, header.alerts, foreign))
-    }
-
-    /// Rollups that have a tier which they had not when the snapshot was taken: its open windows would lack what the
-    /// others have already forgotten.
-    fn with_new_tiers(&self, before: &BTreeMap<String, Vec<i64>>) -> Vec<String> {
-        let has_new = |kept: &&RollupStates| {
-            let known = before.get(&kept.rollup.name);
-            known.is_some_and(|known| kept.lengths().iter().any(|length| !known.contains(length)))
-        };
-        self.rollups.iter().filter(has_new).map(|kept| kept.rollup.name.clone()).collect()
-    }
-}
-
-/// The watermark that a snapshot holds.
-pub fn snapshot_watermark(bytes: &[u8]) -> Result<Option<i64>> {
-    let (header, _): (Header, _) = exchange::decode("fold", bytes, "snapshot")?;
-    Ok(header.watermark.value())
-}
-
-impl Captured {
-    /// The bytes that [`Fold::restore`] takes.
-    ///
-    /// # Errors
-    /// When Arrow cannot write a batch.
-    pub fn encode(self) -> Result<Vec<u8>> {
-        exchange::encode_compact("fold", &self.header, self.sections)
-    }
 }
 
 impl RollupStates {
     fn new(rollup: &Arc<Rollup>) -> Self {
         let tiers = rollup.tiers().iter().map(|tier| WindowStates::new(Arc::clone(rollup), tier));
         Self { rollup: Arc::clone(rollup), tiers: tiers.collect() }
-    }
-
-    fn lengths(&self) -> Vec<i64> {
-        self.tiers.iter().map(|states| states.windows().size()).collect()
     }
 
     /// Merges states into every tier.
@@ -314,7 +269,7 @@ impl RollupStates {
         applied: &mut Applied,
     ) -> Result<()> {
         let rollup = &self.rollup;
-        let mut points = 0;
+        let (mut points, mut set_aside) = (0, 0);
         let (finest, coarser) = self.tiers.split_first_mut().expect("a rollup has at least one tier");
         for part in finest.by_pane(batch)? {
             let pane_end = finest.windows().pane().end(part.start);
@@ -322,7 +277,7 @@ impl RollupStates {
             let absorbed = finest.absorb(part, watermark, crowded)?;
             applied.overflows.extend(absorbed.overflow);
             if absorbed.missed.is_empty() {
-                points += of_part;
+                *(if absorbed.kept { &mut points } else { &mut set_aside }) += of_part;
                 continue;
             }
             applied.late.push(Late {
@@ -334,6 +289,7 @@ impl RollupStates {
             });
         }
         applied.points.push((rollup.name.clone(), points));
+        applied.set_aside.push((rollup.name.clone(), set_aside));
         for states in coarser {
             for part in states.by_pane(batch)? {
                 // What a coarser window misses was also too late for the finest.

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::partial::{aggregate, points_schema};
+use crate::rebuild::Change;
 use crate::sql::compile;
 use crate::watermark::{EpochFacts, PartitionFacts};
 
@@ -114,8 +115,10 @@ fn a_restored_fold_goes_on_as_the_first_would_have() {
     fold.apply(&message(&rollups, &[("a", 1, 1.0), ("b", 3, 5.0)]));
     fold.apply(&message(&rollups, &[("a", 12, 1.0)]));
     let bytes = fold.snapshot("alerts".into()).unwrap();
-    let (mut restored, alerts, foreign) = Fold::restore(&rollups, OPTIONS, &bytes).unwrap();
-    assert_eq!((alerts.as_str(), foreign.len()), ("alerts", 0));
+    let Restored { fold: mut restored, alerts, changes, .. } =
+        Fold::restore(&rollups, OPTIONS, &bytes).unwrap();
+    let kept = Change::Kept { lateness_before: None, other_results: false, new_tiers: Vec::new() };
+    assert_eq!((alerts.as_str(), changes), ("alerts", BTreeMap::from([("cpu".to_owned(), kept)])));
     for next in [message(&rollups, &[("a", 2, 7.0)]), message(&rollups, &[("a", 25, 7.0)])] {
         let (one, two) = (fold.apply(&next), restored.apply(&next));
         for kind in [ResultKind::Closed, ResultKind::Corrected] {
@@ -131,7 +134,10 @@ struct Stored(BTreeMap<(String, i64, String), (i64, f64)>);
 
 impl Stored {
     fn take(&mut self, applied: &Applied) {
-        assert!(applied.failures.is_empty() && applied.foreign.is_empty(), "{applied:?}");
+        assert!(
+            applied.failures.is_empty() && applied.set_aside.iter().all(|(_, points)| *points == 0),
+            "{applied:?}"
+        );
         for results in &applied.results {
             let keys = |rows: &RecordBatch| {
                 let starts = rows.column(0).as_primitive::<TimestampNanosecondType>();
@@ -222,7 +228,7 @@ proptest! {
             }
             if restores[epoch] {
                 let bytes = fold.snapshot(String::new()).unwrap();
-                fold = Fold::restore(&rollups, OPTIONS, &bytes).unwrap().0;
+                fold = Fold::restore(&rollups, OPTIONS, &bytes).unwrap().fold;
             }
         }
         stored.take(&fold.apply(&message(&rollups, &[("z", 10_000, 0.0)])));
@@ -250,7 +256,7 @@ fn what_is_too_late_for_a_short_window_still_corrects_a_long_one() {
 }
 
 #[test]
-fn a_tier_that_a_snapshot_does_not_know_starts_the_rollup_anew() {
+fn a_tier_that_a_snapshot_does_not_know_begins_anew() {
     let with = |tiers: &str| {
         let sql = SQL.replace("(allowed_lateness", &format!("(tiers = '{tiers}', allowed_lateness"));
         compile(&[("cpu.sql".into(), sql)]).rollups
@@ -260,11 +266,16 @@ fn a_tier_that_a_snapshot_does_not_know_starts_the_rollup_anew() {
     fold.apply(&message(&two, &[("a", 1, 1.0), ("a", 60, 1.0)]));
     let bytes = fold.snapshot(String::new()).unwrap();
     let restored = |rollups: &[Arc<Rollup>]| {
-        let (fold, _, foreign) = Fold::restore(rollups, OPTIONS, &bytes).unwrap();
-        (fold.sizes().map(|(_, rows, panes)| (rows, panes)).collect::<Vec<_>>(), foreign)
+        let Restored { fold, changes, .. } = Fold::restore(rollups, OPTIONS, &bytes).unwrap();
+        let Change::Kept { new_tiers, .. } = &changes["cpu"] else { panic!("{changes:?}") };
+        let sizes: Vec<_> = fold.sizes().map(|(_, rows, panes)| (rows, panes)).collect();
+        let left_out: Vec<String> =
+            fold.rebuilds().iter().map(|rebuild| rebuild.tier().name.clone()).collect();
+        assert_eq!(&left_out, new_tiers);
+        (sizes, left_out)
     };
     assert_eq!(restored(&two), (vec![(4, 4)], vec![]));
-    assert_eq!(restored(&three), (vec![(0, 0)], vec!["cpu".to_owned()]));
+    assert_eq!(restored(&three), (vec![(4, 4)], vec!["1h".to_owned()]));
     // A tier that is gone takes nothing with it.
     assert_eq!(restored(&with("10s")), (vec![(2, 2)], vec![]));
 }

@@ -7,6 +7,7 @@
 //! - `exchange`: the format of those messages and of snapshots
 //! - `fold`: what a `rollup` partition does with its log: merge, move the watermark, close and correct windows
 //! - `overflow`: bounds on groups and state, and the group that takes what is beyond them
+//! - `gaps`, `rebuild`: windows that the stream cannot give whole, computed from raw points instead
 //! - `threshold`: alert rules over closed windows
 //! - `watermark`, `window`, `state`, `keys`, `stages`: the parts of the fold and of the plans it runs
 
@@ -14,9 +15,11 @@ pub mod decode;
 mod error;
 pub mod exchange;
 pub mod fold;
+pub mod gaps;
 mod keys;
 pub mod overflow;
 pub mod partial;
+pub mod rebuild;
 pub mod series;
 pub mod sql;
 mod stages;

@@ -146,15 +146,14 @@ fn a_restored_fold_diverts_what_the_first_would_have() {
         let mut fold = Fold::new(&rollups, OPTIONS).bounded(bounds);
         for epoch in 0..12 {
             let bytes = fold.snapshot(String::new()).unwrap();
-            let (restored, ..) = Fold::restore(&rollups, OPTIONS, &bytes).unwrap();
-            let mut restored = restored.bounded(bounds);
+            let mut restored = Fold::restore(&rollups, OPTIONS, &bytes).unwrap().fold.bounded(bounds);
             assert_eq!(restored.bytes(), fold.bytes(), "epoch {epoch}");
             let next = message(&rollups, epoch / 3, &hosts(epoch as usize * 7..epoch as usize * 7 + 25));
             assert_eq!(restored.apply(&next).overflows, fold.apply(&next).overflows, "epoch {epoch}");
             let next = message(&rollups, 20, &[]);
             assert_eq!(counts(&restored.apply(&next)), {
                 let bytes = fold.snapshot(String::new()).unwrap();
-                let (copy, ..) = Fold::restore(&rollups, OPTIONS, &bytes).unwrap();
+                let copy = Fold::restore(&rollups, OPTIONS, &bytes).unwrap().fold;
                 counts(&copy.bounded(bounds).apply(&next))
             });
         }
@@ -182,7 +181,7 @@ fn equal_rows_weigh_the_same_whatever_their_buffers() {
     let part = states.slice(7, 5);
     let section = Section { rollup: "cpu".into(), fingerprint: 1, batches: vec![part.clone()] };
     let facts = EpochFacts { wall: 0, topics: BTreeMap::new(), partitions: Vec::new(), owner: None };
-    let bytes = Partials { facts, states: vec![section] }.encode().unwrap();
+    let bytes = Partials { facts, plans: BTreeMap::new(), states: vec![section] }.encode().unwrap();
     let stored = Partials::decode(&bytes).unwrap().states.remove(0).batches.remove(0);
     assert_eq!(content_bytes(&stored), content_bytes(&part));
 }

@@ -3,6 +3,7 @@
 //! Every rollup's states are split by their group key, so that equal groups of different rollups meet in one
 //! place and each group has exactly one owner.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch, StringViewArray, UInt32Array};
@@ -51,8 +52,10 @@ pub fn aggregate(
     facts: &EpochFacts,
     partitions: usize,
 ) -> Aggregated {
-    let mut messages: Vec<Partials> =
-        (0..partitions).map(|_| Partials { facts: facts.clone(), states: vec![] }).collect();
+    let plans: BTreeMap<_, _> =
+        rollups.iter().map(|rollup| (rollup.name.clone(), rollup.fingerprint)).collect();
+    let message = Partials { facts: facts.clone(), plans, states: vec![] };
+    let mut messages = vec![message; partitions];
     let mut failures = Vec::new();
     for rollup in rollups {
         let (states, failure) = salvage(rollup, points);
@@ -74,7 +77,7 @@ pub fn aggregate(
 }
 
 /// The states of all points but those that fail, which are found by halving.
-fn salvage(rollup: &Rollup, points: &[RecordBatch]) -> (Vec<RecordBatch>, Option<Failure>) {
+pub(crate) fn salvage(rollup: &Rollup, points: &[RecordBatch]) -> (Vec<RecordBatch>, Option<Failure>) {
     let mut failure = match rollup.partial(points.to_vec()) {
         Ok(states) => return (vec![states], None),
         Err(error) => failure_of(rollup, &[], error),
@@ -105,7 +108,8 @@ fn failure_of(rollup: &Rollup, points: &[RecordBatch], error: Error) -> Failure 
     Failure { rollup: rollup.name.clone(), points: points.iter().map(RecordBatch::num_rows).sum(), error }
 }
 
-fn split(rollup: &Rollup, states: &RecordBatch, partitions: usize) -> Result<Vec<RecordBatch>> {
+/// The states of each partition.
+pub(crate) fn split(rollup: &Rollup, states: &RecordBatch, partitions: usize) -> Result<Vec<RecordBatch>> {
     if partitions == 1 {
         return Ok(vec![states.clone()]);
     }

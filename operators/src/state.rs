@@ -14,6 +14,7 @@ use arrow::compute::{filter_record_batch, sort_to_indices, take_record_batch};
 use arrow::datatypes::{Float64Type, Int64Type, TimestampNanosecondType};
 
 use crate::error::Result;
+use crate::gaps::{Gap, Gaps};
 use crate::keys::Keys;
 use crate::overflow::{Bounds, Gate, Overflow, content_bytes};
 use crate::sql::{Rollup, Tier};
@@ -31,6 +32,7 @@ pub(crate) struct WindowStates {
     /// States of closed windows that have come since the last correction, by window.
     touched: Vec<RecordBatch>,
     gate: Gate,
+    gaps: Gaps,
 }
 
 #[derive(Debug, Default)]
@@ -50,11 +52,13 @@ pub(crate) struct PaneRows {
     pub(crate) rows: RecordBatch,
 }
 
-/// What became of the rows of one pane, besides being merged.
+/// What became of the rows of one pane.
 #[derive(Debug)]
 pub(crate) struct Absorbed {
     /// What final windows miss, by window.
     pub(crate) missed: Vec<RecordBatch>,
+    /// Whether a window that is given out by the stream has them.
+    pub(crate) kept: bool,
     pub(crate) overflow: Option<Overflow>,
 }
 
@@ -69,12 +73,41 @@ pub(crate) struct Corrected {
 impl WindowStates {
     pub(crate) fn new(rollup: Arc<Rollup>, tier: &Tier) -> Self {
         let gate = Gate::new(&rollup, tier, &Bounds::default());
-        Self { rollup, windows: tier.windows, panes: BTreeMap::new(), touched: Vec::new(), gate }
+        Self {
+            rollup,
+            windows: tier.windows,
+            panes: BTreeMap::new(),
+            touched: Vec::new(),
+            gate,
+            gaps: Gaps::default(),
+        }
     }
 
     /// Admits no more groups than `bounds` say from now on.
     pub(crate) fn bound(&mut self, tier: &Tier, bounds: &Bounds) {
         self.gate = Gate::new(&self.rollup, tier, bounds);
+    }
+
+    pub(crate) fn gaps(&self) -> &Gaps {
+        &self.gaps
+    }
+
+    pub(crate) fn gaps_mut(&mut self) -> &mut Gaps {
+        &mut self.gaps
+    }
+
+    /// Leaves out the windows that lack states behind points up to `newest`, see [`Gaps::add`].
+    pub(crate) fn leave_out(&mut self, watermark: Option<i64>, newest: i64) -> Option<&Gap> {
+        let gap = self.gaps.add(&self.windows, self.rollup.allowed_lateness, watermark, newest)?;
+        // The newest window that holds a pane starts with it, and so do all others in the gap or before.
+        self.panes.retain(|start, _| !gap.holds(*start));
+        self.gate.retain(|start| self.panes.contains_key(&start));
+        Some(gap)
+    }
+
+    /// The gaps that are due at `watermark`, see [`Gaps::due`].
+    pub(crate) fn due_gaps(&self, watermark: Option<i64>) -> impl Iterator<Item = &Gap> {
+        self.gaps.due(&self.windows, self.rollup.allowed_lateness, watermark)
     }
 
     pub(crate) fn windows(&self) -> &Windows {
@@ -85,12 +118,13 @@ impl WindowStates {
         self.panes.values().map(|pane| pane.merged_rows + pane.unmerged_rows).sum()
     }
 
-    /// Start and rows of the windows that have not closed at `watermark`.
+    /// Start and rows of the windows that have not closed at `watermark`, without those in gaps.
     pub(crate) fn open_windows(&self, watermark: Option<i64>) -> BTreeMap<i64, usize> {
         let mut open = BTreeMap::new();
         for (start, pane) in &self.panes {
             for window in self.windows.holding(*start) {
-                if watermark.is_none_or(|at| self.windows.end(window) > at) {
+                let is_open = watermark.is_none_or(|at| self.windows.end(window) > at);
+                if is_open && !self.gaps.hold(window) {
                     *open.entry(window).or_default() += pane.merged_rows + pane.unmerged_rows;
                 }
             }
@@ -127,22 +161,24 @@ impl WindowStates {
         panes.map(|pane| pane.merged_bytes + pane.merged_bytes.max(pane.unmerged_bytes)).sum()
     }
 
-    /// Merges rows of one pane into its state, as far as its windows are not final at `watermark`. Groups that the pane has
-    /// no place for become its overflow group; a `crowded` partition has no place for any new one.
+    /// Merges rows of one pane into its state, unless no window needs it: they are final at `watermark` or in a gap.
+    /// Groups that the pane has no place for become its overflow group; a `crowded` partition has no place for any new one.
     pub(crate) fn absorb(
         &mut self,
         part: PaneRows,
         watermark: Option<i64>,
         crowded: bool,
     ) -> Result<Absorbed> {
-        let (finals, open): (Vec<i64>, Vec<i64>) = self
-            .windows
-            .holding(part.start)
-            .partition(|start| watermark.is_some_and(|at| self.final_at(*start) <= at));
-        let missed = finals.into_iter().map(|start| self.in_window(&part.rows, start));
-        let missed = missed.collect::<Result<Vec<_>>>()?;
+        let (mut missed, mut open) = (Vec::new(), Vec::new());
+        for start in self.windows.holding(part.start) {
+            if self.gaps.is_final(start, self.final_at(start), watermark) {
+                missed.push(self.in_window(&part.rows, start)?);
+            } else if !self.gaps.hold(start) {
+                open.push(start);
+            }
+        }
         if open.is_empty() {
-            return Ok(Absorbed { missed, overflow: None });
+            return Ok(Absorbed { missed, kept: false, overflow: None });
         }
         let held = self.panes.get(&part.start).map_or(&[][..], |pane| &pane.batches);
         let (part, overflow) = self.gate.admit(&self.rollup, part, held, crowded)?;
@@ -159,14 +195,15 @@ impl WindowStates {
         if many_rows || pane.batches.len() > UNMERGED_BATCHES {
             pane.merge(&self.rollup)?;
         }
-        Ok(Absorbed { missed, overflow })
+        Ok(Absorbed { missed, kept: true, overflow })
     }
 
     /// Results of all windows that end after `after` (all, when none) and not after `until`, oldest first.
     pub(crate) fn close(&self, after: Option<i64>, until: i64) -> Result<RecordBatch> {
         let mut due = BTreeSet::new();
         for pane in self.panes.keys() {
-            due.extend(self.windows.ending(*pane, after, until));
+            let ending = self.windows.ending(*pane, after, until);
+            due.extend(ending.filter(|start| !self.gaps.hold(*start)));
         }
         let mut states = Vec::new();
         for start in due {
@@ -206,6 +243,17 @@ impl WindowStates {
             false => Some(oldest_first(&self.rollup, &keys.to_results(&wanted)?)?),
         };
         Ok(Some(Corrected { rows, withdrawn }))
+    }
+
+    /// Results of all windows that start from `from` up to, without, `to`, as a correction of every group gives them.
+    pub(crate) fn whole(&mut self, from: i64, to: i64) -> Result<Option<Corrected>> {
+        let holding = self.panes.keys().flat_map(|pane| self.windows.holding(*pane));
+        let starts: BTreeSet<i64> = holding.filter(|start| (from..to).contains(start)).collect();
+        for start in starts {
+            let states = self.states_of(start)?;
+            self.touched.extend(states);
+        }
+        self.correct()
     }
 
     /// Forgets the panes whose windows can no longer be corrected at `watermark`.

@@ -144,6 +144,11 @@ impl Watermark {
         self.sources.iter().map(|(source, state)| (source, state.next_offset))
     }
 
+    /// The highest event time of all sources: no point so far is newer. None before the first point.
+    pub(crate) fn newest(&self) -> Option<i64> {
+        self.sources.values().filter_map(|state| state.high).max()
+    }
+
     /// Takes in one epoch's facts and moves the watermark, never back.
     pub fn observe(&mut self, facts: &EpochFacts, options: &WatermarkOptions) -> Option<i64> {
         self.wall = self.wall.max(facts.wall);

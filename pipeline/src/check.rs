@@ -4,6 +4,8 @@
 //! `run` builds on the same two functions, [`load_catalog`] and [`compile_rules`]: a bad file or rule is reported and
 //! left out, and the others run.
 
+pub mod state;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;

@@ -57,7 +57,11 @@ enum Command {
     /// Show the whole pipeline at work on this machine's own metrics, with nothing installed
     Demo(DemoArgs),
     /// Validate configuration, SQL and rules, without a server
-    Check,
+    Check {
+        /// Also say which rollups go on with the state under `state/` of the storage, and which begin anew and when
+        #[arg(long)]
+        against_state: bool,
+    },
     /// Show how a rollup is computed: windows, tags, fields, plans of both stages
     Explain {
         /// The rollup's name; without it, all are listed
@@ -139,7 +143,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
             runtime()?.block_on(launch::run(config, &environment, &args.roles))?;
         }
         Command::Demo(args) => runtime()?.block_on(demo::run(args))?,
-        Command::Check => return check_all(&cli.config, &environment),
+        Command::Check { against_state } => return check_all(&cli.config, &environment, against_state),
         Command::Explain { rollup } => explain_rollup(&cli.config, &environment, rollup.as_deref())?,
         Command::Load(args) => load_files(&cli.config, &environment, &args)?,
         Command::Sample(args) => take_samples(&cli.config, &environment, &args)?,
@@ -194,9 +198,14 @@ fn say(text: impl Display) -> Result<()> {
     }
 }
 
-fn check_all(config: &Path, environment: &Environment) -> Result<ExitCode> {
+fn check_all(config: &Path, environment: &Environment, against_state: bool) -> Result<ExitCode> {
     let report = check::check(config, environment);
     say(&report)?;
+    if against_state {
+        let config = Config::load(config, environment)?;
+        let catalog = check::load_catalog(&config.rollup.sql)?;
+        say(runtime()?.block_on(check::state::compare(&config, &catalog))?)?;
+    }
     Ok(if report.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

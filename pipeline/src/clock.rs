@@ -71,6 +71,14 @@ impl Clock {
     }
 }
 
+/// Nanoseconds since the epoch as people write them. `i64::MIN` is before everything.
+pub(crate) fn shown(time: i64) -> String {
+    if time == i64::MIN {
+        return "the beginning".to_owned();
+    }
+    chrono::DateTime::from_timestamp_nanos(time).to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true)
+}
+
 /// 64 bits of nanoseconds last until the year 2262.
 fn saturating_ns(duration: Duration) -> i64 {
     i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)

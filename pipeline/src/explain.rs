@@ -144,10 +144,7 @@ fn state(text: &mut String, rollup: &Rollup, catalog: &Catalog) {
     line(
         text,
         "fingerprint",
-        &format!(
-            "{:016x}; a change of the query changes it, and the windows then open start anew",
-            rollup.fingerprint
-        ),
+        &format!("{:016x}; a query with another one starts anew at a window boundary", rollup.fingerprint),
     );
 }
 

@@ -4,6 +4,7 @@
 //! are rewritten with `TIDEMARK_GOLDEN=rewrite`, and read in review.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+mod against_state;
 mod batch;
 mod broken;
 mod case;
@@ -13,6 +14,7 @@ mod golden;
 mod mock;
 mod overflow;
 mod peers;
+mod plans;
 mod random;
 mod readme;
 mod real;
@@ -27,6 +29,8 @@ fn main() {
     let trials: Vec<Trial> = [
         rollups::trials(),
         random::trials(),
+        plans::trials(),
+        against_state::trials(),
         broken::trials(),
         examples::trials(),
         mock::trials(),

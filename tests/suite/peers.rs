@@ -146,7 +146,7 @@ impl Stream {
 
     fn fold(&mut self, message: &[u8]) -> Applied {
         let applied = self.fold.apply(&Partials::decode(message).unwrap());
-        assert!(applied.failures.is_empty() && applied.foreign.is_empty(), "{applied:?}");
+        assert!(applied.failures.is_empty() && applied.rebuilds.is_empty(), "{applied:?}");
         for row in rows(&applied) {
             let key = row.splitn(3, ' ').take(2).collect::<Vec<_>>().join(" ");
             self.store.insert(key, row);
@@ -158,7 +158,7 @@ impl Stream {
 
     fn restart(&mut self) {
         let snapshot = self.fold.snapshot(String::new()).unwrap();
-        self.fold = Fold::restore(&self.catalog.rollups, OPTIONS, &snapshot).unwrap().0;
+        self.fold = Fold::restore(&self.catalog.rollups, OPTIONS, &snapshot).unwrap().fold;
     }
 
     /// The row of a host in the window that starts so many seconds after [`START`]: count, average, maximum.
@@ -249,7 +249,7 @@ fn two_owners() {
     }
     let snapshot = stream.fold.snapshot(String::new()).unwrap();
     let former: Vec<_> = messages[5..].iter().map(|message| rows(&stream.fold(message))).collect();
-    stream.fold = Fold::restore(&stream.catalog.rollups, OPTIONS, &snapshot).unwrap().0;
+    stream.fold = Fold::restore(&stream.catalog.rollups, OPTIONS, &snapshot).unwrap().fold;
     let next: Vec<_> = messages[5..].iter().map(|message| rows(&stream.fold(message))).collect();
     assert!(former.iter().any(|rows| rows.len() > 1), "windows closed: {former:?}");
     assert_eq!(former, next);

@@ -29,7 +29,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 /// A point as a line of JSON. Values are eighths, so that sums are exact, and nulls and few times are common.
-fn point() -> impl Strategy<Value = String> {
+pub(crate) fn point() -> impl Strategy<Value = String> {
     let label = |values: &'static [&'static str]| prop::sample::select(values);
     let host = label(&["", "\"host\":\"x\"", "\"host\":\"y\"", "\"host\":\"\\u00e4 z,=\""]);
     let core = label(&["", "\"core\":\"0\"", "\"core\":\"1\""]);

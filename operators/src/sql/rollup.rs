@@ -36,9 +36,12 @@ pub struct Rollup {
     /// Columns of a result: the window's start, the tags, the fields.
     pub schema: SchemaRef,
     pub shape: Shape,
-    /// Tells states of this plan from those of another: a hash of the name, of the plan up to the states and of the
-    /// states' types. It does not depend on what other rollups there are.
+    /// Tells states of this plan from those of another: a hash of what decides them and where they are kept, which is
+    /// the name, the plan up to the states, their types, and the names of the tags. It does not depend on other
+    /// rollups, on how the query is written, on the fields' names, or on what is computed from the states.
     pub fingerprint: u64,
+    /// The same for what is computed from the states: HAVING, and the columns of the result.
+    pub results_fingerprint: u64,
     /// The finest first, at least one.
     tiers: Vec<Tier>,
     /// The group column that holds the window's start; the same in states of all stages.
@@ -84,7 +87,10 @@ impl Rollup {
             allowed_lateness: view.allowed_lateness,
             series_limit: view.series_limit,
             shape,
-            fingerprint: fingerprint(&view, &stages),
+            fingerprint: fingerprint(&view, &stages, &columns),
+            results_fingerprint: XxHash3_64::oneshot(
+                format!("{schema:?}{}", stages.finish.explain()).as_bytes(),
+            ),
             tiers,
             window_column: columns.window_group,
             groups: columns.groups,
@@ -218,8 +224,15 @@ fn query_of(select: Select) -> datafusion::sql::sqlparser::ast::Query {
 
 /// The leaf has a column for every label of the catalog, so it and the positions in it are left out: a new rollup
 /// must not cost the others their open windows.
-fn fingerprint(view: &View, stages: &Stages) -> u64 {
+fn fingerprint(view: &View, stages: &Stages, columns: &Columns) -> u64 {
     let mut described = view.name.clone();
+    // The names of the tags choose the partition of a group.
+    for (group, (name, _)) in columns.groups.iter().enumerate() {
+        if group != columns.window_group {
+            described.push_str(&format!("{name:?}"));
+        }
+    }
+    described.push('\n');
     for line in stages.partial.explain().lines().filter(|line| !line.contains("StreamingTableExec")) {
         let mut parts = line.split('@');
         described.push_str(parts.next().unwrap_or_default());
@@ -254,30 +267,67 @@ fn indent(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::sql::compile;
 
+    /// The rollup `cpu` of a SELECT list, what follows the FROM, and other files.
+    fn cpu(select: &str, rest: &str, others: &[(String, String)]) -> Arc<Rollup> {
+        let sql = format!("CREATE MATERIALIZED VIEW cpu AS SELECT {select} FROM points {rest}");
+        let mut files = vec![("cpu.sql".to_owned(), sql)];
+        files.extend_from_slice(others);
+        let catalog = compile(&files);
+        assert_eq!(catalog.errors, []);
+        Arc::clone(catalog.rollups.iter().find(|rollup| rollup.name == "cpu").unwrap())
+    }
+
+    const SELECT: &str = "tumble(time, INTERVAL '1 minute') AS w, labels['host'] AS host, avg(value) AS a,
+        last_value(value ORDER BY labels['host']) FILTER (WHERE name <> 'a@1') AS l";
+    const REST: &str = "WHERE labels['host'] <> 'b@2' GROUP BY 1, 2";
+
     #[test]
-    fn another_rollup_does_not_change_the_fingerprint() {
-        let view = |name: &str, label: &str, aggregate: &str| {
-            let sql = format!(
-                "CREATE MATERIALIZED VIEW {name} AS SELECT tumble(time, INTERVAL '1 minute') AS w, labels['{label}'] AS l,
-                 {aggregate} AS a FROM points WHERE labels['{label}'] <> '' GROUP BY 1, 2"
+    fn what_decides_the_states_changes_the_fingerprint() {
+        let fingerprint = cpu(SELECT, REST, &[]).fingerprint;
+        for (from, to) in [
+            ("INTERVAL '1 minute'", "INTERVAL '2 minutes'"),
+            ("INTERVAL '1 minute'", "INTERVAL '1 minute', 'Europe/Berlin'"),
+            ("labels['host'] AS host", "labels['pod'] AS host"),
+            // The tag's name chooses the partition.
+            ("labels['host'] AS host", "labels['host'] AS pod"),
+            ("avg(value)", "sum(value)"),
+            ("avg(value)", "avg(value + 1)"),
+            ("'a@1'", "'a@3'"),
+            ("'b@2'", "'b@3'"),
+            ("ORDER BY labels['host']", "ORDER BY time"),
+            ("WHERE labels['host'] <> 'b@2'", ""),
+        ] {
+            assert_ne!(
+                cpu(&SELECT.replace(from, to), &REST.replace(from, to), &[]).fingerprint,
+                fingerprint,
+                "{to}"
             );
-            (format!("{name}.sql"), sql)
+        }
+        let having = format!("{REST} HAVING max(value) > 1");
+        assert_ne!(cpu(SELECT, &having, &[]).fingerprint, fingerprint, "one more aggregate");
+    }
+
+    #[test]
+    fn what_does_not_decide_the_states_keeps_it() {
+        let before = cpu(SELECT, REST, &[]);
+        let keeps = |select: &str, rest: &str, others: &[(String, String)]| {
+            let after = cpu(select, rest, others);
+            assert_eq!(after.fingerprint, before.fingerprint, "{select} {rest}");
+            assert_eq!(after.state_schema().fields().len(), before.state_schema().fields().len());
+            after.results_fingerprint == before.results_fingerprint
         };
-        let fingerprint = |files: &[(String, String)]| {
-            let catalog = compile(files);
-            assert_eq!(catalog.errors, []);
-            catalog.rollups.iter().find(|rollup| rollup.name == "cpu").unwrap().fingerprint
-        };
-        let cpu = view("cpu", "host", "last_value(value ORDER BY labels['host'])");
-        let alone = fingerprint(std::slice::from_ref(&cpu));
-        assert_eq!(alone, fingerprint(&[cpu, view("other", "a", "max(value)")]));
-        assert_ne!(alone, fingerprint(&[view("cpu", "host", "max(value)")]));
-        let at = |text: &str| {
-            fingerprint(&[view("cpu", "host", &format!("count(*) FILTER (WHERE name = '{text}')"))])
-        };
-        assert_ne!(at("a@5"), at("a@6"));
-        assert_ne!(alone, fingerprint(&[view("cpu", "pod", "last_value(value ORDER BY labels['pod'])")]));
+        assert!(keeps(&format!("/* a comment */ {}", SELECT.replace("avg(", "AVG (")), REST, &[]));
+        assert!(!keeps(&SELECT.replace("AS a,", "AS average,"), REST, &[]));
+        assert!(!keeps(&SELECT.replace("AS w", "AS window_start"), REST, &[]));
+        assert!(!keeps(&SELECT.replace("avg(value) AS a", "avg(value) * 2 AS a"), REST, &[]));
+        assert!(!keeps(SELECT, &format!("{REST} HAVING avg(value) > 1"), &[]));
+        // Labels of other rollups move the columns of the points.
+        let other =
+            "CREATE MATERIALIZED VIEW other AS SELECT tumble(time, INTERVAL '1 hour') AS w, labels['a'] AS l,
+            max(value) AS m FROM points GROUP BY 1, 2";
+        assert!(keeps(SELECT, REST, &[("other.sql".to_owned(), other.to_owned())]));
     }
 }

@@ -33,6 +33,7 @@ use crate::rollup::tables_of;
 
 pub use compact::{CompactArgs, CompactReport, compact, compact_periodically};
 pub use range::parse_time;
+pub(crate) use ready::committed;
 pub use recompute::{Progress, RecomputeArgs, RecomputeOptions, Recomputed, recompute, recompute_range};
 pub use reconcile::{ReconcileArgs, Reconciled, reconcile};
 

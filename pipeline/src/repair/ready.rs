@@ -181,10 +181,14 @@ pub(super) async fn wait_for_archive(
     Ok(())
 }
 
-type Commits = BTreeMap<(String, i32), Option<(i64, String)>>;
+pub(crate) type Commits = BTreeMap<(String, i32), Option<(i64, String)>>;
 
 /// What a group has committed, without joining it.
-async fn committed(kafka: &KafkaConfig, group: &str, partitions: Vec<(String, i32)>) -> Result<Commits> {
+pub(crate) async fn committed(
+    kafka: &KafkaConfig,
+    group: &str,
+    partitions: Vec<(String, i32)>,
+) -> Result<Commits> {
     let (kafka, group) = (kafka.clone(), group.to_owned());
     blocking(move || {
         let consumer = kafka::consumer(&kafka, ConsumerSettings::new(&group), DefaultConsumerContext)?;

@@ -8,14 +8,19 @@
 //! - `session`: the consumer's loop, from joining the group to leaving it
 //! - `share`: the owned partitions, each a fold
 //! - `outputs`: results to the sinks, in order, within a bound; checkpoints behind them
+//! - `tell`: what operators are told of states, left out windows and overflow
 //! - `announce`: late rows and alert transitions to their topics
 //! - `snapshots`: where states are kept
+//! - `rebuild`: windows that the stream had to leave out, computed from the points that `archived` reads
 
 mod announce;
+mod archived;
 mod outputs;
+mod rebuild;
 mod session;
 mod share;
-mod snapshots;
+pub(crate) mod snapshots;
+mod tell;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +39,10 @@ pub(crate) use snapshots::Snapshots;
 
 pub(crate) use session::influx_config;
 
+/// Facts of `ingest` older than this, in epochs, say nothing about idleness any more.
+const OWNER_EPOCHS: u32 = 10;
+const LEAST_OWNER_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// The rules that the role judges closed windows by.
 pub type Rules = Arc<dyn Fn() -> Vec<Rule> + Send + Sync>;
 
@@ -48,22 +57,6 @@ pub enum Event {
     Alert(Box<Transition>),
 }
 
-/// Facts of `ingest` older than this, in epochs, say nothing about idleness any more.
-const OWNER_EPOCHS: u32 = 10;
-const LEAST_OWNER_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How watermarks follow the facts in the log.
-pub(crate) fn watermark_options(config: &Config) -> WatermarkOptions {
-    let ingest = &config.ingest;
-    let owner = (ingest.epoch * OWNER_EPOCHS).max(LEAST_OWNER_TIMEOUT);
-    let nanoseconds = |duration: Duration| i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
-    WatermarkOptions {
-        max_out_of_orderness: nanoseconds(ingest.max_out_of_orderness),
-        idle_timeout: nanoseconds(ingest.idle_timeout),
-        owner_timeout: nanoseconds(owner),
-    }
-}
-
 /// What the columns of each of a rollup's tiers mean to the stores, the finest first.
 pub(crate) fn tables_of(rollup: &Rollup) -> Vec<Table> {
     let tables = rollup.tiers().iter().enumerate().map(|(position, tier)| Table {
@@ -76,6 +69,18 @@ pub(crate) fn tables_of(rollup: &Rollup) -> Vec<Table> {
         fields: rollup.shape.fields.clone(),
     });
     tables.collect()
+}
+
+/// How the watermark follows the facts in the log.
+pub(crate) fn watermark_options(config: &Config) -> WatermarkOptions {
+    let ingest = &config.ingest;
+    let owner = (ingest.epoch * OWNER_EPOCHS).max(LEAST_OWNER_TIMEOUT);
+    let nanoseconds = |duration: Duration| i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
+    WatermarkOptions {
+        max_out_of_orderness: nanoseconds(ingest.max_out_of_orderness),
+        idle_timeout: nanoseconds(ingest.idle_timeout),
+        owner_timeout: nanoseconds(owner),
+    }
 }
 
 /// Runs the role on the calling thread until shutdown. `events` is told what was given out; it may have no

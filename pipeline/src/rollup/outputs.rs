@@ -127,6 +127,11 @@ impl Outputs {
         self.queued.bytes.load(Ordering::Relaxed)
     }
 
+    /// Whether nothing waits for the sink.
+    pub(super) fn is_idle(&self) -> bool {
+        self.queued() == 0
+    }
+
     pub(super) fn write(&self, rows: RollupRows) -> Result<()> {
         self.queued.batches.fetch_add(1, Ordering::Relaxed);
         self.queued.bytes.fetch_add(memory_of(&rows), Ordering::Relaxed);

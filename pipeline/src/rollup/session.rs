@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::message::Message;
 use sinks::influx::{InfluxTiers, Permit};
 use sinks::parquet::RollupParquet;
 use tokio::sync::broadcast;
@@ -65,13 +64,13 @@ fn consume(context: &Context, consumer: &RollupConsumer, lease: &Lease) -> Resul
         match consumer.poll(POLL) {
             None | Some(Err(KafkaError::PartitionEOF(_))) => {}
             Some(Ok(message)) => {
-                let payload = message.payload().unwrap_or_default();
-                group.share().take(message.partition(), message.offset(), payload)?;
+                group.share().take(&message)?;
             }
             Some(Err(error)) => go_on_after("read partials", error)?,
         }
         group.check()?;
         lease.check()?;
+        group.share().rebuild()?;
         let committable = group.share().committable()?;
         commit(consumer, &committable)?;
         group.share().clean_up(&committable);

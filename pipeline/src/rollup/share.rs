@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use operators::exchange::Partials;
 use operators::fold::{Applied, Fold, ResultKind, Results};
-use operators::overflow::Overflow;
 use operators::threshold::{Status, Threshold};
+use rdkafka::message::{BorrowedMessage, Message};
 use sinks::{RollupRows, Table};
 use tokio::sync::broadcast;
 
 use super::announce::Announcer;
 use super::outputs::{Outputs, PartitionState, Settled};
+use super::rebuild::Rebuilds;
 use super::snapshots::Snapshots;
+use super::tell::{tell_changes, tell_rebuilds, warn_of_overflow};
 use super::{Event, Rules, tables_of, watermark_options};
 use crate::error::{Error, Result};
 use crate::group::{Assigned, Commit, Membership, Share, Source};
@@ -32,6 +34,7 @@ pub(super) struct RollupShare {
     /// By rollup, in the order of its tiers.
     tables: HashMap<String, Vec<Arc<Table>>>,
     partitions: BTreeMap<i32, Partition>,
+    rebuilds: Rebuilds,
     events: Option<broadcast::Sender<Event>>,
 }
 
@@ -42,12 +45,14 @@ pub(super) enum Finished {
     InPart,
 }
 
-struct Partition {
-    fold: Fold,
+pub(super) struct Partition {
+    pub(super) fold: Fold,
     threshold: Threshold,
-    next: i64,
+    pub(super) next: i64,
     /// The offset of the last durable checkpoint.
     checkpointed: i64,
+    /// Messages before the next one were removed before anyone read them.
+    missed: bool,
 }
 
 impl RollupShare {
@@ -71,6 +76,7 @@ impl RollupShare {
             snapshots,
             outputs,
             partitions: BTreeMap::new(),
+            rebuilds: Rebuilds::new(context),
             events,
         }
     }
@@ -85,15 +91,29 @@ impl RollupShare {
     }
 
     /// Folds one message in and gives out what it leads to.
-    pub(super) fn take(&mut self, partition: i32, offset: i64, payload: &[u8]) -> Result<()> {
+    pub(super) fn take(&mut self, message: &BorrowedMessage<'_>) -> Result<()> {
+        let (partition, offset) = (message.partition(), message.offset());
+        let newest = self.newest_before(message);
         let Some(state) = self.partitions.get_mut(&partition) else { return Ok(()) };
         if offset < state.next {
             return Ok(());
         }
-        let partials = Partials::decode(payload)?;
+        state.next = offset + 1;
+        if std::mem::take(&mut state.missed) {
+            tell_rebuilds(partition, &state.fold.missed(newest), "messages were removed unread");
+        }
+        let labels = PartitionLabels { partition };
+        self.context.metrics.rollup.partials.get_or_create(&labels).inc();
+        let partials = match Partials::decode(message.payload().unwrap_or_default()) {
+            Ok(partials) => partials,
+            Err(error) => {
+                tracing::error!(partition, offset, %error, "a message of the partials topic is left out");
+                tell_rebuilds(partition, &state.fold.missed(newest), "a message is unreadable");
+                return Ok(());
+            }
+        };
         let before = state.fold.watermark();
         let applied = state.fold.apply(&partials);
-        state.next = offset + 1;
         self.context.board.folded(&Folded {
             partition,
             offset,
@@ -102,8 +122,7 @@ impl RollupShare {
             after: state.fold.watermark(),
             applied: &applied,
         });
-        let labels = PartitionLabels { partition };
-        self.context.metrics.rollup.partials.get_or_create(&labels).inc();
+        tell_rebuilds(partition, &applied.rebuilds, "another plan or release made a message");
         self.count(partition, &applied);
         for late in &applied.late {
             self.announcer.late(late)?;
@@ -112,6 +131,20 @@ impl RollupShare {
             self.give_out(partition, offset, results)?;
         }
         Ok(())
+    }
+
+    /// No point behind a message is newer: `ingest` refuses what is further ahead of its clock than the skew, once for
+    /// that and once for a difference between the clocks.
+    fn newest_before(&self, message: &BorrowedMessage<'_>) -> i64 {
+        let sent = message.timestamp().to_millis().map(|ms| ms.saturating_mul(1_000_000));
+        let skew = self.context.config.ingest.max_future_skew * 2;
+        let skew = i64::try_from(skew.as_nanos()).unwrap_or(i64::MAX);
+        sent.unwrap_or_else(|| self.context.clock.now_ns()).saturating_add(skew)
+    }
+
+    /// Goes on with the windows that are rebuilt from the archive.
+    pub(super) fn rebuild(&mut self) -> Result<()> {
+        self.rebuilds.advance(&mut self.partitions, &self.outputs, &self.tables)
     }
 
     fn give_out(&mut self, partition: i32, offset: i64, results: Results) -> Result<()> {
@@ -188,11 +221,8 @@ impl RollupShare {
         for error in &applied.failures {
             tracing::error!(%error, "a rollup failed on a message, its results are incomplete");
         }
-        for rollup in &applied.foreign {
-            tracing::error!(
-                rollup,
-                "states of another plan left out: the SQL file changed, or the roles run different ones"
-            );
+        for (rollup, points) in &applied.set_aside {
+            metrics.set_aside_points.get_or_create(&RollupLabels { rollup: rollup.clone() }).inc_by(*points);
         }
     }
 
@@ -277,6 +307,7 @@ impl RollupShare {
     /// Drops what has not been written, of all partitions.
     pub(super) fn abandon(&mut self) {
         self.partitions.clear();
+        self.rebuilds.abandon();
         self.context.board.partitions_released();
         self.outputs.abandon();
     }
@@ -317,23 +348,28 @@ impl RollupShare {
         let rollups = &self.context.catalog.rollups;
         let bounds = self.context.shares.bounds(&self.context.config, assigned.partition);
         let mut threshold = Threshold::new((self.rules)());
+        let missed = assigned.log.0 > assigned.offset.unwrap_or(0);
         let Some(offset) = assigned.offset else {
             let fold = Fold::new(rollups, options).bounded(bounds);
-            return Ok(Partition { fold, threshold, next: 0, checkpointed: 0 });
+            return Ok(Partition { fold, threshold, next: 0, checkpointed: 0, missed });
         };
         let started = self.context.clock.monotonic();
         let bytes = self.context.runtime.block_on(self.snapshots.get(assigned.partition, offset))?;
-        let (fold, alerts, foreign) = Fold::restore(rollups, options, &bytes)?;
-        let fold = fold.bounded(bounds);
-        for rollup in foreign {
-            tracing::error!(rollup, "state of another plan left out: the SQL file changed");
-        }
+        let restored = Fold::restore(rollups, options, &bytes).map_err(|error| {
+            Error::Refused(format!(
+                "the snapshot of partition {} at offset {offset} cannot be used: {error}: restore it, or run the \
+                 release that wrote it; to start anew, delete the consumer group",
+                assigned.partition
+            ))
+        })?;
+        tell_changes(assigned.partition, &restored);
         threshold
-            .restore(alerts.as_bytes())
+            .restore(restored.alerts.as_bytes())
             .map_err(|error| Error::Refused(format!("unreadable alert states in a snapshot: {error}")))?;
         let took = self.context.clock.monotonic().saturating_sub(started);
         self.context.metrics.rollup.restore_seconds.observe(took.as_secs_f64());
-        Ok(Partition { fold, threshold, next: offset, checkpointed: offset })
+        let fold = restored.fold.bounded(bounds);
+        Ok(Partition { fold, threshold, next: offset, checkpointed: offset, missed })
     }
 }
 
@@ -363,6 +399,7 @@ impl Share for RollupShare {
         for (_, partition) in partitions {
             self.partitions.remove(partition);
         }
+        self.rebuilds.keep(&self.partitions);
         self.report();
         match finished {
             Ok((commit, Finished::Whole)) => Ok(commit),
@@ -374,23 +411,6 @@ impl Share for RollupShare {
                 Err(error)
             }
         }
-    }
-}
-
-fn warn_of_overflow(partition: i32, overflow: &Overflow) {
-    let window = chrono::DateTime::from_timestamp_nanos(overflow.window);
-    let (rollup, groups) = (&overflow.rollup, overflow.groups);
-    if overflow.out_of_memory {
-        tracing::warn!(
-            rollup, partition, %window, groups,
-            "no memory for new groups, they go to the window's overflow group: raise `budget` of [memory]"
-        );
-    } else {
-        tracing::warn!(
-            rollup, partition, %window, groups,
-            "more groups than the series limit, new ones go to the window's overflow group: raise `series_limit` of the \
-             rollup or of [rollup], or group by fewer labels"
-        );
     }
 }
 

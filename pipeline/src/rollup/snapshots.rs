@@ -1,5 +1,6 @@
 //! Where the states of partitions are kept: `state/<partition>/<offset>.arrow` in object storage.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -41,6 +42,25 @@ impl Snapshots {
         }
     }
 
+    /// The newest state of each partition.
+    pub(crate) async fn newest(&self) -> Result<Vec<Vec<u8>>> {
+        let mut newest: BTreeMap<i32, (i64, Path)> = BTreeMap::new();
+        let mut files = self.store.list(Some(&self.prefix));
+        while let Some(file) = files.try_next().await.map_err(stored)? {
+            let Some((partition, offset)) = self.parse(&file.location) else { continue };
+            let entry = newest.entry(partition).or_insert_with(|| (offset, file.location.clone()));
+            if offset > entry.0 {
+                *entry = (offset, file.location);
+            }
+        }
+        let mut states = Vec::new();
+        for (_, path) in newest.into_values() {
+            let bytes = self.store.get(&path).await.map_err(stored)?.bytes().await.map_err(stored)?;
+            states.push(bytes.to_vec());
+        }
+        Ok(states)
+    }
+
     /// Removes what is older than the committed offset.
     pub(super) async fn remove_before(&self, partition: i32, offset: i64) -> Result<()> {
         let kept = self.path(partition, offset);
@@ -53,6 +73,13 @@ impl Snapshots {
             }
         }
         Ok(())
+    }
+
+    fn parse(&self, path: &Path) -> Option<(i32, i64)> {
+        let mut parts = path.prefix_match(&self.prefix)?;
+        let partition = parts.next()?.as_ref().parse().ok()?;
+        let offset = parts.next()?.as_ref().strip_suffix(".arrow")?.parse().ok()?;
+        Some((partition, offset))
     }
 
     fn path(&self, partition: i32, offset: i64) -> Path {

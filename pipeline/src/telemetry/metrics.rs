@@ -136,6 +136,8 @@ pub struct RollupMetrics {
     pub partials: Family<PartitionLabels, Counter>,
     pub points: Family<RollupLabels, Counter>,
     pub late_points: Family<AgeLabels, Counter>,
+    pub set_aside_points: Family<RollupLabels, Counter>,
+    pub rebuilt_rows: Family<TierLabels, Counter>,
     pub windows_closed: Family<TierLabels, Counter>,
     pub rows_written: Family<TierLabels, Counter>,
     pub corrected_rows: Family<TierLabels, Counter>,
@@ -244,6 +246,9 @@ impl RollupMetrics {
         Self {
             partials: add.metric("partials", "Messages of partial states merged"),
             points: add.metric("points", "Points behind the merged partial states"),
+            set_aside_points: add
+                .metric("set_aside_points", "Points in windows that are left to be rebuilt from raw points"),
+            rebuilt_rows: add.metric("rebuilt_rows", "Rows of windows rebuilt from raw points"),
             late_points: add.metric(
                 "late_points",
                 "Points that came after a window of the finest tier was final, by age",

@@ -121,6 +121,6 @@ async fn snapshot(
     table: &str,
 ) -> Result<RollupPartition, Error> {
     let bytes = snapshots.get(partition, offset).await?;
-    let (fold, ..) = Fold::restore(&catalog.rollups, watermark_options(config), &bytes)?;
+    let fold = Fold::restore(&catalog.rollups, watermark_options(config), &bytes)?.fold;
     Ok(partition::view(&fold, partition, offset, offset).about(Some(table), Origin::Snapshot))
 }

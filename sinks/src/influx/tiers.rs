@@ -47,14 +47,14 @@ impl InfluxTiers {
         Ok(Self { finest: InfluxSink::connect(config, rejected).await?, coarser })
     }
 
+    /// As [`InfluxSink::only_while`], for all buckets.
+    pub fn only_while(&self, permit: &Permit) {
+        self.sinks().for_each(|sink| sink.only_while(Arc::clone(permit)));
+    }
+
     /// What the sinks of all buckets did since they were connected.
     pub fn stats(&self) -> Vec<InfluxStats> {
         self.sinks().map(InfluxSink::stats).collect()
-    }
-
-    /// As [`InfluxSink::only_while`], for every bucket.
-    pub fn only_while(&self, permit: &Permit) {
-        self.sinks().for_each(|sink| sink.only_while(Arc::clone(permit)));
     }
 
     fn sinks(&self) -> impl Iterator<Item = &InfluxSink> {

@@ -7,6 +7,7 @@ mod alerts;
 mod bounds;
 mod exactness;
 mod ingest;
+mod plans;
 mod repair;
 mod restart;
 mod scale_out;
@@ -51,11 +52,12 @@ pub(crate) fn trials() -> Vec<Trial> {
     if let Some(reason) = &no_recordings {
         eprintln!("skipped: trials on the NAB recordings: {reason}");
     }
-    let mut trials: Vec<Trial> = [restart::trials(), ingest::trials(), bounds::trials(), why::trials()]
-        .into_iter()
-        .flatten()
-        .map(|(name, body)| trial(&format!("real::{name}"), body))
-        .collect();
+    let mut trials: Vec<Trial> =
+        [restart::trials(), ingest::trials(), bounds::trials(), plans::trials(), why::trials()]
+            .into_iter()
+            .flatten()
+            .map(|(name, body)| trial(&format!("real::{name}"), body))
+            .collect();
     trials.extend(on_nab.map(|(name, body)| {
         trial(&format!("real::{name}"), body).with_ignored_flag(no_recordings.is_some() || servers_missing())
     }));
