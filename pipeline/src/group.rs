@@ -215,7 +215,7 @@ pub(crate) fn commit<S: Share>(consumer: &BaseConsumer<Group<S>>, offsets: &Comm
     for _ in 1..COMMIT_TRIES {
         match consumer.commit(&list, CommitMode::Sync) {
             Err(error) if generation_moved(&error) && !consumer.assignment_lost() => {
-                thread::park_timeout(COMMIT_RETRY)
+                thread::park_timeout(COMMIT_RETRY);
             }
             done => return done.map_err(Error::client("commit offsets")),
         }
