@@ -282,6 +282,7 @@ impl IngestShare {
         if self.partitions.is_empty() {
             return Ok(());
         }
+        self.settle(HANDOVER, membership)?;
         let closed = self.close_epoch(membership)?;
         self.send_epoch(closed, membership)?;
         self.settle(HANDOVER, membership)?;

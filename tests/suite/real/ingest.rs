@@ -189,7 +189,8 @@ fn storage_away(servers: &Servers) {
     );
     rollup.call(&["topics", "create"]);
     rollup.run("rollup");
-    ingest.run("ingest");
+    ingest.spawn(&["run", "--roles", "ingest"], &[("TIDEMARK_INGEST__EPOCH_POINTS", "50000")]);
+    ingest.wait_until_ready();
     stream.send(servers, 0, 20);
     ingest.wait_for_metric(PATIENCE, "tidemark_archive_rows_total", &[], 1.0);
     let (data, away) = (ingest.directory().join("data"), ingest.directory().join("away"));
