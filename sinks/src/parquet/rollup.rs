@@ -39,7 +39,7 @@ pub const VERSION: &str = "_version";
 /// The column that says that a key exists no more.
 pub const WITHDRAWN: &str = "_withdrawn";
 
-/// A write that leaves more than this buffered flushes first, so a long time without checkpoint stays bounded.
+/// A write that finds more than this buffered stores it first, so a long time without checkpoint stays bounded.
 const MAX_BUFFERED_BYTES: usize = 64 << 20;
 
 /// Stores rollups under `rollups/` of a store.
@@ -47,6 +47,7 @@ const MAX_BUFFERED_BYTES: usize = 64 << 20;
 pub struct RollupParquet {
     store: Arc<dyn ObjectStore>,
     root: Path,
+    max_buffered: usize,
     buffers: Mutex<Buffers>,
 }
 
@@ -68,7 +69,8 @@ struct Buffer {
 impl RollupParquet {
     /// Files go to `<prefix>/rollups/`.
     pub fn new(store: Arc<dyn ObjectStore>, prefix: Path) -> Self {
-        Self { store, root: prefix.join("rollups"), buffers: Mutex::default() }
+        let root = prefix.join("rollups");
+        Self { store, root, max_buffered: MAX_BUFFERED_BYTES, buffers: Mutex::default() }
     }
 
     async fn store(&self, buffers: &mut Buffers) -> Result<(), Error> {
@@ -136,10 +138,12 @@ impl Sink<RollupRows> for RollupParquet {
         let mut buffers = self.buffers.lock().await;
         let key = (input.table.name.clone(), input.partition);
         let fits = buffers.files.get(&key).is_none_or(|buffer| buffer.schema == schema);
-        if !fits || buffers.bytes > MAX_BUFFERED_BYTES {
+        // All rows of an offset are in one file: a second one would have the name of the first.
+        let goes_on = buffers.files.get(&key).is_some_and(|buffer| buffer.last_offset == input.offset);
+        if !fits || (buffers.bytes > self.max_buffered && !goes_on) {
             self.store(&mut buffers).await?;
         }
-        buffers.bytes += batches.iter().map(RecordBatch::get_array_memory_size).sum::<usize>();
+        buffers.bytes += batches.iter().map(slice_bytes).sum::<usize>();
         let buffer = buffers.files.entry(key).or_insert_with(|| Buffer {
             schema,
             batches: Vec::new(),
@@ -155,6 +159,11 @@ impl Sink<RollupRows> for RollupParquet {
     async fn flush(&self) -> Result<(), Error> {
         self.store(&mut *self.buffers.lock().await).await
     }
+}
+
+/// Memory of the rows themselves: they may be a slice of a larger batch.
+fn slice_bytes(batch: &RecordBatch) -> usize {
+    batch.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or_default()).sum()
 }
 
 fn versioned(table: &Table, rows: &RecordBatch, offset: i64, withdrawn: bool) -> Result<RecordBatch, Error> {

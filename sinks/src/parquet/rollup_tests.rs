@@ -62,6 +62,19 @@ async fn current(store: &InMemory) -> Vec<String> {
 }
 
 #[tokio::test]
+async fn rows_of_one_offset_that_come_in_parts_share_a_file_however_full_the_buffer_is() {
+    let store = Arc::new(InMemory::new());
+    let sink = RollupParquet { max_buffered: 0, ..RollupParquet::new(store.clone(), Path::from("x")) };
+    for region in ["eu", "sa", "us"] {
+        sink.write(rows(5, &[(0, region, 1.0)], &[])).await.unwrap();
+    }
+    sink.write(rows(6, &[(0, "us", 2.0)], &[])).await.unwrap();
+    sink.flush().await.unwrap();
+    assert_eq!(current(&store).await, ["0 eu 1", "0 sa 1", "0 us 2"]);
+    assert_eq!(files(&store).await.len(), 2, "the buffer was stored between the offsets");
+}
+
+#[tokio::test]
 async fn corrections_and_withdrawals_win_by_their_offset() {
     let store = Arc::new(InMemory::new());
     let sink = RollupParquet::new(store.clone(), Path::from("x"));
