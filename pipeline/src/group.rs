@@ -257,8 +257,12 @@ impl<S: Share> ConsumerContext for Group<S> {
         let changed = if event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
             tracing::info!(partitions, "partitions assigned");
             match self.assign(consumer, list) {
-                Ok(list) if cooperative => consumer.incremental_assign(&list),
-                Ok(list) => consumer.assign(&list),
+                Ok(list) => {
+                    let assigned =
+                        if cooperative { consumer.incremental_assign(&list) } else { consumer.assign(&list) };
+                    // librdkafka remembers that a partition was paused when it is given up, and nobody would resume it.
+                    assigned.and_then(|()| consumer.resume(&list))
+                }
                 Err(error) => return self.note(Err(error)),
             }
         } else {

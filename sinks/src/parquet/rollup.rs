@@ -1,7 +1,7 @@
 //! Rollups as Parquet: the store when no InfluxDB is configured.
 //!
-//! `rollups/<table>/<partition>-<first offset>-<last offset>.parquet` holds every row that the partition
-//! produced at these offsets, in the columns of the rollup and two more:
+//! `rollups/<table>/<partition>-<first offset>-<last offset>-<hash of the content>.parquet` holds rows that the
+//! partition produced at these offsets, in the columns of the rollup and two more:
 //!
 //! | column | |
 //! |---|---|
@@ -30,6 +30,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use tokio::sync::Mutex;
+use twox_hash::XxHash3_64;
 
 use super::points::WRITER;
 use crate::{Error, RollupRows, Sink, Table};
@@ -76,13 +77,13 @@ impl RollupParquet {
     async fn store(&self, buffers: &mut Buffers) -> Result<(), Error> {
         // A file leaves the buffers after it is durable: when a put fails, the next flush tries it again.
         while let Some(((table, partition), buffer)) = buffers.files.iter().next() {
-            let path = self.path(table, *partition, buffer);
             let (schema, batches) = (buffer.schema.clone(), buffer.batches.clone());
             let encoded = tokio::task::spawn_blocking(move || encode(&schema, &batches, None)).await;
             let bytes = match encoded {
                 Ok(bytes) => bytes?,
                 Err(error) => std::panic::resume_unwind(error.into_panic()),
             };
+            let path = self.path(table, *partition, buffer, &bytes);
             self.store.put(&path, bytes.into()).await?;
             let key = (table.clone(), *partition);
             buffers.files.remove(&key);
@@ -112,9 +113,11 @@ impl RollupParquet {
         Ok(())
     }
 
-    fn path(&self, table: &str, partition: i32, buffer: &Buffer) -> Path {
+    /// Rebuilt windows are written at an offset that has a file already: the content tells the two apart.
+    fn path(&self, table: &str, partition: i32, buffer: &Buffer, content: &[u8]) -> Path {
         let (first, last) = (buffer.first_offset, buffer.last_offset);
-        self.root.clone().join(table).join(format!("{partition}-{first:020}-{last:020}.parquet"))
+        let hash = XxHash3_64::oneshot(content);
+        self.root.clone().join(table).join(format!("{partition}-{first:020}-{last:020}-{hash:016x}.parquet"))
     }
 }
 
@@ -138,7 +141,7 @@ impl Sink<RollupRows> for RollupParquet {
         let mut buffers = self.buffers.lock().await;
         let key = (input.table.name.clone(), input.partition);
         let fits = buffers.files.get(&key).is_none_or(|buffer| buffer.schema == schema);
-        // All rows of an offset are in one file: a second one would have the name of the first.
+        // Fewer files: the rows of an offset come in parts.
         let goes_on = buffers.files.get(&key).is_some_and(|buffer| buffer.last_offset == input.offset);
         if !fits || (buffers.bytes > self.max_buffered && !goes_on) {
             self.store(&mut buffers).await?;

@@ -72,7 +72,7 @@ fn run(options: &Options) -> Result<Report, Unavailable> {
         // The same seed for every drill of a turn, so that `SEED` alone repeats any of them.
         let seed = first + (number / drills.len()) as u64;
         let name = drill.name;
-        bar.println(format!("{name} SEED={seed}: {}", drill.what));
+        say(&bar, &format!("{name} SEED={seed}: {}", drill.what));
         bar.set_message(name);
         let started = Instant::now();
         let plan = Plan { seed, long: !options.short };
@@ -81,13 +81,13 @@ fn run(options: &Options) -> Result<Report, Unavailable> {
         let clean = match finished {
             Ok(verdict) => {
                 for problem in &verdict.accounts.problems {
-                    bar.println(format!("{name} SEED={seed}: {problem}"));
+                    say(&bar, &format!("{name} SEED={seed}: {problem}"));
                 }
                 report.add(&verdict);
                 verdict.accounts.problems.is_empty()
             }
             Err(_) => {
-                bar.println(format!("{name} SEED={seed}: did not come to its end"));
+                say(&bar, &format!("{name} SEED={seed}: did not come to its end"));
                 report.add_failure(name, started.elapsed());
                 false
             }
@@ -99,4 +99,9 @@ fn run(options: &Options) -> Result<Report, Unavailable> {
     }
     bar.finish_and_clear();
     Ok(report)
+}
+
+/// A line above the bar; also where no bar can be drawn.
+fn say(bar: &ProgressBar, line: &str) {
+    bar.suspend(|| println!("{line}"));
 }

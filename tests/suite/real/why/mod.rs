@@ -98,6 +98,12 @@ fn dated(partition: i32, time: i64) -> Message {
 fn wait_for_watermark(rollup: &mut Tidemark, seconds: i64) {
     let enough = (NEW_YEAR / SECOND + seconds) as f64;
     rollup.wait_for_metric(PATIENCE, "tidemark_rollup_watermark_seconds", &[], enough);
+    wait_for_checkpoint(rollup);
+}
+
+/// Before the first, the answers say that nothing was ever stored.
+fn wait_for_checkpoint(rollup: &mut Tidemark) {
+    rollup.wait_for_metric(PATIENCE, "tidemark_rollup_checkpoints_total", &[], 1.0);
 }
 
 /// One partition has a backlog that takes many small epochs to read.
@@ -143,6 +149,7 @@ fn no_point_yet(servers: &Servers) {
     let mut tidemark = stage.process("data");
     tidemark.call(&["topics", "create"]);
     tidemark.run("ingest,rollup");
+    wait_for_checkpoint(&mut tidemark);
     stage.check("no_point_yet", &tidemark, &[], "has given no point yet", "no_point_yet");
 }
 
@@ -155,9 +162,10 @@ fn points_dated_in_the_future(servers: &Servers) {
     tidemark.run("ingest,rollup");
     wait_for_watermark(&mut tidemark, 35);
     servers.kafka.produce(&stage.topic, (0..3).map(|number| dated(1, year_2100 + number)));
-    stage.check("future_points", &tidemark, &[], "only points dated in the future", "future_points");
     let labels = [("topic", stage.topic.as_str()), ("partition", "1")];
-    assert_eq!(tidemark.metric("tidemark_ingest_future_points_total", &labels), Some(3.0));
+    let future = tidemark.wait_for_metric(PATIENCE, "tidemark_ingest_future_points_total", &labels, 3.0);
+    assert_eq!(future, 3.0);
+    stage.check("future_points", &tidemark, &[], "only points dated in the future", "future_points");
 }
 
 fn influxdb_is_down(servers: &Servers) {
@@ -175,6 +183,7 @@ fn influxdb_is_down(servers: &Servers) {
     });
     own.influx.kill9();
     servers.kafka.produce(&stage.topic, [point(0, 130), point(1, 130)]);
+    wait_for_watermark(&mut tidemark, 125);
     stage.check("influxdb_down", &tidemark, &[], "results are not written", "sink_unavailable");
     let window = ["--window", "2026-01-01T00:01:00Z"];
     stage.check("influxdb_down_window", &tidemark, &window, "are not written", "sink_unavailable");
@@ -197,7 +206,9 @@ fn a_correction_and_points_too_late(servers: &Servers) {
     // The first window is final at 00:11.
     servers.kafka.produce(&stage.topic, [point(0, 900), point(1, 900)]);
     wait_for_watermark(&mut tidemark, 895);
-    servers.kafka.produce(&stage.topic, [point(0, 40), point(0, 41)]);
+    // In one message, and so in one epoch.
+    let both = [point(0, 40).payload, point(0, 41).payload].join(&b'\n');
+    servers.kafka.produce(&stage.topic, [Message::new(0, both)]);
     stage.check("too_late", &tidemark, &window, "came after it was final", "late_points");
 }
 
