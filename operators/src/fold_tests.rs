@@ -1,16 +1,11 @@
-use arrow::array::{Float64Array, StringViewArray, TimestampNanosecondArray};
 use arrow::util::pretty::pretty_format_batches;
 use proptest::prelude::*;
 
 use super::*;
-use crate::partial::{aggregate, points_schema};
 use crate::rebuild::Change;
 use crate::sql::compile;
-use crate::watermark::{EpochFacts, PartitionFacts};
+use crate::testing::{OPTIONS, SECOND, message};
 
-const SECOND: i64 = 1_000_000_000;
-const OPTIONS: WatermarkOptions =
-    WatermarkOptions { max_out_of_orderness: 0, idle_timeout: 60 * SECOND, owner_timeout: 60 * SECOND };
 const SQL: &str = "CREATE MATERIALIZED VIEW cpu WITH (allowed_lateness = '1 minute') AS
     SELECT tumble(time, INTERVAL '10 seconds') AS w, labels['host'] AS host,
            avg(value) AS avg, max(value) + 1 AS m, count(*) AS n
@@ -20,38 +15,6 @@ fn rollups() -> Vec<Arc<Rollup>> {
     let catalog = compile(&[("cpu.sql".into(), SQL.into())]);
     assert_eq!(catalog.errors, []);
     catalog.rollups
-}
-
-/// Points are (host, seconds, value).
-fn message(rollups: &[Arc<Rollup>], points: &[(&str, i64, f64)]) -> Partials {
-    let times = points.iter().map(|(_, time, _)| time * SECOND);
-    let batch = RecordBatch::try_new(
-        points_schema(&["host".to_owned()]),
-        vec![
-            Arc::new(StringViewArray::from_iter_values(points.iter().map(|_| "cpu"))),
-            Arc::new(TimestampNanosecondArray::from_iter_values(times.clone())),
-            Arc::new(Float64Array::from_iter_values(points.iter().map(|(.., value)| *value))),
-            Arc::new(StringViewArray::from_iter_values(points.iter().map(|(host, ..)| host))),
-        ],
-    )
-    .unwrap();
-    let facts = EpochFacts {
-        wall: 0,
-        topics: BTreeMap::from([("points".into(), 1)]),
-        partitions: vec![PartitionFacts {
-            topic: "points".into(),
-            partition: 0,
-            from: 0,
-            to: 1,
-            high: times.clone().max(),
-            low: times.min(),
-            at_end: false,
-            silent: 0,
-        }],
-        owner: None,
-    };
-    let message = aggregate(rollups, &[batch], &facts, 1).messages.remove(0);
-    Partials::decode(&message.encode().unwrap()).unwrap()
 }
 
 fn rows(applied: &Applied, kind: ResultKind) -> String {

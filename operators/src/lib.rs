@@ -24,6 +24,8 @@ pub mod series;
 pub mod sql;
 mod stages;
 mod state;
+#[cfg(test)]
+mod testing;
 pub mod threshold;
 pub mod watermark;
 pub mod window;

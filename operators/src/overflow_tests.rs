@@ -1,18 +1,13 @@
 use std::collections::BTreeMap;
 
-use arrow::array::{Float64Array, TimestampNanosecondArray};
 use arrow::datatypes::Int64Type;
 
 use super::*;
 use crate::exchange::{Partials, Section};
 use crate::fold::{Applied, Fold};
-use crate::partial::{aggregate, points_schema};
 use crate::sql::compile;
-use crate::watermark::{EpochFacts, PartitionFacts, WatermarkOptions};
-
-const SECOND: i64 = 1_000_000_000;
-const OPTIONS: WatermarkOptions =
-    WatermarkOptions { max_out_of_orderness: 0, idle_timeout: 60 * SECOND, owner_timeout: 60 * SECOND };
+use crate::testing::{OPTIONS, message_until};
+use crate::watermark::EpochFacts;
 
 fn rollups(options: &str) -> Vec<Arc<Rollup>> {
     let sql = format!(
@@ -29,34 +24,9 @@ fn rollups(options: &str) -> Vec<Arc<Rollup>> {
 
 /// The message of an epoch with points of these hosts at one time.
 fn message(rollups: &[Arc<Rollup>], second: i64, hosts: &[String]) -> Partials {
-    let times = hosts.iter().map(|_| second * SECOND);
-    let batch = RecordBatch::try_new(
-        points_schema(&["host".to_owned()]),
-        vec![
-            Arc::new(StringViewArray::from_iter_values(hosts.iter().map(|_| "cpu"))),
-            Arc::new(TimestampNanosecondArray::from_iter_values(times)),
-            Arc::new(Float64Array::from_iter_values((0..hosts.len()).map(|value| value as f64))),
-            Arc::new(StringViewArray::from_iter_values(hosts)),
-        ],
-    )
-    .unwrap();
-    let facts = EpochFacts {
-        wall: 0,
-        topics: BTreeMap::from([("points".into(), 1)]),
-        partitions: vec![PartitionFacts {
-            topic: "points".into(),
-            partition: 0,
-            from: 0,
-            to: 1,
-            high: Some(second * SECOND),
-            low: None,
-            at_end: false,
-            silent: 0,
-        }],
-        owner: None,
-    };
-    let message = aggregate(rollups, &[batch], &facts, 1).messages.remove(0);
-    Partials::decode(&message.encode().unwrap()).unwrap()
+    let points: Vec<_> =
+        hosts.iter().enumerate().map(|(value, host)| (host.as_str(), second, value as f64)).collect();
+    message_until(rollups, &points, Some(second))
 }
 
 fn hosts(range: std::ops::Range<usize>) -> Vec<String> {

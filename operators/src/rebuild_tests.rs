@@ -1,18 +1,12 @@
 use std::collections::HashMap;
 
-use arrow::array::{Float64Array, StringViewArray, TimestampNanosecondArray};
 use arrow::util::pretty::pretty_format_batches;
 
 use super::*;
-use crate::exchange::{self, Partials};
+use crate::exchange;
 use crate::fold::{Fold, Restored};
-use crate::partial::{aggregate, points_schema};
 use crate::sql::compile;
-use crate::watermark::{EpochFacts, PartitionFacts, WatermarkOptions};
-
-const SECOND: i64 = 1_000_000_000;
-const OPTIONS: WatermarkOptions =
-    WatermarkOptions { max_out_of_orderness: 0, idle_timeout: 60 * SECOND, owner_timeout: 60 * SECOND };
+use crate::testing::{OPTIONS, SECOND, message, points};
 
 const SUM: &str = "sum(value) AS total";
 const MAX: &str = "max(value) AS highest";
@@ -27,40 +21,6 @@ fn cpu(aggregate: &str, lateness: &str, having: &str) -> Vec<Arc<Rollup>> {
     let catalog = compile(&[("cpu.sql".into(), sql)]);
     assert_eq!(catalog.errors, []);
     catalog.rollups
-}
-
-/// Points are (host, seconds, value).
-fn points(points: &[(&str, i64, f64)]) -> RecordBatch {
-    RecordBatch::try_new(
-        points_schema(&["host".to_owned()]),
-        vec![
-            Arc::new(StringViewArray::from_iter_values(points.iter().map(|_| "cpu"))),
-            Arc::new(TimestampNanosecondArray::from_iter_values(points.iter().map(|(_, at, _)| at * SECOND))),
-            Arc::new(Float64Array::from_iter_values(points.iter().map(|(.., value)| *value))),
-            Arc::new(StringViewArray::from_iter_values(points.iter().map(|(host, ..)| host))),
-        ],
-    )
-    .unwrap()
-}
-
-fn message(rollups: &[Arc<Rollup>], given: &[(&str, i64, f64)]) -> Partials {
-    let facts = EpochFacts {
-        wall: 0,
-        topics: BTreeMap::from([("points".into(), 1)]),
-        partitions: vec![PartitionFacts {
-            topic: "points".into(),
-            partition: 0,
-            from: 0,
-            to: given.len() as i64,
-            high: given.iter().map(|(_, at, _)| at * SECOND).max(),
-            low: given.iter().map(|(_, at, _)| at * SECOND).min(),
-            at_end: false,
-            silent: 0,
-        }],
-        owner: None,
-    };
-    let message = aggregate(rollups, &[points(given)], &facts, 1).messages.remove(0);
-    Partials::decode(&message.encode().unwrap()).unwrap()
 }
 
 fn shown(rows: &RecordBatch) -> Vec<String> {

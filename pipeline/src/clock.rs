@@ -39,8 +39,8 @@ impl Clock {
     pub fn now_ns(&self) -> i64 {
         match &self.hands {
             Hands::System { .. } => match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
-                Ok(since) => saturating_ns(since),
-                Err(before) => -saturating_ns(before.duration()),
+                Ok(since) => nanoseconds(since),
+                Err(before) => -nanoseconds(before.duration()),
             },
             Hands::Manual { now_ns, .. } => now_ns.load(Ordering::Acquire),
         }
@@ -57,7 +57,7 @@ impl Clock {
     /// Moves a manual clock forwards; the system's clock moves by itself and ignores this.
     pub fn advance(&self, by: Duration) {
         if let Hands::Manual { now_ns, elapsed_ns } = &self.hands {
-            let nanos = saturating_ns(by);
+            let nanos = nanoseconds(by);
             now_ns.fetch_add(nanos, Ordering::AcqRel);
             elapsed_ns.fetch_add(nanos.unsigned_abs(), Ordering::AcqRel);
         }
@@ -80,7 +80,7 @@ pub(crate) fn shown(time: i64) -> String {
 }
 
 /// 64 bits of nanoseconds last until the year 2262.
-fn saturating_ns(duration: Duration) -> i64 {
+pub(crate) fn nanoseconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
 }
 

@@ -6,6 +6,7 @@ use operators::decode::Points;
 use operators::watermark::PartitionFacts;
 
 use super::committer::Outgoing;
+use crate::clock::nanoseconds;
 use crate::group::{Assigned, Source};
 
 pub(super) struct Owned {
@@ -120,10 +121,6 @@ impl Owned {
         // Each report needs a look of its own.
         self.end.reached = false;
     }
-}
-
-pub(super) fn nanoseconds(duration: Duration) -> i64 {
-    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

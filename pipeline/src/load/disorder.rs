@@ -7,8 +7,8 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::nanos;
 use super::point::Point;
+use crate::clock::nanoseconds;
 
 /// Delays each point by a random part of `bound`. No point leaves after one whose time is more than `bound` ahead
 /// of its own. Holds the points of one `bound` of event time in memory.
@@ -60,7 +60,7 @@ impl Eq for Waiting {}
 impl Disorder {
     pub(super) fn new(bound: Duration, seed: u64) -> Self {
         Self {
-            bound: nanos(bound),
+            bound: nanoseconds(bound),
             random: StdRng::seed_from_u64(seed),
             waiting: BinaryHeap::new(),
             came: 0,

@@ -4,8 +4,9 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
+use super::Encoding;
 use super::point::{Series, SeriesBook};
-use super::{Encoding, shown_time};
+use crate::clock::shown;
 
 /// Encoded beginnings of points, one for each series, made once.
 #[derive(Debug)]
@@ -65,7 +66,7 @@ pub(super) fn heartbeat(time: i64) -> String {
 
 /// Nanoseconds as a number where no reader takes them for another unit, as RFC 3339 where one might (before 1973).
 fn json_time(time: i64) -> String {
-    if time >= 100_000_000_000_000_000 { time.to_string() } else { format!("\"{}\"", shown_time(time)) }
+    if time >= 100_000_000_000_000_000 { time.to_string() } else { format!("\"{}\"", shown(time)) }
 }
 
 /// Up to the time.

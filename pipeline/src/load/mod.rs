@@ -18,11 +18,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use chrono::{DateTime, SecondsFormat};
 use clap::{Args, ValueEnum};
 use regex::Regex;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, nanoseconds, shown};
 use crate::config::{Config, PayloadFormat};
 use crate::kafka::KafkaError;
 use disorder::Disorder;
@@ -262,25 +261,16 @@ fn heartbeat_time(
     const DAY: Duration = Duration::from_secs(86_400);
     let wanted = match (args.close_after, close_at) {
         (None, Some(close_at)) => close_at(last),
-        (after, _) => last.saturating_add(nanos(after.unwrap_or(DAY))),
+        (after, _) => last.saturating_add(nanoseconds(after.unwrap_or(DAY))),
     };
     // The watermark stays this far behind.
-    let wanted = wanted.saturating_add(nanos(config.ingest.max_out_of_orderness));
+    let wanted = wanted.saturating_add(nanoseconds(config.ingest.max_out_of_orderness));
     // Half the allowed skew, for brokers and consumers whose clocks are behind ours.
-    let latest = clock.now_ns().saturating_add(nanos(config.ingest.max_future_skew / 2));
+    let latest = clock.now_ns().saturating_add(nanoseconds(config.ingest.max_future_skew / 2));
     if wanted > latest {
         tracing::warn!("the last windows end in the future: they close when the wall clock has passed them");
     }
     wanted.min(latest).max(last)
-}
-
-fn nanos(duration: Duration) -> i64 {
-    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
-}
-
-/// A time for people.
-fn shown_time(time: i64) -> String {
-    DateTime::from_timestamp_nanos(time).to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }
 
 fn parse_label(text: &str) -> Result<(String, String), String> {
@@ -325,13 +315,13 @@ impl fmt::Display for LoadReport {
             self.points, self.files, self.messages, self.topic, self.partitions
         )?;
         if let Some((first, last)) = self.times {
-            writeln!(f, "event time {} to {}", shown_time(first), shown_time(last))?;
+            writeln!(f, "event time {} to {}", shown(first), shown(last))?;
         }
         if self.skipped > 0 {
             writeln!(f, "{} bad rows skipped", self.skipped)?;
         }
         if let Some(closed_at) = self.closed_at {
-            writeln!(f, "closed at {}", shown_time(closed_at))?;
+            writeln!(f, "closed at {}", shown(closed_at))?;
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ use sinks::parquet::{CompactOptions, Compaction, RawCompactor, RollupCompactor};
 
 use super::ready::ArchiveState;
 use super::{report, targets};
-use crate::clock::Clock;
+use crate::clock::{Clock, nanoseconds};
 use crate::cold::Cold;
 use crate::config::Config;
 use crate::error::Result;
@@ -123,7 +123,7 @@ impl Compactor {
         // Before any file is listed: chunks below these offsets are all there then.
         let safe = ArchiveState::read(config).await?.safe();
         let now = clock.now_ns();
-        let age = i64::try_from(args.older_than.as_nanos()).unwrap_or(i64::MAX);
+        let age = nanoseconds(args.older_than);
         let until = now.saturating_sub(age);
         let options = CompactOptions { until, now, grace: args.grace, dry_run: args.dry_run };
         bar.set_message("");

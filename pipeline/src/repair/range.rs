@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, NaiveDate, NaiveDateTime, SecondsFormat};
+use chrono::{DateTime, NaiveDate, NaiveDateTime};
 use operators::window::Windows;
 use sinks::parquet::live::Hours;
 
@@ -36,11 +36,6 @@ pub fn parse_time(text: &str) -> Result<i64, String> {
                 .to_owned())
         }
     }
-}
-
-/// A time as people read it.
-pub(super) fn shown(time: i64) -> String {
-    DateTime::from_timestamp_nanos(time).to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }
 
 /// The starts of all windows that hold a time of `[from, to)`, as a range.
@@ -99,6 +94,7 @@ mod tests {
     use operators::window::Tumble;
 
     use super::*;
+    use crate::clock::shown;
 
     #[test]
     fn times_of_the_command_line() {

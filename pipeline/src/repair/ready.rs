@@ -18,8 +18,8 @@ use rdkafka::topic_partition_list::Offset;
 use sinks::parquet::SafeOffsets;
 
 use super::Target;
-use super::range::{end_of_last, shown};
-use crate::clock::Clock;
+use super::range::end_of_last;
+use crate::clock::{Clock, shown};
 use crate::config::{Config, KafkaConfig};
 use crate::error::{Error, Result};
 use crate::ingest::progress::ArchiveProgress;

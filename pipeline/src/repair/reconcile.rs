@@ -7,12 +7,13 @@ use operators::sql::Catalog;
 
 use super::batch::Query;
 use super::compare::Difference;
-use super::range::{chunks, first_window, next_start, shown};
+use super::range::{chunks, first_window, next_start};
 use super::ready::{Frontier, wait_for_archive};
 use super::recompute::{Part, Progress, checked};
 use super::report::{self, Found};
 use super::stored::Store;
 use super::{Target, find, parse_time, targets};
+use crate::clock::shown;
 use crate::cold::Cold;
 use crate::config::Config;
 use crate::error::{Error, Result};

@@ -11,9 +11,9 @@ use serde_json::{Value as Json, json};
 use sinks::rows::{RowKey, Value};
 
 use super::compare::Difference;
-use super::range::shown;
 use super::recompute::Progress;
 use super::reconcile::Reconciled;
+use crate::clock::shown;
 
 /// A difference that is listed.
 #[derive(Debug)]

@@ -18,7 +18,7 @@ use sinks::{RollupRows, Sink as _};
 use uuid::Uuid;
 
 use super::Target;
-use super::range::shown;
+use crate::clock::shown;
 use crate::cold::Cold;
 use crate::config::Config;
 use crate::error::{Error, Result};

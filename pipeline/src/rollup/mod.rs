@@ -32,6 +32,7 @@ use operators::watermark::WatermarkOptions;
 use sinks::Table;
 use tokio::sync::broadcast;
 
+use crate::clock::nanoseconds;
 use crate::config::Config;
 use crate::error::Result;
 use crate::roles::Context;
@@ -75,7 +76,6 @@ pub(crate) fn tables_of(rollup: &Rollup) -> Vec<Table> {
 pub(crate) fn watermark_options(config: &Config) -> WatermarkOptions {
     let ingest = &config.ingest;
     let owner = (ingest.epoch * OWNER_EPOCHS).max(LEAST_OWNER_TIMEOUT);
-    let nanoseconds = |duration: Duration| i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
     WatermarkOptions {
         max_out_of_orderness: nanoseconds(ingest.max_out_of_orderness),
         idle_timeout: nanoseconds(ingest.idle_timeout),

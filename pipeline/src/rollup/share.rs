@@ -17,6 +17,7 @@ use super::rebuild::Rebuilds;
 use super::snapshots::Snapshots;
 use super::tell::{tell_changes, tell_rebuilds, warn_of_overflow};
 use super::{Event, Rules, tables_of, watermark_options};
+use crate::clock::nanoseconds;
 use crate::error::{Error, Result};
 use crate::group::{Assigned, Commit, Membership, Share, Source};
 use crate::roles::{Context, HANDOVER};
@@ -138,7 +139,7 @@ impl RollupShare {
     fn newest_before(&self, message: &BorrowedMessage<'_>) -> i64 {
         let sent = message.timestamp().to_millis().map(|ms| ms.saturating_mul(1_000_000));
         let skew = self.context.config.ingest.max_future_skew * 2;
-        let skew = i64::try_from(skew.as_nanos()).unwrap_or(i64::MAX);
+        let skew = nanoseconds(skew);
         sent.unwrap_or_else(|| self.context.clock.now_ns()).saturating_add(skew)
     }
 

@@ -15,7 +15,7 @@ use super::status::{
     Origin, OwnedSource, Refused, RollupDetail, RollupStatus, SinkStatus, SinkTrouble, Status,
 };
 use super::time::{Time, milliseconds};
-use crate::clock::Clock;
+use crate::clock::{Clock, nanoseconds};
 use crate::http::Readiness;
 
 /// The span that a partition's reading speed is measured over, at least.
@@ -201,7 +201,7 @@ impl Board {
         let now = self.clock.now_ns();
         let trouble = trouble.map(|trouble| SinkTrouble {
             place: "influx".to_owned(),
-            since: Time(now.saturating_sub(i64::try_from(trouble.since.as_nanos()).unwrap_or(i64::MAX))),
+            since: Time(now.saturating_sub(nanoseconds(trouble.since))),
             failures: trouble.failures,
             error: trouble.error,
         });

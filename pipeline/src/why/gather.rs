@@ -13,6 +13,7 @@ use super::brokers::{self, Brokers};
 use super::partition;
 use super::picture::{Asked, Evidence, Rules};
 use super::status::{Origin, RollupPartition, Status};
+use crate::clock::nanoseconds;
 use crate::config::Config;
 use crate::error::Error;
 use crate::rollup::{Snapshots, watermark_options};
@@ -22,7 +23,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the configuration says.
 pub(super) fn rules(config: &Config) -> Rules {
-    let nanoseconds = |duration: Duration| i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
     let WatermarkOptions { max_out_of_orderness, idle_timeout, owner_timeout } = watermark_options(config);
     Rules {
         epoch: nanoseconds(config.ingest.epoch),
