@@ -23,7 +23,7 @@ endif
 
 .PHONY: help
 help: ## List the tasks
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # Tests run the program as it is built here: `cargo test` alone would leave an older one in its place. The tests need the
 # same features, so that little is built twice.
@@ -50,6 +50,10 @@ build: ## The program, optimised: target/release/tidemark
 .PHONY: bench
 bench: build ## Points per second, against a real Kafka
 	$(TARGET)/release/bench $(BENCH)
+
+.PHONY: bench-peers
+bench-peers: build ## The benchmark with Flink SQL on the same topic, in the same run
+	$(TARGET)/release/bench --peers $(BENCH)
 
 .PHONY: drill
 drill: build ## Faults on real servers while points flow: make drill ROUNDS=200, make drill DRILL=a SEED=42

@@ -19,6 +19,15 @@ enum Hands {
     Manual { now_ns: Arc<AtomicI64>, elapsed_ns: Arc<AtomicU64> },
 }
 
+/// What a [`Clock`] showed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Now {
+    /// As [`Clock::now_ns`].
+    pub(crate) wall: i64,
+    /// As [`Clock::monotonic`].
+    pub(crate) monotonic: Duration,
+}
+
 impl Clock {
     /// The clock of this machine.
     pub fn system() -> Self {
@@ -52,6 +61,11 @@ impl Clock {
             Hands::System { started } => started.elapsed(),
             Hands::Manual { elapsed_ns, .. } => Duration::from_nanos(elapsed_ns.load(Ordering::Acquire)),
         }
+    }
+
+    /// Both times, for all that is worked on together.
+    pub(crate) fn look(&self) -> Now {
+        Now { wall: self.now_ns(), monotonic: self.monotonic() }
     }
 
     /// Moves a manual clock forwards; the system's clock moves by itself and ignores this.

@@ -234,6 +234,20 @@ impl Kafka {
         self.partitions(topic).unwrap().into_iter().map(end).collect()
     }
 
+    /// Bytes that the broker keeps of a topic, as they are on its disk.
+    pub fn topic_bytes(&self, topic: &str) -> u64 {
+        let entries = |folder: &Path| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let is_partition = |folder: &PathBuf| {
+            let name = folder.file_name().unwrap_or_default().to_string_lossy();
+            name.rsplit_once('-')
+                .is_some_and(|(of, partition)| of == topic && partition.parse::<u32>().is_ok())
+        };
+        let is_log = |file: &PathBuf| file.extension().is_some_and(|extension| extension == "log");
+        let partitions = entries(&self.directory.path().join("logs")).filter(is_partition);
+        let logs = partitions.flat_map(|folder| entries(&folder).filter(is_log).collect::<Vec<_>>());
+        logs.map(|file| file.metadata().unwrap().len()).sum()
+    }
+
     /// Crashes the broker. Its data and its port remain for [`Kafka::restart`].
     pub fn kill9(&self) {
         // Dropping kills.

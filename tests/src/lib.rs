@@ -2,10 +2,11 @@
 //!
 //! | module | gives |
 //! |---|---|
-//! | [`kafka`], [`influx`], [`duckdb`] | the real thing, provided by the scripts in `tests/servers` |
+//! | [`kafka`], [`influx`], [`duckdb`], [`flink`] | the real thing, provided by the scripts in `tests/servers` |
 //! | [`offsets`] | how far a group has come, asked again and again |
 //! | [`tidemark`] | the built program as a child process, its metrics, its end |
 //! | [`smtp`], [`mail`], [`http`] | receivers that record what they get and answer by a script |
+//! | [`serving`] | any router on a port of loopback |
 //! | [`input`], [`nab`] | points: generated from a seed, or a recorded data set |
 //! | [`oracle`] | a rollup's SELECT in batch, and what differs from it |
 //! | [`drill`] | faults while points flow, and the accounting afterwards |
@@ -20,6 +21,7 @@
 
 pub mod drill;
 pub mod duckdb;
+pub mod flink;
 pub mod http;
 pub mod influx;
 pub mod input;
@@ -30,6 +32,7 @@ pub mod offsets;
 pub mod oracle;
 pub mod process;
 pub mod provided;
+pub mod serving;
 pub mod smtp;
 pub mod tidemark;
 pub mod wait;

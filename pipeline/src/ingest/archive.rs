@@ -90,19 +90,14 @@ impl Archive {
     /// Takes a partition over and returns where it has to be read from.
     ///
     /// # Errors
-    /// Without a committed offset nothing says which of the files that are there Kafka could give again, so none is
-    /// touched and a person has to decide.
+    /// Without a committed offset nothing says which of the files that are there Kafka could give again, and points that
+    /// were compacted cannot be taken out again: then no file is touched and a person has to decide.
     pub(super) fn assigned(&mut self, assigned: &Assigned) -> Result<i64> {
-        let (topic, partition) = (&assigned.topic, assigned.partition);
         let progress = match (assigned.offset, ArchiveProgress::parse(&assigned.metadata)?) {
             (Some(_), Some(progress)) => progress,
             // The archive was off, and what came before is not in it; or the offset was set by hand, and what comes
             // after is read again.
-            (Some(offset), None) => {
-                let deleting = self.store.delete_from(topic, partition, offset);
-                self.context.runtime.block_on(deleting)?;
-                ArchiveProgress { safe: offset, ends: Vec::new() }
-            }
+            (Some(offset), None) => self.set_by_hand(assigned, offset)?,
             (None, _) => {
                 self.refuse_foreign_files(assigned)?;
                 ArchiveProgress { safe: assigned.log.0, ends: Vec::new() }
@@ -120,6 +115,34 @@ impl Archive {
         };
         self.partitions.insert(assigned.source(), partition);
         Ok(safe)
+    }
+
+    /// What to archive from an offset that may have been set back: chunks from there on will be cut elsewhere, so their
+    /// files go. A chunk that the offset is in the middle of is read, cut and written once more as it was.
+    fn set_by_hand(&self, assigned: &Assigned, offset: i64) -> Result<ArchiveProgress> {
+        let (topic, partition) = (&assigned.topic, assigned.partition);
+        let refused = |place: &str, until: i64| {
+            Error::Refused(format!(
+                "topic `{topic}` partition {partition} was set to offset {offset}, but the archive has its points up to \
+                 {until} in {place}, where they cannot be replaced: set the group `{}` to {until} or later, or give `url` \
+                 of [storage] another place",
+                self.context.config.ingest.group
+            ))
+        };
+        let runtime = &self.context.runtime;
+        match runtime.block_on(self.store.compacted_until(topic, partition))? {
+            Some(until) if offset < until => return Err(refused("compacted files", until)),
+            _ => {}
+        }
+        let across = runtime.block_on(self.store.chunk_across(topic, partition, offset))?;
+        if let Some((_, end)) = across.filter(|(start, _)| *start < assigned.log.0) {
+            return Err(refused("a file that starts before the log", end));
+        }
+        runtime.block_on(self.store.delete_from(topic, partition, offset))?;
+        Ok(match across {
+            Some((start, end)) => ArchiveProgress { safe: start, ends: vec![end] },
+            None => ArchiveProgress { safe: offset, ends: Vec::new() },
+        })
     }
 
     fn refuse_foreign_files(&self, assigned: &Assigned) -> Result<()> {

@@ -9,6 +9,7 @@ use std::time::Instant;
 use operators::decode::{DecodeOptions, Decoder};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::RowAccessor;
+use sinks::parquet::{CompactOptions, RawCompactor};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -58,13 +59,7 @@ impl Bench {
         let runtime = self.runtime.handle().clone();
         let context = Context { clock: self.clock.clone(), ..Context::new(config, catalog, runtime) };
         let mut archive = Archive::new(&context).unwrap();
-        let assigned = Assigned {
-            topic: "points".into(),
-            partition: 0,
-            offset: committed.map(|(offset, _)| offset),
-            metadata: committed.map_or_else(String::new, |(_, text)| text.to_owned()),
-            log: (0, 1_000),
-        };
+        let assigned = assigned(committed);
         let next = archive.assigned(&assigned).unwrap();
         let decoder = Decoder::new(DecodeOptions::default(), Vec::new());
         Owner { archive, decoder, source: assigned.source(), next }
@@ -88,6 +83,17 @@ impl Bench {
             }
         }
         values
+    }
+}
+
+/// The partition, as it is found after this was committed.
+fn assigned(committed: Option<(i64, &str)>) -> Assigned {
+    Assigned {
+        topic: "points".into(),
+        partition: 0,
+        offset: committed.map(|(offset, _)| offset),
+        metadata: committed.map_or_else(String::new, |(_, text)| text.to_owned()),
+        log: (0, 1_000),
     }
 }
 
@@ -227,19 +233,66 @@ fn a_set_back_offset_stores_each_point_once() {
 }
 
 #[test]
+fn an_offset_set_back_into_the_middle_of_a_file_stores_each_point_once() {
+    let bench = Bench::new();
+    let mut owner = bench.owner(&bench.storage(), None);
+    owner.read(30);
+    owner.commit_until("archive=30");
+    owner.read(60);
+    owner.commit_until("archive=60");
+    let mut next = bench.owner(&bench.storage(), Some((20, "")));
+    assert_eq!(
+        (next.next, bench.stored()),
+        (0, once(0..30)),
+        "the first file is written again, and stays until then"
+    );
+    next.read(20);
+    // Killed here, with nothing committed, the next owner finds the same.
+    let mut next = bench.owner(&bench.storage(), Some((20, "")));
+    next.read(55);
+    next.commit_until("archive=55");
+    assert_eq!(bench.stored(), once(0..55));
+
+    let mut late = assigned(Some((20, "")));
+    late.log.0 = 10;
+    let error = next.archive.assigned(&late).unwrap_err().to_string();
+    assert!(error.contains("up to 30 in a file that starts before the log"), "{error}");
+    assert_eq!(bench.stored(), once(0..55));
+}
+
+#[test]
+fn an_offset_set_back_below_compacted_points_is_refused() {
+    let bench = Bench::new();
+    let mut owner = bench.owner(&bench.storage(), None);
+    for end in [30, 60, 90] {
+        owner.read(end);
+        owner.commit_until(&format!("archive={end}"));
+    }
+    let (store, prefix) = sinks::parquet::store::open(bench.storage().to_str().unwrap()).unwrap();
+    let compactor = RawCompactor::new(store, prefix);
+    let options = CompactOptions { until: i64::MAX, now: i64::MAX, grace: Duration::ZERO, dry_run: false };
+    let safe = [(("points".to_owned(), 0), 60)].into();
+    for _ in 0..3 {
+        bench.runtime.block_on(compactor.pass(&safe, options, &|_| {})).unwrap();
+    }
+    let before = bench.stored();
+    let error = owner.archive.assigned(&assigned(Some((45, "")))).unwrap_err().to_string();
+    assert!(error.contains("set the group `tidemark-ingest` to 60 or later"), "{error}");
+    assert_eq!((&before, &once(0..90)), (&bench.stored(), &before));
+
+    let mut next = bench.owner(&bench.storage(), Some((60, "")));
+    next.read(80);
+    next.commit_until("archive=80");
+    assert_eq!(bench.stored(), once(0..80));
+}
+
+#[test]
 fn files_that_no_commit_explains_are_refused() {
     let bench = Bench::new();
     let mut owner = bench.owner(&bench.storage(), None);
     owner.read(20);
     owner.commit_until("archive=20");
-    let assigned = Assigned {
-        topic: "points".into(),
-        partition: 0,
-        offset: None,
-        metadata: String::new(),
-        log: (0, 1_000),
-    };
-    let error = owner.archive.assigned(&assigned).unwrap_err();
+    let error = owner.archive.assigned(&assigned(None)).unwrap_err();
     assert!(error.to_string().contains("has no committed offset to go on from"), "{error}");
     assert_eq!(bench.stored(), once(0..20));
 }

@@ -4,6 +4,8 @@
 //! So it is learned from the epochs before. The first epochs are small, each at most twice the one before; what raises the
 //! number of groups from one epoch to the next, series never seen, is counted as it comes.
 
+use super::epoch::Size;
+
 /// Points of the first epoch of a session.
 const FIRST: usize = 50_000;
 /// What a point of a new series is taken to cost for each rollup, until it is known: a state, its copies, its message.
@@ -33,7 +35,8 @@ impl EpochBound {
     /// `share`: bytes of an epoch. `most`: points of an epoch, whatever they take.
     pub(super) fn new(share: usize, most: usize, labels: usize, rollups: usize) -> Self {
         let input = LEAST_POINT_BYTES + labels * LABEL_BYTES;
-        Self { share, most, limit: most.min(FIRST), input, new_series: rollups * NEW_STATE, per_point: input }
+        let per_point = input + WAITING_POINT_BYTES;
+        Self { share, most, limit: most.min(FIRST), input, new_series: rollups * NEW_STATE, per_point }
     }
 
     /// Whether an epoch of so many points has to end, `new_series` of which belong to series never seen before. `waiting`:
@@ -47,13 +50,15 @@ impl EpochBound {
         points * self.per_point + new_series * self.new_series
     }
 
-    /// An epoch of `points` has become states of so many bytes, and messages.
-    pub(super) fn learn(&mut self, points: usize, states: usize, messages: usize) {
+    /// What an epoch has become.
+    pub(super) fn learn(&mut self, size: Size) {
+        let Size { points, states, messages } = size;
         if points == 0 {
             return;
         }
-        // States exist twice when they are divided over partitions, messages here and in librdkafka.
-        let took = self.input + (2 * states + 2 * messages) / points;
+        // States exist twice when they are divided over partitions, messages here and in librdkafka. Meanwhile the next
+        // epoch is read.
+        let took = self.input + WAITING_POINT_BYTES + (2 * states + 2 * messages) / points;
         // More is believed at once; less only when it lasts.
         self.per_point = if took > self.per_point { took } else { (3 * self.per_point + took) / 4 };
         self.limit = self.most.min(self.limit.max(2 * points));
@@ -70,7 +75,7 @@ mod tests {
         for _ in 0..count {
             let points = (1..).map(|thousands| thousands * 1_000).find(|points| bound.is_full(*points, 0, 0));
             let points = points.expect("every epoch ends");
-            bound.learn(points, points * states_per_point, 0);
+            bound.learn(Size { points, states: points * states_per_point, messages: 0 });
             sizes.push(points);
         }
         sizes
@@ -87,7 +92,7 @@ mod tests {
         let share = 64 << 20;
         let mut bound = EpochBound::new(share, 1_000_000, 2, 1);
         let sizes = epochs(&mut bound, 200, 6);
-        let per_point = LEAST_POINT_BYTES + 2 * LABEL_BYTES + 2 * 200;
+        let per_point = LEAST_POINT_BYTES + WAITING_POINT_BYTES + 2 * LABEL_BYTES + 2 * 200;
         assert!(sizes.iter().all(|points| points * per_point <= share + 1_000 * per_point), "{sizes:?}");
         assert!(sizes[5] > 100_000, "{sizes:?}");
         // Fewer groups: epochs become longer again.

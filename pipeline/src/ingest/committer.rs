@@ -1,4 +1,4 @@
-//! Kafka transactions on a thread of their own: the commit of one epoch runs while the next is aggregated.
+//! Epochs are aggregated and committed on a thread of their own, while the next one is read.
 //!
 //! One epoch is under way at a time. Whoever must not go on before it is settled, a rebalance above all, waits
 //! for it here. While other members join or leave, the group may move on to its next generation before an epoch's
@@ -10,41 +10,37 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
 use uuid::Uuid;
 
+use super::epoch::{Aggregator, Collected, Epoch, Size};
 use crate::error::{Error, Result};
-use crate::group::{Commit, Membership, generation_moved, list_of};
+use crate::group::{Membership, generation_moved, list_of};
 use crate::kafka;
-use crate::roles::Context;
 
 /// How long a transaction may take before the broker gives it up.
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// How often an epoch is sent when the group moves on meanwhile.
 const MAX_ATTEMPTS: usize = 10;
 
-/// One message to be sent.
-#[derive(Debug)]
-pub(super) struct Outgoing {
-    pub(super) topic: String,
-    /// None leaves the choice to the producer.
-    pub(super) partition: Option<i32>,
-    pub(super) payload: Vec<u8>,
-    pub(super) headers: Option<OwnedHeaders>,
+/// What is to be done, and as which member.
+type Order = (Work, ConsumerGroupMetadata);
+
+pub(super) enum Work {
+    Aggregate(Collected),
+    Commit(Epoch),
 }
 
-/// One epoch, to be committed whole.
-pub(super) struct Epoch {
-    pub(super) messages: Vec<Outgoing>,
-    /// Never empty: they are what fences a process that is no longer the owner.
-    pub(super) offsets: Commit,
+/// An epoch that is committed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Committed {
+    /// By its transaction.
+    pub(super) took: Duration,
+    pub(super) size: Size,
 }
-
-type Order = (Epoch, ConsumerGroupMetadata);
 
 enum Outcome {
-    Committed(Duration),
+    Committed(Committed),
     /// Nothing of it is there; the group has moved on to another generation.
     Outdated(Epoch),
     Failed(Error),
@@ -61,18 +57,26 @@ pub(super) struct Committer {
 impl Committer {
     /// Starts the thread and fences nobody: each process has a transactional id of its own, and the group's
     /// generation, sent with the offsets, fences a process that is no longer the owner (KIP-447).
-    pub(super) fn start(context: &Context) -> Result<Self> {
-        let id = format!("{}-{}", context.config.ingest.group, Uuid::new_v4());
-        let producer =
-            kafka::transactional_producer(&context.config.kafka, &id, TIMEOUT, DefaultProducerContext)?;
+    pub(super) fn start(aggregator: Aggregator) -> Result<Self> {
+        let config = &aggregator.context.config;
+        let id = format!("{}-{}", config.ingest.group, Uuid::new_v4());
+        let producer = kafka::transactional_producer(&config.kafka, &id, TIMEOUT, DefaultProducerContext)?;
         producer.init_transactions(TIMEOUT).map_err(Error::client("start transactions"))?;
         let (orders, incoming) = sync_channel::<Order>(1);
         let (report, outcomes) = sync_channel(1);
         thread::Builder::new()
             .name("ingest-commit".into())
             .spawn(move || {
-                while let Ok((epoch, member)) = incoming.recv() {
-                    if report.send(commit(&producer, epoch, &member)).is_err() {
+                while let Ok((work, member)) = incoming.recv() {
+                    let epoch = match work {
+                        Work::Aggregate(collected) => aggregator.aggregate(collected),
+                        Work::Commit(epoch) => Ok(epoch),
+                    };
+                    let outcome = match epoch {
+                        Ok(epoch) => commit(&producer, epoch, &member),
+                        Err(error) => Outcome::Failed(error),
+                    };
+                    if report.send(outcome).is_err() {
                         break;
                     }
                 }
@@ -81,7 +85,7 @@ impl Committer {
         Ok(Self { orders, outcomes, under_way: false, outcome: None })
     }
 
-    /// Whether an epoch is still being committed.
+    /// Whether an epoch is still under way.
     pub(super) fn is_busy(&mut self) -> Result<bool> {
         if self.under_way && self.outcome.is_none() {
             self.outcome = match self.outcomes.try_recv() {
@@ -94,19 +98,19 @@ impl Committer {
     }
 
     /// Hands an epoch over. The one before it must be settled.
-    pub(super) fn submit(&mut self, epoch: Epoch, member: ConsumerGroupMetadata) -> Result<()> {
-        self.orders.send((epoch, member)).map_err(|_| Error::Stopped("the commit thread"))?;
+    pub(super) fn submit(&mut self, work: Work, member: ConsumerGroupMetadata) -> Result<()> {
+        self.orders.send((work, member)).map_err(|_| Error::Stopped("the commit thread"))?;
         self.under_way = true;
         Ok(())
     }
 
-    /// Waits until no epoch is under way, and says how long the last one took if it was not asked before. A failed
+    /// Waits until no epoch is under way, and gives the last one if it was not asked for before. A failed
     /// one is an error: everything since the committed offsets has to be read again.
     pub(super) fn settle(
         &mut self,
         patience: Duration,
         membership: Membership<'_>,
-    ) -> Result<Option<Duration>> {
+    ) -> Result<Option<Committed>> {
         for _ in 0..MAX_ATTEMPTS {
             if !self.under_way {
                 return Ok(None);
@@ -120,11 +124,11 @@ impl Committer {
             };
             self.under_way = false;
             match outcome {
-                Outcome::Committed(took) => return Ok(Some(took)),
+                Outcome::Committed(committed) => return Ok(Some(committed)),
                 Outcome::Failed(error) => return Err(error),
                 Outcome::Outdated(epoch) => {
                     tracing::info!("the group has changed meanwhile, the epoch is sent again");
-                    self.submit(epoch, membership()?)?;
+                    self.submit(Work::Commit(epoch), membership()?)?;
                 }
             }
         }
@@ -139,7 +143,7 @@ fn commit(producer: &BaseProducer, epoch: Epoch, member: &ConsumerGroupMetadata)
         return Outcome::Failed(Error::client("begin a transaction")(error));
     }
     let Err(error) = send(producer, &epoch, member, deadline) else {
-        return Outcome::Committed(started.elapsed());
+        return Outcome::Committed(Committed { took: started.elapsed(), size: epoch.size });
     };
     let outdated = matches!(&error, Error::Client { source, .. } if generation_moved(source));
     match producer.abort_transaction(TIMEOUT) {

@@ -4,7 +4,7 @@
 use operators::decode::Rejection;
 use rdkafka::message::{Header, OwnedHeaders};
 
-use super::committer::Outgoing;
+use super::epoch::Outgoing;
 
 /// Where a message stood.
 pub(super) struct Origin<'a> {

@@ -10,12 +10,14 @@
 //! - `bound`: when an epoch is large enough
 //! - `archive`: raw points to Parquet, each exactly once
 //! - `progress`: what is committed about the archive
-//! - `committer`: the transaction, beside the next epoch
+//! - `committer`: aggregation and transaction of an epoch, while the next one is read
+//! - `epoch`: from an epoch's points to its messages
 
 mod archive;
 mod bound;
 mod committer;
 mod dead_letter;
+mod epoch;
 mod owned;
 pub(crate) mod progress;
 mod session;

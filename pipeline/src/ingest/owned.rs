@@ -5,7 +5,7 @@ use std::time::Duration;
 use operators::decode::Points;
 use operators::watermark::PartitionFacts;
 
-use super::committer::Outgoing;
+use super::epoch::Outgoing;
 use crate::clock::nanoseconds;
 use crate::group::{Assigned, Source};
 

@@ -19,6 +19,8 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 /// Of a batch and its headers, which count towards the broker's limit.
 const MESSAGE_MARGIN: usize = 64 << 10;
 const POLL: Duration = Duration::from_millis(50);
+/// Messages that are taken before the clock is looked at again.
+const BATCH: usize = 256;
 /// How often the lag is asked for.
 const REPORT: Duration = Duration::from_secs(5);
 
@@ -43,19 +45,14 @@ fn consume(context: &Context, consumer: &IngestConsumer) -> Result<()> {
     let mut opened = context.clock.monotonic();
     let mut reported = opened;
     while !context.shutdown.is_triggered() {
-        match consumer.poll(POLL) {
-            None => {}
-            Some(Ok(message)) => group.share().take(&message)?,
-            Some(Err(KafkaError::PartitionEOF(partition))) => group.share().announce_end(partition),
-            Some(Err(error)) => go_on_after("read points", error)?,
-        }
+        read(context, consumer)?;
         group.check()?;
         let age = age_of(context, opened);
         let full = group.share().epoch_is_full();
         if !full && age < context.config.ingest.epoch {
             continue;
         }
-        // While a commit takes longer than an epoch, the epoch grows up to its bound.
+        // While the epoch before takes longer, this one grows up to its bound.
         if !full && group.share().is_committing()? {
             continue;
         }
@@ -78,15 +75,39 @@ fn consume(context: &Context, consumer: &IngestConsumer) -> Result<()> {
     group.share().finish(&|| membership(consumer))
 }
 
+/// Waits for messages and takes those that are there, as far as the epoch has room for them.
+fn read(context: &Context, consumer: &IngestConsumer) -> Result<()> {
+    let group = consumer.context();
+    let mut wait = POLL;
+    let mut now = None;
+    for _ in 0..BATCH {
+        match consumer.poll(wait) {
+            None => break,
+            Some(Ok(message)) => {
+                let now = *now.get_or_insert_with(|| context.clock.look());
+                let mut share = group.share();
+                share.take(&message, now)?;
+                if share.epoch_is_full() {
+                    break;
+                }
+            }
+            Some(Err(KafkaError::PartitionEOF(partition))) => group.share().announce_end(partition),
+            Some(Err(error)) => go_on_after("read points", error)?,
+        }
+        wait = Duration::ZERO;
+    }
+    Ok(())
+}
+
 fn end_epoch(context: &Context, consumer: &IngestConsumer, valve: &Valve) -> Result<()> {
     let group = consumer.context();
     let membership = || membership(consumer);
-    let closed = group.share().close_epoch(&membership)?;
+    group.share().settle_epoch(&membership)?;
     refresh_topics(context, consumer);
     if !valve.is_closed() {
         look_for_ends(context, consumer);
     }
-    group.share().send_epoch(closed, &membership)
+    group.share().end_epoch(&membership)
 }
 
 fn age_of(context: &Context, since: Duration) -> Duration {

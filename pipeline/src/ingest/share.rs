@@ -6,32 +6,26 @@ use std::time::Duration;
 
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, TimestampNanosecondArray};
 use operators::decode::{DecodeOptions, Decoder, Reason};
-use operators::exchange::Partials;
-use operators::partial::{aggregate, points_schema};
+use operators::partial::points_schema;
 use operators::watermark::EpochFacts;
 use rdkafka::message::{BorrowedMessage, Message};
 
 use super::archive::Archive;
 use super::bound::{self, EpochBound};
-use super::committer::{Committer, Epoch, Outgoing};
+use super::committer::{Committer, Work};
 use super::dead_letter::{Origin, outgoing};
+use super::epoch::{Aggregator, Collected, Epoch};
 use super::owned::Owned;
-use crate::clock::nanoseconds;
+use crate::clock::{Now, nanoseconds};
 use crate::error::{Error, Result};
 use crate::group::{Assigned, Commit, Membership, Share, Source};
 use crate::roles::{Context, HANDOVER};
-use crate::telemetry::{ReasonLabels, RollupLabels, SourceLabels};
+use crate::telemetry::{ReasonLabels, SourceLabels};
 
 /// Largest message of partial states, whatever the memory and the broker allow; an epoch with more is sent in several.
 const MESSAGE_BYTES: usize = crate::kafka::MAX_MESSAGE_BYTES / 2;
 /// How long an epoch under way may take to be committed. Its transaction ends before.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(180);
-
-/// An epoch whose points are aggregated, and that has no facts yet.
-pub(super) struct ClosedEpoch {
-    started: Duration,
-    partials: Vec<Partials>,
-}
 
 pub(super) struct IngestShare {
     context: Context,
@@ -41,9 +35,9 @@ pub(super) struct IngestShare {
     partitions: Vec<Owned>,
     /// Partitions of each source topic, owned or not.
     topics: BTreeMap<String, i32>,
-    /// Largest message of partial states.
-    message_bytes: usize,
     bound: EpochBound,
+    /// Points in the epoch that is being read.
+    collected: usize,
     /// Bytes of what waits for the end of the epoch without being aggregated: dead letters, points for the archive alone.
     waiting: usize,
     /// Series known when the epoch began.
@@ -69,17 +63,20 @@ impl IngestShare {
         Ok(Self {
             decoder: Decoder::new(options, context.catalog.labels.clone()),
             archive,
-            committer: Committer::start(context)?,
+            committer: Committer::start(Aggregator {
+                context: context.clone(),
+                message_bytes: context.shares.message(MESSAGE_BYTES.min(broker_limit)),
+            })?,
             context: context.clone(),
             partitions: Vec::new(),
             topics,
-            message_bytes: context.shares.message(MESSAGE_BYTES.min(broker_limit)),
             bound: EpochBound::new(
                 context.shares.epoch,
                 ingest.epoch_points,
                 context.catalog.labels.len(),
                 context.catalog.rollups.len(),
             ),
+            collected: 0,
             waiting: 0,
             series_before: 0,
             series_limit: context.shares.series,
@@ -87,15 +84,10 @@ impl IngestShare {
         })
     }
 
-    /// Points in the epoch under way.
-    fn points(&self) -> usize {
-        self.partitions.iter().map(|owned| owned.points.len()).sum()
-    }
-
     /// Whether the epoch under way has to end: by its points, or by the memory that it takes.
     pub(super) fn epoch_is_full(&mut self) -> bool {
         let new_series = self.decoder.series().len() - self.series_before;
-        self.series_full || self.bound.is_full(self.points(), new_series, self.waiting)
+        self.series_full || self.bound.is_full(self.collected, new_series, self.waiting)
     }
 
     /// Whether nothing more should be read until the archive has stored what it holds.
@@ -120,7 +112,7 @@ impl IngestShare {
     }
 
     /// Decodes one message into the epoch.
-    pub(super) fn take(&mut self, message: &BorrowedMessage<'_>) -> Result<()> {
+    pub(super) fn take(&mut self, message: &BorrowedMessage<'_>, now: Now) -> Result<()> {
         let (topic, partition, offset) = (message.topic(), message.partition(), message.offset());
         let is_it = |owned: &Owned| owned.source.1 == partition && owned.source.0 == topic;
         let Some(index) = self.partitions.iter().position(is_it) else { return Ok(()) };
@@ -133,16 +125,15 @@ impl IngestShare {
             self.cut_again(index, offset.min(aggregated))?;
         }
         let again = offset < aggregated;
-        let now = self.context.clock.now_ns();
         let time = message.timestamp().to_millis().map(|ms| ms.saturating_mul(1_000_000));
         let payload = message.payload().unwrap_or_default();
         let owned = &mut self.partitions[index];
-        owned.read(offset, self.context.clock.monotonic());
+        owned.read(offset, now.monotonic);
         let points = if again { &mut owned.archived_only } else { &mut owned.points };
         let before = points.len();
         let mut rejections = Vec::new();
         let known = self.decoder.series().len();
-        let decoded = self.decoder.decode(payload, time, now, points, &mut rejections);
+        let decoded = self.decoder.decode(payload, time, now.wall, points, &mut rejections);
         if self.decoder.series().len() > known {
             self.series_full = self.decoder.series().memory_bytes() > self.series_limit;
         }
@@ -150,6 +141,7 @@ impl IngestShare {
             self.waiting += decoded.points * bound::WAITING_POINT_BYTES;
             return self.cut_again(index, offset + 1);
         }
+        self.collected += decoded.points;
         let newest = points.time[before..].iter().copied().max();
         owned.high = owned.high.max(newest).max(decoded.heartbeat);
         let oldest = points.time[before..].iter().copied().min();
@@ -203,57 +195,28 @@ impl IngestShare {
         }
     }
 
-    /// Ends the epoch: aggregates its points, beside the commit of the epoch before, and waits for that one. Only then
-    /// may the ends of partitions be looked for: a report of idleness has to be newer than the report before it.
-    pub(super) fn close_epoch(&mut self, membership: Membership<'_>) -> Result<ClosedEpoch> {
-        let started = self.context.clock.monotonic();
-        let batches = self.batches()?;
-        let topics = &self.context.config.topics;
-        let partitions = usize::try_from(topics.partials_partitions).unwrap_or(1);
-        let aggregated =
-            aggregate(&self.context.catalog.rollups, &batches, &EpochFacts::nothing(), partitions);
-        drop(batches);
-        for failure in &aggregated.failures {
-            let (rollup, points, error) = (&failure.rollup, failure.points, &failure.error);
-            tracing::error!(rollup, points, %error, "a rollup failed on points, which are missing from it");
-            let labels = RollupLabels { rollup: rollup.clone() };
-            self.context.metrics.ingest.failed_points.get_or_create(&labels).inc_by(points as u64);
-        }
-        self.settle(COMMIT_PATIENCE, membership)?;
-        Ok(ClosedEpoch { started, partials: aggregated.messages })
+    /// Waits for the epoch before this one. Only then may the ends of partitions be looked for: a report of idleness has to
+    /// be newer than the report before it.
+    pub(super) fn settle_epoch(&mut self, membership: Membership<'_>) -> Result<()> {
+        self.settle(COMMIT_PATIENCE, membership)
     }
 
-    /// Hands the epoch to the committer. Nothing may be read between closing and this.
-    pub(super) fn send_epoch(&mut self, closed: ClosedEpoch, membership: Membership<'_>) -> Result<()> {
+    /// Ends the epoch and hands it to the committer, which aggregates it while the next one is read. The one before must be
+    /// settled, and nothing may be read between that and this.
+    pub(super) fn end_epoch(&mut self, membership: Membership<'_>) -> Result<()> {
         let facts = self.facts();
         self.context.board.epoch_ended(&facts);
-        let topic = &self.context.config.topics.partials;
-        let states = closed.partials.iter().map(Partials::memory_bytes).sum();
-        let mut encoded = 0;
-        let mut messages: Vec<Outgoing> =
-            self.partitions.iter_mut().flat_map(|owned| std::mem::take(&mut owned.dead)).collect();
-        for (partition, mut partials) in (0..).zip(closed.partials) {
-            partials.facts = facts.clone();
-            for payload in partials.encode_within(self.message_bytes)? {
-                encoded += payload.len();
-                messages.push(Outgoing {
-                    topic: topic.clone(),
-                    partition: Some(partition),
-                    payload,
-                    headers: None,
-                });
-            }
-        }
-        let points = self.points();
-        self.bound.learn(points, states, encoded);
-        self.context.metrics.memory.hold("epoch", self.bound.bytes(points, 0) + self.waiting);
+        let points = self.batches()?;
+        let dead = self.partitions.iter_mut().flat_map(|owned| std::mem::take(&mut owned.dead)).collect();
+        self.context.metrics.memory.hold("epoch", self.bound.bytes(self.collected, 0) + self.waiting);
         self.archive_epoch()?;
         let offsets = self.offsets()?;
         let metrics = &self.context.metrics.ingest;
-        metrics.points.inc_by(self.points() as u64);
+        metrics.points.inc_by(self.collected as u64);
         metrics.epochs.inc();
         metrics.partitions.set(self.partitions.len() as i64);
         metrics.series.set(self.decoder.series().len() as i64);
+        self.collected = 0;
         self.waiting = 0;
         self.series_before = self.decoder.series().len();
         for owned in &mut self.partitions {
@@ -262,15 +225,14 @@ impl IngestShare {
             metrics.messages.get_or_create(&labels).inc_by(owned.messages);
             owned.close_epoch();
         }
-        let took = self.context.clock.monotonic().saturating_sub(closed.started);
-        metrics.epoch_seconds.observe(took.as_secs_f64());
-        self.committer.submit(Epoch { messages, offsets }, membership()?)
+        self.committer.submit(Work::Aggregate(Collected { points, facts, dead, offsets }), membership()?)
     }
 
     /// Waits until the epoch on its way is committed.
     fn settle(&mut self, patience: Duration, membership: Membership<'_>) -> Result<()> {
-        if let Some(took) = self.committer.settle(patience, membership)? {
-            self.context.metrics.ingest.commit_seconds.observe(took.as_secs_f64());
+        if let Some(committed) = self.committer.settle(patience, membership)? {
+            self.context.metrics.ingest.commit_seconds.observe(committed.took.as_secs_f64());
+            self.bound.learn(committed.size);
             if let Some(archive) = &mut self.archive {
                 archive.committed()?;
             }
@@ -284,8 +246,7 @@ impl IngestShare {
             return Ok(());
         }
         self.settle(HANDOVER, membership)?;
-        let closed = self.close_epoch(membership)?;
-        self.send_epoch(closed, membership)?;
+        self.end_epoch(membership)?;
         self.settle(HANDOVER, membership)?;
         let Some(archive) = &mut self.archive else { return Ok(()) };
         archive.cut_all(self.decoder.series())?;
@@ -298,7 +259,7 @@ impl IngestShare {
     /// Commits how far the archive is.
     fn commit_offsets(&mut self, membership: Membership<'_>) -> Result<()> {
         let offsets = self.offsets()?;
-        self.committer.submit(Epoch { messages: Vec::new(), offsets }, membership()?)?;
+        self.committer.submit(Work::Commit(Epoch::of_offsets(offsets)), membership()?)?;
         self.settle(HANDOVER, membership)
     }
 
@@ -407,6 +368,7 @@ impl Share for IngestShare {
     fn revoked(&mut self, partitions: &[Source], membership: Membership<'_>) -> Result<Commit> {
         let settled = self.settle(COMMIT_PATIENCE, membership);
         self.partitions.retain(|owned| !partitions.contains(&owned.source));
+        self.collected = self.partitions.iter().map(|owned| owned.points.len()).sum();
         self.context.metrics.ingest.partitions.set(self.partitions.len() as i64);
         if let Some(archive) = &mut self.archive {
             partitions.iter().for_each(|source| archive.revoked(source));
@@ -416,6 +378,7 @@ impl Share for IngestShare {
 
     fn lost(&mut self) -> Result<()> {
         self.partitions.clear();
+        self.collected = 0;
         self.context.metrics.ingest.partitions.set(0);
         self.context.board.sources_released();
         self.archive = None;

@@ -29,7 +29,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::metadata::KeyValue;
 use tracing::{debug, warn};
 
-use super::live::{self, Compacted, Covers, HourFiles, Origin, hour_folder, is_covered};
+use super::live::{self, Compacted, Covers, HourFiles, Origin, hour_folder};
 use super::points::{self, WRITER};
 use super::raw::blocking;
 use crate::Error;
@@ -125,6 +125,10 @@ impl RawCompactor {
         match self.step_of(&folder, &hour, safe, options).await {
             // Another compactor is ahead; its work is looked at by the next pass.
             Err(error) if live::is_missing(&error) => Ok(Step::Contended),
+            Err(error @ Error::Rows { .. }) => {
+                warn!(%error, "an hour is not compacted");
+                Ok(Step::Refused)
+            }
             step => step,
         }
     }
@@ -346,21 +350,21 @@ impl Compaction {
     }
 }
 
-/// Whether compacted files hold points of a partition: chunks alone no longer tell.
-pub(crate) async fn holds(
+/// The offset below which compacted files hold points of a partition, none without such files: chunks alone no longer
+/// tell.
+pub(crate) async fn covered_until(
     store: &Arc<dyn ObjectStore>,
     root: &Path,
     topic: &str,
     partition: i32,
-) -> Result<bool, Error> {
-    let probe = Origin { topic: topic.to_owned(), partition, first_offset: -1, last_offset: -1, rows: 0 };
+) -> Result<Option<i64>, Error> {
+    let mut until = None;
     for (_, files) in live::list_hours(store, root, None).await?.into_values() {
         let Some(newest) = HourFiles::of(files).compacted.into_iter().next() else { continue };
-        if is_covered(&live::covers(store, &newest.file).await?, &probe) {
-            return Ok(true);
-        }
+        let covers = live::covers(store, &newest.file).await?;
+        until = until.max(covers.get(topic).and_then(|partitions| partitions.get(&partition)).copied());
     }
-    Ok(false)
+    Ok(until)
 }
 
 pub(crate) fn younger(file: &ObjectMeta, options: CompactOptions) -> bool {

@@ -229,6 +229,32 @@ async fn contradictions_are_left_as_they_are() {
 }
 
 #[tokio::test]
+async fn a_chunk_of_which_a_part_is_compacted_is_an_error_and_stays() {
+    let store = filled().await;
+    for _ in 0..3 {
+        pass(store.clone(), &safe(6)).await.unwrap();
+    }
+    let archive = RawArchive::new(store.clone(), Path::default());
+    // Someone set the offset back to 4 and cut elsewhere; the chunk of offset 6 was compacted up to there.
+    archive.write(chunk(0, 4, &[MINUTE, 2 * MINUTE, 3 * MINUTE, 4 * MINUTE])).await.unwrap();
+    let before = paths(&store).await;
+    let read: Arc<dyn ObjectStore> = store.clone();
+    let error = live_files(&read, &Path::default(), None).await.unwrap_err().to_string();
+    assert!(error.contains("offsets 4 to 7, of which those below 6"), "{error}");
+    let done = pass(store.clone(), &safe(8)).await.unwrap();
+    assert_eq!(done.refused, 1, "the other hour goes on");
+    assert!(
+        before.iter().all(|path| path.as_ref().contains("hour=01") || store_has(&store, path)),
+        "{before:?}"
+    );
+}
+
+/// Whether a file is there.
+fn store_has(store: &InMemory, path: &Path) -> bool {
+    futures::executor::block_on(store.head(path)).is_ok()
+}
+
+#[tokio::test]
 async fn the_archive_knows_whose_points_were_compacted() {
     let store = filled().await;
     for _ in 0..3 {
@@ -238,4 +264,5 @@ async fn the_archive_knows_whose_points_were_compacted() {
     assert!(archive.has_files("points", 0).await.unwrap());
     assert!(!archive.has_files("points", 7).await.unwrap());
     assert!(!archive.has_files("other", 0).await.unwrap());
+    assert_eq!(archive.compacted_until("points", 1).await.unwrap(), Some(8));
 }

@@ -8,7 +8,7 @@
 //!
 //! The rule: of the compacted files only those of the highest generation count, and of these one, as they are
 //! equal. It lists in `tidemark.covers`, by topic and partition, below which offset it holds all points of the
-//! hour; a chunk that starts below counts no more. So from the moment a staged file is there each point counts
+//! hour; a chunk that ends below counts no more, and one that starts below and ends above is an error. So from the moment a staged file is there each point counts
 //! once, whichever of the replaced files have been deleted.
 
 use std::collections::BTreeMap;
@@ -102,16 +102,33 @@ impl HourFiles {
             .buffered(CONCURRENT)
             .try_collect()
             .await?;
-        let is_uncovered = |(_, origin): &(_, Option<Origin>)| {
-            !origin.as_ref().is_some_and(|origin| is_covered(covers, origin))
-        };
-        Ok(chunks.into_iter().filter(is_uncovered).collect())
+        let mut uncovered = Vec::new();
+        for (file, origin) in chunks {
+            let is_covered = origin.as_ref().map(|origin| is_covered(covers, origin, &file)).transpose()?;
+            if is_covered != Some(true) {
+                uncovered.push((file, origin));
+            }
+        }
+        Ok(uncovered)
     }
 }
 
-pub(crate) fn is_covered(covers: &Covers, origin: &Origin) -> bool {
-    let offset = covers.get(&origin.topic).and_then(|partitions| partitions.get(&origin.partition));
-    offset.is_some_and(|offset| origin.first_offset < *offset)
+/// # Errors
+/// [`Error::Rows`] when only a part of the chunk is in the compacted file: neither of the two can then be left out.
+fn is_covered(covers: &Covers, origin: &Origin, chunk: &ObjectMeta) -> Result<bool, Error> {
+    let covered = covers.get(&origin.topic).and_then(|partitions| partitions.get(&origin.partition));
+    let Some(covered) = covered.filter(|covered| origin.first_offset < **covered) else { return Ok(false) };
+    if origin.last_offset < *covered {
+        return Ok(true);
+    }
+    let (first, last) = (origin.first_offset, origin.last_offset);
+    Err(Error::Rows {
+        table: chunk.location.to_string(),
+        reason: format!(
+            "the file holds offsets {first} to {last}, of which those below {covered} are in the hour's compacted file as \
+             well, as after offsets that were set back by hand: move the file away and recompute from elsewhere"
+        ),
+    })
 }
 
 /// The files of `<prefix>/raw/` that count, of the hours that have a part in `[range.0, range.1)`, or of all.
@@ -230,7 +247,7 @@ pub(crate) async fn covers(store: &dyn ObjectStore, file: &ObjectMeta) -> Result
 }
 
 /// Where a chunk comes from; none when its metadata does not say, as in files of other programs.
-async fn origin(store: &dyn ObjectStore, file: &ObjectMeta) -> Result<Option<Origin>, Error> {
+pub(crate) async fn origin(store: &dyn ObjectStore, file: &ObjectMeta) -> Result<Option<Origin>, Error> {
     let metadata = metadata(store, file).await?;
     let entry = |key: &str| metadata.get(&format!("tidemark.{key}"));
     let number = |key: &str| entry(key)?.parse::<i64>().ok();

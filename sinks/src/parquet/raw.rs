@@ -11,7 +11,7 @@ use std::sync::Arc;
 use arrow::record_batch::RecordBatch;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use parquet::file::metadata::KeyValue;
 use tracing::{debug, info};
 
@@ -104,20 +104,47 @@ impl RawArchive {
     /// Whether any file of `topic` and `partition` is there. Lists the whole archive.
     pub async fn has_files(&self, topic: &str, partition: i32) -> Result<bool, Error> {
         let has_chunks = !self.files_from(topic, partition, 0).await?.is_empty();
-        Ok(has_chunks || super::compact::holds(&self.store, &self.root, topic, partition).await?)
+        Ok(has_chunks || self.compacted_until(topic, partition).await?.is_some())
+    }
+
+    /// The offset below which compaction has merged points of `topic` and `partition`, none where it has not. Offsets
+    /// must not be set back below it: their points cannot be taken out again. Lists the whole archive.
+    pub async fn compacted_until(&self, topic: &str, partition: i32) -> Result<Option<i64>, Error> {
+        super::compact::covered_until(&self.store, &self.root, topic, partition).await
+    }
+
+    /// The chunk of `topic` and `partition` that starts before `offset` and goes on behind it, as its first offset and the
+    /// one after its last. Looks only at chunks that were not compacted. Lists the whole archive.
+    pub async fn chunk_across(
+        &self,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+    ) -> Result<Option<(i64, i64)>, Error> {
+        let files = self.files(topic, partition).await?;
+        // Chunks follow each other: only the last one that starts before can reach so far.
+        let before = files.into_iter().filter(|(first, _)| *first < offset).max_by_key(|(first, _)| *first);
+        let Some((first, file)) = before else { return Ok(None) };
+        let origin = super::live::origin(&self.store, &file).await?;
+        Ok(origin.filter(|origin| origin.last_offset >= offset).map(|origin| (first, origin.last_offset + 1)))
     }
 
     async fn files_from(&self, topic: &str, partition: i32, offset: i64) -> Result<Vec<Path>, Error> {
+        let files = self.files(topic, partition).await?.into_iter();
+        Ok(files.filter(|(first, _)| *first >= offset).map(|(_, file)| file.location).collect())
+    }
+
+    /// The chunks' files of a partition, with their first offsets.
+    async fn files(&self, topic: &str, partition: i32) -> Result<Vec<(i64, ObjectMeta)>, Error> {
         let days = self.store.list_with_delimiter(Some(&self.root)).await?.common_prefixes;
         stream::iter(days)
             .map(|day| self.store.list(Some(&day)))
             .flatten_unordered(CONCURRENT_LISTS)
-            .map_ok(|file| file.location)
-            .try_filter(|path| {
-                let is_wanted = FileName::parse(path).is_some_and(|file| {
-                    file.topic == topic && file.partition == partition && file.first_offset >= offset
-                });
-                std::future::ready(is_wanted)
+            .try_filter_map(|file| {
+                let name = FileName::parse(&file.location);
+                let wanted = name.filter(|name| name.topic == topic && name.partition == partition);
+                let first_offset = wanted.map(|name| name.first_offset);
+                std::future::ready(Ok(first_offset.map(|first| (first, file))))
             })
             .try_collect()
             .await

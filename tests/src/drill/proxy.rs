@@ -13,10 +13,9 @@ use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use flate2::read::GzDecoder;
 use futures::{StreamExt, stream};
-use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
 
 use crate::background;
+use crate::serving::Serving;
 
 /// What happens to a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,9 +41,8 @@ struct Script {
 /// Dropping it ends it.
 #[derive(Debug)]
 pub(super) struct Proxy {
-    url: String,
+    serving: Serving,
     script: Arc<Mutex<Script>>,
-    serving: JoinHandle<()>,
 }
 
 #[derive(Clone)]
@@ -58,16 +56,11 @@ impl Proxy {
         let script = Arc::<Mutex<Script>>::default();
         let shared = Shared { upstream: upstream.to_owned(), script: Arc::clone(&script) };
         let router = Router::new().fallback(answer).with_state(shared);
-        let listener = background::wait_for(TcpListener::bind("127.0.0.1:0")).unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let serving = background::handle().spawn(async move {
-            axum::serve(listener, router).await.expect("serving has no end and no error");
-        });
-        Self { url, script, serving }
+        Self { serving: Serving::start(router), script }
     }
 
     pub(super) fn url(&self) -> String {
-        self.url.clone()
+        self.serving.url()
     }
 
     /// From now on every write meets this fault, or none.
@@ -86,12 +79,6 @@ impl Proxy {
     /// all but those lines.
     pub(super) fn poison(&self, text: &str, status: u16) {
         self.script.lock().unwrap().poison.insert(text.to_owned(), status);
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        self.serving.abort();
     }
 }
 

@@ -16,11 +16,9 @@ use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use tempfile::TempDir;
-use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
 
 use super::proxy::cut;
-use crate::background;
+use crate::serving::Serving;
 
 pub(super) const BUCKET: &str = "drill";
 /// When everything was changed last: nothing looks at it, but an answer without is not one.
@@ -47,10 +45,9 @@ struct Script {
 /// Dropping it ends it and removes the objects.
 #[derive(Debug)]
 pub(super) struct S3 {
-    url: String,
+    serving: Serving,
     script: Arc<Mutex<Script>>,
     objects: TempDir,
-    serving: JoinHandle<()>,
 }
 
 #[derive(Clone)]
@@ -65,18 +62,14 @@ impl S3 {
         let script = Arc::<Mutex<Script>>::default();
         let shared = Shared { objects: objects.path().to_owned(), script: Arc::clone(&script) };
         let router = Router::new().fallback(answer).with_state(shared).layer(DefaultBodyLimit::disable());
-        let listener = background::wait_for(TcpListener::bind("127.0.0.1:0")).unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let serving = background::handle().spawn(async move {
-            axum::serve(listener, router).await.expect("serving has no end and no error");
-        });
-        Self { url, script, objects, serving }
+        Self { serving: Serving::start(router), script, objects }
     }
 
     /// The variables by which a client finds it.
     pub(super) fn environment(&self) -> Vec<(String, String)> {
+        let url = self.serving.url();
         [
-            ("AWS_ENDPOINT", self.url.as_str()),
+            ("AWS_ENDPOINT", url.as_str()),
             ("AWS_ALLOW_HTTP", "true"),
             ("AWS_ACCESS_KEY_ID", "drill"),
             ("AWS_SECRET_ACCESS_KEY", "drill"),
@@ -101,12 +94,6 @@ impl S3 {
     /// Requests that have met the fault, for objects whose key starts like this.
     pub(super) fn injected(&self, first: &str) -> usize {
         self.script.lock().unwrap().injected.get(first).copied().unwrap_or(0)
-    }
-}
-
-impl Drop for S3 {
-    fn drop(&mut self) {
-        self.serving.abort();
     }
 }
 

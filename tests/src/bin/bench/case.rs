@@ -4,22 +4,35 @@ use std::fmt;
 
 use tidemark_tests::input::Format;
 
-/// How the points are written.
+/// How the points are written, and how many series they are of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Input {
     /// JSON, a point a message.
     Json,
+    /// JSON, 100 points a message, one a line.
+    JsonLines,
     /// InfluxDB line protocol, 100 points a message.
     Lines,
+    /// As [`Input::Lines`], of a million series in place of 10,000.
+    Series,
 }
 
 impl Input {
-    pub(crate) const ALL: [Self; 2] = [Self::Json, Self::Lines];
+    pub(crate) const ALL: [Self; 4] = [Self::Json, Self::JsonLines, Self::Lines, Self::Series];
 
     pub(crate) fn format(self) -> Format {
         match self {
             Self::Json => Format::Json,
-            Self::Lines => Format::LineProtocol(100),
+            Self::JsonLines => Format::JsonLines(100),
+            Self::Lines | Self::Series => Format::LineProtocol(100),
+        }
+    }
+
+    /// Series of the input.
+    pub(crate) fn hosts(self) -> usize {
+        match self {
+            Self::Json | Self::JsonLines | Self::Lines => 10_000,
+            Self::Series => 1_000_000,
         }
     }
 }
@@ -28,9 +41,31 @@ impl fmt::Display for Input {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Json => "json",
+            Self::JsonLines => "jsonlines",
             Self::Lines => "lines",
+            Self::Series => "series",
         })
     }
+}
+
+/// What the rollup groups by, beside the minute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Group {
+    /// Host and region.
+    Host,
+    Region,
+    Nothing,
+}
+
+/// Where results go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sink {
+    /// Parquet in a local folder, as without any configuration.
+    Embedded,
+    /// A real InfluxDB.
+    Influx,
+    /// A server that takes InfluxDB's writes and forgets them: what it costs to send them.
+    Discard,
 }
 
 /// What is done with the points.
@@ -38,9 +73,20 @@ impl fmt::Display for Input {
 pub(crate) enum Work {
     /// librdkafka on one thread counts messages: as fast as anything that reads Kafka with it can be.
     Count,
-    /// Tidemark's `ingest` and `rollup`. Results go to InfluxDB or, without it, to Parquet; with `archive`, raw points
-    /// go to Parquet too.
-    Pipeline { archive: bool, influx: bool },
+    /// The same, and Tidemark's decoder turns the messages into columns.
+    Decode,
+    /// The query in one pass of DataFusion over points that are in memory, on all cores: no Kafka, no windows to close.
+    Batch,
+    /// Flink SQL, the same query over the same topic.
+    Flink,
+    /// Tidemark's `ingest` and `rollup`, a process each. With `archive`, raw points go to Parquet too.
+    Pipeline { group: Group, archive: bool, sink: Sink },
+}
+
+impl Work {
+    const fn pipeline(group: Group, archive: bool, sink: Sink) -> Self {
+        Self::Pipeline { group, archive, sink }
+    }
 }
 
 /// One row of the table.
@@ -52,22 +98,37 @@ pub(crate) struct Case {
 
 impl Case {
     /// In the order in which they are run.
-    pub(crate) fn all(with_influx: bool) -> Vec<Self> {
-        let mut cases = Vec::new();
-        for input in Input::ALL {
-            cases.push(Self { input, work: Work::Count });
-            for archive in [false, true] {
-                cases.push(Self { input, work: Work::Pipeline { archive, influx: false } });
-            }
-            if with_influx {
-                cases.push(Self { input, work: Work::Pipeline { archive: false, influx: true } });
-            }
-        }
-        cases
+    pub(crate) fn all() -> Vec<Self> {
+        const HOST: Work = Work::pipeline(Group::Host, false, Sink::Embedded);
+        const ARCHIVE: Work = Work::pipeline(Group::Host, true, Sink::Embedded);
+        const REGION: Work = Work::pipeline(Group::Region, false, Sink::Embedded);
+        const NOTHING: Work = Work::pipeline(Group::Nothing, false, Sink::Embedded);
+        const DISCARD: Work = Work::pipeline(Group::Host, false, Sink::Discard);
+        const INFLUX: Work = Work::pipeline(Group::Host, false, Sink::Influx);
+        let of = |input: Input| {
+            let works: &[Work] = match input {
+                Input::Json => &[
+                    Work::Count,
+                    Work::Decode,
+                    Work::Batch,
+                    HOST,
+                    ARCHIVE,
+                    REGION,
+                    NOTHING,
+                    DISCARD,
+                    INFLUX,
+                    Work::Flink,
+                ],
+                Input::JsonLines | Input::Lines => &[Work::Count, Work::Decode, HOST, ARCHIVE],
+                Input::Series => &[Work::Count, Work::Decode, HOST],
+            };
+            works.iter().map(move |work| Self { input, work: *work })
+        };
+        Input::ALL.into_iter().flat_map(of).collect()
     }
 
     pub(crate) fn parse(name: &str) -> Result<Self, String> {
-        let all = Self::all(true);
+        let all = Self::all();
         let names: Vec<String> = all.iter().map(Self::to_string).collect();
         let position = names.iter().position(|known| known == name);
         position.map(|at| all[at]).ok_or_else(|| format!("no such case; there are {}", names.join(", ")))
@@ -76,13 +137,24 @@ impl Case {
 
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let work = match self.work {
-            Work::Count => "count",
-            Work::Pipeline { archive: false, influx: false } => "rollup",
-            Work::Pipeline { archive: true, influx: false } => "rollup-archive",
-            Work::Pipeline { archive: false, influx: true } => "rollup-influx",
-            Work::Pipeline { archive: true, influx: true } => "rollup-archive-influx",
+        write!(f, "{}-", self.input)?;
+        let (group, archive, sink) = match self.work {
+            Work::Count => return f.write_str("count"),
+            Work::Decode => return f.write_str("decode"),
+            Work::Batch => return f.write_str("batch"),
+            Work::Flink => return f.write_str("flink"),
+            Work::Pipeline { group, archive, sink } => (group, archive, sink),
         };
-        write!(f, "{}-{work}", self.input)
+        f.write_str(match group {
+            Group::Host => "host",
+            Group::Region => "region",
+            Group::Nothing => "nothing",
+        })?;
+        f.write_str(if archive { "-archive" } else { "" })?;
+        f.write_str(match sink {
+            Sink::Embedded => "",
+            Sink::Influx => "-influx",
+            Sink::Discard => "-discard",
+        })
     }
 }

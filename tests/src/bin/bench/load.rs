@@ -1,14 +1,13 @@
 //! Fills the topics that all cases read.
 
-use std::collections::BTreeMap;
-
 use indicatif::{ProgressBar, ProgressStyle};
 use tidemark_tests::input::{Generator, Point, heartbeats, messages};
 use tidemark_tests::kafka::Kafka;
 
-use crate::case::Input;
+use crate::case::{Group, Input};
 
 const PARTITIONS: usize = 4;
+const REGIONS: usize = 8;
 const MINUTE: i64 = 60_000_000_000;
 const DAY: i64 = 1_440 * MINUTE;
 
@@ -23,48 +22,65 @@ pub(crate) struct Loaded {
     pub(crate) messages: usize,
     /// Of the points' payloads, before compression.
     pub(crate) bytes: usize,
-    /// Windows of one minute, times the hosts that report in each.
+    /// Windows of one minute.
+    pub(crate) windows: usize,
+    /// The windows, times the hosts that report in each.
     pub(crate) result_rows: usize,
 }
 
-/// Makes the points once, and writes them to a topic for each form of input. A heartbeat on every partition, a day
-/// after the last point, closes all windows.
-pub(crate) fn load(kafka: &Kafka, inputs: &[Input], count: usize) -> BTreeMap<Input, Loaded> {
-    let generator = Generator { hosts: 10_000, regions: 8, ..Generator::default() };
-    let points = generator.points(count);
-    let end = points.last().expect("at least one point").time + DAY;
-    let result_rows = result_rows(&points);
-    let mut loaded = BTreeMap::new();
-    for input in inputs {
-        let topic = format!("bench-{input}");
-        kafka.create_topic(&topic, PARTITIONS);
-        let bar = bar(count, &format!("writing {topic}"));
-        let per_message = input.format().points_per_message();
-        let (mut sent, mut bytes) = (0, 0);
-        let of_points = messages(&points, PARTITIONS, input.format()).inspect(|message| {
-            sent += 1;
-            bytes += message.payload.len();
-            bar.inc(per_message as u64);
-        });
-        let properties =
-            [("compression.type", "lz4"), ("linger.ms", "50"), ("batch.size", "500000"), ("acks", "1")];
-        kafka.produce_with(&properties, &topic, of_points);
-        kafka.produce(&topic, heartbeats(end, PARTITIONS));
-        bar.finish_and_clear();
-        let messages = sent + PARTITIONS;
-        let input = *input;
-        loaded.insert(
-            input,
-            Loaded { input, topic, partitions: PARTITIONS, points: count, messages, bytes, result_rows },
-        );
+impl Loaded {
+    /// Rows of the results.
+    pub(crate) fn rows(&self, group: Group) -> usize {
+        match group {
+            Group::Host => self.result_rows,
+            Group::Region => self.windows * REGIONS,
+            Group::Nothing => self.windows,
+        }
     }
-    loaded
 }
 
-/// Distinct pairs of series and minute. The points of a series are in the order of their times.
-fn result_rows(points: &[Point]) -> usize {
+/// The points of an input: hosts that report every 10 s of event time.
+pub(crate) fn points(input: Input, count: usize) -> Vec<Point> {
+    Generator { hosts: input.hosts(), regions: REGIONS, ..Generator::default() }.points(count)
+}
+
+/// Writes the points to a topic. A heartbeat on every partition, a day after the last point, closes all windows.
+pub(crate) fn load(kafka: &Kafka, input: Input, points: &[Point]) -> Loaded {
+    let topic = format!("bench-{input}");
+    kafka.create_topic(&topic, PARTITIONS);
+    let bar = bar(points.len(), &format!("writing {topic}"));
+    let per_message = input.format().points_per_message();
+    let (mut sent, mut bytes) = (0, 0);
+    let of_points = messages(points, PARTITIONS, input.format()).inspect(|message| {
+        sent += 1;
+        bytes += message.payload.len();
+        bar.inc(per_message as u64);
+    });
+    let properties =
+        [("compression.type", "lz4"), ("linger.ms", "50"), ("batch.size", "500000"), ("acks", "1")];
+    kafka.produce_with(&properties, &topic, of_points);
+    let end = points.last().expect("at least one point").time + DAY;
+    kafka.produce(&topic, heartbeats(end, PARTITIONS));
+    bar.finish_and_clear();
+    let (windows, result_rows) = count_rows(points);
+    let messages = sent + PARTITIONS;
+    Loaded {
+        input,
+        topic,
+        partitions: PARTITIONS,
+        points: points.len(),
+        messages,
+        bytes,
+        windows,
+        result_rows,
+    }
+}
+
+/// Distinct minutes, and distinct pairs of series and minute. The points of a series are in the order of their times.
+fn count_rows(points: &[Point]) -> (usize, usize) {
     let mut last_minute: Vec<i64> = Vec::new();
-    let mut rows = 0;
+    let mut newest = i64::MIN;
+    let (mut windows, mut rows) = (0, 0);
     for point in points {
         let index = point.series.index;
         if index >= last_minute.len() {
@@ -75,8 +91,12 @@ fn result_rows(points: &[Point]) -> usize {
             last_minute[index] = minute;
             rows += 1;
         }
+        if minute > newest {
+            newest = minute;
+            windows += 1;
+        }
     }
-    rows
+    (windows, rows)
 }
 
 /// A bar on standard error, which is not drawn where that is no terminal.

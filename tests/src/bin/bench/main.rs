@@ -1,46 +1,61 @@
 //! The benchmark: points per second from Kafka to written rollups, against a consumer that only counts messages.
 //!
 //! Everything is measured in one run on one machine: a real broker is started, filled once, and read by one case
-//! after the other. The program under test is the built `tidemark`, a process of its own. What could not be measured
-//! is shown as a dash.
+//! after the other. The program under test is the built `tidemark`, processes of its own. What could not be measured
+//! is shown as a dash, with the reason.
 //!
 //! Build with `cargo build --release --workspace`, then run `target/release/bench`.
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
 
+mod batch;
 mod case;
-mod count;
+mod discard;
+mod flink;
+mod latency;
 mod load;
 mod machine;
 mod memory;
+mod micro;
 mod pipeline;
+mod read;
 mod report;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use tidemark_tests::Unavailable;
+use tidemark_tests::flink::Flink;
 use tidemark_tests::influx::Influx;
 use tidemark_tests::kafka::Kafka;
 
-use crate::case::{Case, Input, Work};
-use crate::report::{Measured, Report};
+use crate::case::{Case, Group, Input, Sink, Work};
+use crate::report::Report;
+
+/// Of points a second, when no case says how many are half of what is possible.
+const LATENCY_RATE: f64 = 300_000.0;
 
 /// Measures how fast Tidemark reads, aggregates and writes.
 #[derive(Debug, Parser)]
 struct Options {
-    /// Points of the input: 10,000 hosts in 8 regions report every 10 s of event time.
-    #[arg(long, default_value_t = 5_000_000)]
+    /// Points of each input: 10,000 hosts in 8 regions, or a million, report every 10 s of event time.
+    #[arg(long, default_value_t = 10_000_000)]
     points: usize,
-    /// Cases to run, by name and separated by commas: those of the table, in which "influx" ones are left out by
-    /// default.
+    /// Cases to run, by name and separated by commas. Default: all but Flink's, and latency.
     #[arg(long, value_delimiter = ',', value_parser = Case::parse)]
     cases: Vec<Case>,
-    /// Also write the results to a real InfluxDB.
+    /// Also run Flink SQL, which is downloaded the first time.
     #[arg(long)]
-    influx: bool,
+    peers: bool,
+    /// Measure latency for so many seconds, at half the rate of `json-host`; 0: not at all. Default: 60, and 0 with `--cases`.
+    #[arg(long)]
+    latency: Option<u64>,
     /// Measure memory instead: a backlog while InfluxDB is down, more series than a rollup may have, and recovery.
     #[arg(long)]
     memory: bool,
+    /// Measure the steps of the pipeline one by one instead, without Kafka.
+    #[arg(long)]
+    micro: bool,
     /// Points of the backlog that `--memory` reads.
     #[arg(long, default_value_t = 20_000_000)]
     backlog: usize,
@@ -52,34 +67,54 @@ struct Options {
     json: bool,
 }
 
+impl Options {
+    fn cases(&self) -> Vec<Case> {
+        let mut cases = self.cases.clone();
+        if cases.is_empty() {
+            cases = Case::all();
+            cases.retain(|case| case.work != Work::Flink || self.peers);
+        }
+        cases
+    }
+
+    fn latency(&self) -> Duration {
+        Duration::from_secs(self.latency.unwrap_or(if self.cases.is_empty() { 60 } else { 0 }))
+    }
+}
+
 fn main() -> ExitCode {
     let options = Options::parse();
-    if options.memory {
-        return match memory::run(options.backlog, options.series) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(reason) => {
-                eprintln!("bench: cannot run here: {reason}");
-                ExitCode::FAILURE
-            }
-        };
+    if options.micro {
+        micro::run();
+        return ExitCode::SUCCESS;
     }
-    match run(&options) {
-        Ok(report) if options.json => println!("{}", report.json()),
-        Ok(report) => println!("{report}"),
+    let done = if options.memory {
+        memory::run(options.backlog, options.series)
+    } else {
+        run(&options)
+            .map(|report| if options.json { println!("{}", report.json()) } else { println!("{report}") })
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
             eprintln!("bench: cannot run here: {reason}");
-            return ExitCode::FAILURE;
+            ExitCode::FAILURE
         }
     }
-    ExitCode::SUCCESS
 }
 
 fn run(options: &Options) -> Result<Report, Unavailable> {
-    let cases = if options.cases.is_empty() { Case::all(options.influx) } else { options.cases.clone() };
+    let cases = options.cases();
+    let latency = options.latency();
     // Before the broker and the input, which take a minute.
     let program = pipeline::program_version()?;
-    let needs_influx = cases.iter().any(|case| matches!(case.work, Work::Pipeline { influx: true, .. }));
-    let influx = needs_influx.then(Influx::start).transpose()?;
+    let mut missing = Vec::new();
+    let needs_influx =
+        cases.iter().any(|case| matches!(case.work, Work::Pipeline { sink: Sink::Influx, .. }))
+            || !latency.is_zero();
+    let influx = needs_influx.then(Influx::start).and_then(|found| note(&mut missing, "InfluxDB", found));
+    let needs_flink = cases.iter().any(|case| case.work == Work::Flink);
+    let flink = needs_flink.then(Flink::find).and_then(|found| note(&mut missing, "Flink SQL", found));
     let kafka = Kafka::start()?;
 
     let mut versions = vec![
@@ -88,20 +123,51 @@ fn run(options: &Options) -> Result<Report, Unavailable> {
         ("librdkafka", rdkafka::util::get_rdkafka_version().1),
     ];
     versions.extend(influx.as_ref().map(|influx| ("influxdb", influx.version())));
+    versions.extend(flink.as_ref().map(|flink| ("flink", flink.version())));
+    let mut report = Report {
+        machine: machine::describe(),
+        versions,
+        inputs: Vec::new(),
+        measured: Vec::new(),
+        latency: None,
+        missing,
+    };
 
-    let inputs: Vec<Input> =
-        Input::ALL.into_iter().filter(|input| cases.iter().any(|case| case.input == *input)).collect();
-    let loaded = load::load(&kafka, &inputs, options.points);
-    let mut measured: Vec<Measured> = Vec::new();
-    for case in cases {
-        let input = &loaded[&case.input];
-        measured.push(match case.work {
-            Work::Count => count::measure(&kafka, case, input),
-            Work::Pipeline { archive, influx: to_influx } => {
-                let influx = influx.as_ref().filter(|_| to_influx);
-                pipeline::measure(&kafka, influx, case, archive, input)?
-            }
-        });
+    for input in Input::ALL {
+        let of_input: Vec<Case> = cases.iter().copied().filter(|case| case.input == input).collect();
+        if of_input.is_empty() {
+            continue;
+        }
+        let points = load::points(input, options.points);
+        let loaded = load::load(&kafka, input, &points);
+        for case in of_input {
+            let measured = match case.work {
+                Work::Count => read::measure(&kafka, case, false, &loaded),
+                Work::Decode => read::measure(&kafka, case, true, &loaded),
+                Work::Batch => batch::measure(case, &loaded, &points),
+                Work::Flink => match &flink {
+                    Some(flink) => flink::measure(flink, &kafka, case, &loaded),
+                    None => continue,
+                },
+                Work::Pipeline { sink: Sink::Influx, .. } if influx.is_none() => continue,
+                Work::Pipeline { group, archive, sink } => {
+                    pipeline::measure(&kafka, influx.as_ref(), case, (group, archive, sink), &loaded)?
+                }
+            };
+            report.measured.push(measured);
+        }
+        report.inputs.push(loaded);
     }
-    Ok(Report { machine: machine::describe(), versions, inputs: loaded.into_values().collect(), measured })
+    if let Some(influx) = influx.filter(|_| !latency.is_zero()) {
+        let by_host = Work::Pipeline { group: Group::Host, archive: false, sink: Sink::Embedded };
+        let full = report.rate(|case| case.input == Input::Json && case.work == by_host);
+        let rate = full.map_or(LATENCY_RATE, |rate| rate / 2.0);
+        report.latency = Some(latency::measure(&kafka, &influx, rate as usize, latency)?);
+    }
+    Ok(report)
+}
+
+/// A server that is not there costs only the cases that need it.
+fn note<T>(missing: &mut Vec<String>, what: &str, found: Result<T, Unavailable>) -> Option<T> {
+    found.map_err(|reason| missing.push(format!("{what}: {reason}"))).ok()
 }

@@ -1,6 +1,7 @@
 //! The results, as a table for people and as JSON.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
@@ -13,14 +14,82 @@ pub(crate) struct Measured {
     pub(crate) case: Case,
     pub(crate) points: usize,
     /// From the first point until all were read.
-    pub(crate) ingest_seconds: Option<f64>,
-    /// From the first point until all results were written.
+    pub(crate) read_seconds: Option<f64>,
+    /// From the first point until all results were written, and all points archived if they should be.
     pub(crate) result_seconds: Option<f64>,
-    /// From the start of the process to the first point.
-    pub(crate) start_seconds: Option<f64>,
-    /// Start included, except where only counting was measured.
-    pub(crate) cpu_seconds: f64,
-    pub(crate) peak_bytes: Option<u64>,
+    /// By process, start included; of the references without it.
+    pub(crate) cpu_seconds: Vec<(&'static str, f64)>,
+    pub(crate) peak_bytes: Vec<(&'static str, u64)>,
+    /// Partial states in Kafka, and raw Parquet.
+    pub(crate) partials_bytes: Option<u64>,
+    pub(crate) archive_bytes: Option<u64>,
+}
+
+impl Measured {
+    /// Of this case, and nothing measured yet.
+    pub(crate) fn new(case: Case, points: usize) -> Self {
+        Self {
+            case,
+            points,
+            read_seconds: None,
+            result_seconds: None,
+            cpu_seconds: Vec::new(),
+            peak_bytes: Vec::new(),
+            partials_bytes: None,
+            archive_bytes: None,
+        }
+    }
+
+    /// Of results, or of reading where there are none.
+    fn rate(&self) -> Option<f64> {
+        self.result_seconds.or(self.read_seconds).map(|seconds| self.points as f64 / seconds)
+    }
+
+    fn per_point(&self, bytes: Option<u64>) -> Option<f64> {
+        bytes.map(|bytes| bytes as f64 / self.points as f64)
+    }
+
+    fn cpu_per_million(&self) -> Vec<(&'static str, f64)> {
+        self.cpu_seconds.iter().map(|(role, seconds)| (*role, seconds / self.points as f64 * 1e6)).collect()
+    }
+}
+
+/// Milliseconds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Percentiles {
+    count: usize,
+    p50: f64,
+    p90: f64,
+    p99: f64,
+    max: f64,
+}
+
+impl Percentiles {
+    /// Of values in any order.
+    pub(crate) fn of(values: &mut [f64]) -> Self {
+        values.sort_by(f64::total_cmp);
+        let at = |share: f64| {
+            let index = ((values.len() as f64 * share).ceil() as usize).clamp(1, values.len().max(1)) - 1;
+            values.get(index).copied().unwrap_or(f64::NAN)
+        };
+        Self { count: values.len(), p50: at(0.5), p90: at(0.9), p99: at(0.99), max: at(1.0) }
+    }
+
+    fn json(self) -> Value {
+        json!({ "count": self.count, "p50": self.p50, "p90": self.p90, "p99": self.p99, "max": self.max })
+    }
+}
+
+/// How late results are under a steady load.
+#[derive(Debug)]
+pub(crate) struct Latency {
+    /// Points a second.
+    pub(crate) rate: f64,
+    pub(crate) disorder: Duration,
+    /// From the end of a window until its row was acknowledged by InfluxDB.
+    pub(crate) rows: Percentiles,
+    /// From the end of a window until the receiver had the alert.
+    pub(crate) notifications: Percentiles,
 }
 
 /// A run.
@@ -30,41 +99,21 @@ pub(crate) struct Report {
     pub(crate) versions: Vec<(&'static str, String)>,
     pub(crate) inputs: Vec<Loaded>,
     pub(crate) measured: Vec<Measured>,
-}
-
-/// The numbers of a row; None is what was not measured.
-#[derive(Debug)]
-struct Row {
-    case: String,
-    ingest_rate: Option<f64>,
-    result_rate: Option<f64>,
-    cpu_seconds_per_million: f64,
-    peak_mebibytes: Option<f64>,
-    /// The rate of results, against that of counting the same topic.
-    share_of_count: Option<f64>,
-    start_seconds: Option<f64>,
+    pub(crate) latency: Option<Latency>,
+    /// What could not be measured, and why.
+    pub(crate) missing: Vec<String>,
 }
 
 impl Report {
-    fn rows(&self) -> Vec<Row> {
-        self.measured.iter().map(|measured| self.row(measured)).collect()
+    /// The rate of a case, as far as it was measured.
+    pub(crate) fn rate(&self, wanted: impl Fn(&Case) -> bool) -> Option<f64> {
+        self.measured.iter().find(|measured| wanted(&measured.case)).and_then(Measured::rate)
     }
 
-    fn row(&self, measured: &Measured) -> Row {
-        let points = measured.points as f64;
-        let rate = |seconds: Option<f64>| seconds.map(|seconds| points / seconds);
-        let is_count =
-            |other: &&Measured| other.case.work == Work::Count && other.case.input == measured.case.input;
-        let count_seconds = self.measured.iter().find(is_count).and_then(|count| count.ingest_seconds);
-        Row {
-            case: measured.case.to_string(),
-            ingest_rate: rate(measured.ingest_seconds),
-            result_rate: rate(measured.result_seconds),
-            cpu_seconds_per_million: measured.cpu_seconds / points * 1e6,
-            peak_mebibytes: measured.peak_bytes.map(|bytes| bytes as f64 / f64::from(1 << 20)),
-            share_of_count: count_seconds.zip(measured.result_seconds).map(|(count, result)| count / result),
-            start_seconds: measured.start_seconds,
-        }
+    /// The rate, against another one's of the same input.
+    fn share(&self, measured: &Measured, of: Work) -> Option<f64> {
+        let other = self.rate(|case| case.input == measured.case.input && case.work == of)?;
+        Some(measured.rate()? / other)
     }
 
     /// One object, with the table's columns by name; what was not measured is null.
@@ -78,22 +127,39 @@ impl Report {
                 "partitions": input.partitions, "bytes": input.bytes, "result_rows": input.result_rows,
             })
         };
-        let case = |row: Row| {
+        let by_role = |pairs: Vec<(&'static str, f64)>| -> Map<String, Value> {
+            let role = |role: &str| if role.is_empty() { "reference".to_owned() } else { role.to_owned() };
+            pairs.into_iter().map(|(name, value)| (role(name), json!(value))).collect()
+        };
+        let case = |measured: &Measured| {
+            let peak = measured.peak_bytes.iter().map(|(role, bytes)| (*role, *bytes as f64)).collect();
             json!({
-                "case": row.case,
-                "ingest_points_per_second": row.ingest_rate,
-                "result_points_per_second": row.result_rate,
-                "cpu_seconds_per_million_points": row.cpu_seconds_per_million,
-                "peak_mebibytes": row.peak_mebibytes,
-                "share_of_count": row.share_of_count,
-                "start_seconds": row.start_seconds,
+                "case": measured.case.to_string(),
+                "points_per_second": measured.rate(),
+                "read_points_per_second": measured.read_seconds.map(|seconds| measured.points as f64 / seconds),
+                "share_of_count": self.share(measured, Work::Count),
+                "times_flink": self.share(measured, Work::Flink),
+                "cpu_seconds_per_million_points": by_role(measured.cpu_per_million()),
+                "peak_bytes": by_role(peak),
+                "partials_bytes_per_point": measured.per_point(measured.partials_bytes),
+                "parquet_bytes_per_point": measured.per_point(measured.archive_bytes),
             })
         };
+        let latency = self.latency.as_ref().map(|latency| {
+            json!({
+                "points_per_second": latency.rate,
+                "max_out_of_orderness_seconds": latency.disorder.as_secs_f64(),
+                "window_end_to_influxdb_milliseconds": latency.rows.json(),
+                "window_end_to_notification_milliseconds": latency.notifications.json(),
+            })
+        });
         json!({
             "machine": facts(&self.machine),
             "versions": facts(&self.versions),
             "inputs": self.inputs.iter().map(input).collect::<Vec<_>>(),
-            "cases": self.rows().into_iter().map(case).collect::<Vec<_>>(),
+            "cases": self.measured.iter().map(case).collect::<Vec<_>>(),
+            "latency": latency,
+            "missing": self.missing,
         })
     }
 }
@@ -106,7 +172,7 @@ impl fmt::Display for Report {
         for input in &self.inputs {
             writeln!(
                 f,
-                "input {}: {} points in {} messages of {} MB over {} partitions, lz4; {} result rows",
+                "input {}: {} points in {} messages of {} MB over {} partitions, lz4; {} rows by host and minute",
                 input.input,
                 grouped(input.points as f64),
                 grouped(input.messages as f64),
@@ -115,36 +181,67 @@ impl fmt::Display for Report {
                 grouped(input.result_rows as f64),
             )?;
         }
-        let titles = ["case", "read/s", "to results/s", "CPU s/M", "peak MiB", "of count", "start s"];
+        let titles =
+            ["case", "points/s", "of count", "of Flink", "CPU s/M", "peak MiB", "partials B", "Parquet B"];
         writeln!(f, "\n{}", line(&titles.map(str::to_owned)))?;
-        for row in self.rows() {
+        for measured in &self.measured {
+            let mebibytes = |(_, bytes): &(_, u64)| grouped((bytes >> 20) as f64);
             let cells = [
-                row.case,
-                shown(row.ingest_rate, grouped),
-                shown(row.result_rate, grouped),
-                format!("{:.2}", row.cpu_seconds_per_million),
-                shown(row.peak_mebibytes, grouped),
-                shown(row.share_of_count, |share| format!("{:.0} %", share * 100.0)),
-                shown(row.start_seconds, |seconds| format!("{seconds:.1}")),
+                measured.case.to_string(),
+                shown(measured.rate(), grouped),
+                shown(self.share(measured, Work::Count), |share| format!("{share:.2}")),
+                shown(self.share(measured, Work::Flink), |share| format!("{share:.1}")),
+                joined(measured.cpu_per_million().iter().map(|(_, seconds)| format!("{seconds:.2}"))),
+                joined(measured.peak_bytes.iter().map(mebibytes)),
+                shown(measured.per_point(measured.partials_bytes), |bytes| format!("{bytes:.1}")),
+                shown(measured.per_point(measured.archive_bytes), |bytes| format!("{bytes:.2}")),
             ];
             writeln!(f, "{}", line(&cells))?;
         }
+        if let Some(latency) = &self.latency {
+            writeln!(
+                f,
+                "\nlatency at {} points/s, max_out_of_orderness {} s, from the end of a window, ms:",
+                grouped(latency.rate),
+                latency.disorder.as_secs_f64(),
+            )?;
+            let lines = [
+                ("to InfluxDB's acknowledgement", latency.rows),
+                ("to the receiver of the alert", latency.notifications),
+            ];
+            for (what, Percentiles { count, p50, p90, p99, max }) in lines {
+                writeln!(
+                    f,
+                    "{what:30} p50 {p50:.0}  p90 {p90:.0}  p99 {p99:.0}  max {max:.0}  (of {})",
+                    grouped(count as f64)
+                )?;
+            }
+        }
+        for missing in &self.missing {
+            writeln!(f, "not measured: {missing}")?;
+        }
         write!(
             f,
-            "\nread/s, to results/s: points a second from the first point until all are read, until all results are \
-             written.\nCPU s/M: processor seconds of the process for a million points, its start included."
+            "\npoints/s: from the first point until all results are written (and all points are archived); of references \
+             until all are read.\nCPU s/M: processor seconds for a million points, of ingest + rollup, their start included. \
+             peak MiB: likewise.\npartials B, Parquet B: bytes a point in the internal topic and in raw Parquet."
         )
     }
 }
 
 /// Names to the left, numbers to the right.
-fn line(cells: &[String; 7]) -> String {
+fn line(cells: &[String; 8]) -> String {
     let [case, numbers @ ..] = cells;
-    let mut line = format!("{case:24}");
+    let mut line = format!("{case:22}");
     for number in numbers {
-        line += &format!(" {number:>13}");
+        line += &format!(" {number:>12}");
     }
     line
+}
+
+fn joined(parts: impl Iterator<Item = String>) -> String {
+    let parts: Vec<String> = parts.collect();
+    if parts.is_empty() { "-".to_owned() } else { parts.join(" + ") }
 }
 
 fn shown(value: Option<f64>, show: impl Fn(f64) -> String) -> String {

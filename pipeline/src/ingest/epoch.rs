@@ -1,0 +1,98 @@
+//! From the points of an epoch to the messages that are committed for it.
+
+use arrow::array::RecordBatch;
+use operators::exchange::Partials;
+use operators::partial::aggregate;
+use operators::watermark::EpochFacts;
+use rdkafka::message::OwnedHeaders;
+
+use crate::error::Result;
+use crate::group::Commit;
+use crate::roles::Context;
+use crate::telemetry::RollupLabels;
+
+/// One message to be sent.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    pub(super) topic: String,
+    /// None leaves the choice to the producer.
+    pub(super) partition: Option<i32>,
+    pub(super) payload: Vec<u8>,
+    pub(super) headers: Option<OwnedHeaders>,
+}
+
+/// An epoch as it was read.
+pub(super) struct Collected {
+    /// As [`operators::partial::points_schema`] says.
+    pub(super) points: Vec<RecordBatch>,
+    pub(super) facts: EpochFacts,
+    /// Refused points, for the dead-letter topic.
+    pub(super) dead: Vec<Outgoing>,
+    /// Never empty: they are what fences a process that is no longer the owner.
+    pub(super) offsets: Commit,
+}
+
+/// An epoch to be committed whole.
+pub(super) struct Epoch {
+    pub(super) messages: Vec<Outgoing>,
+    pub(super) offsets: Commit,
+    pub(super) size: Size,
+}
+
+/// What the points of an epoch became, in bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Size {
+    pub(super) points: usize,
+    pub(super) states: usize,
+    pub(super) messages: usize,
+}
+
+impl Epoch {
+    /// Nothing but offsets.
+    pub(super) fn of_offsets(offsets: Commit) -> Self {
+        Self { messages: Vec::new(), offsets, size: Size::default() }
+    }
+}
+
+/// Turns points into partial states, and these into messages.
+pub(super) struct Aggregator {
+    pub(super) context: Context,
+    /// Largest message of partial states.
+    pub(super) message_bytes: usize,
+}
+
+impl Aggregator {
+    /// Points on which a rollup fails are missing from it; they are counted, and cost nothing else.
+    pub(super) fn aggregate(&self, collected: Collected) -> Result<Epoch> {
+        let metrics = &self.context.metrics.ingest;
+        let started = self.context.clock.monotonic();
+        let Collected { points, facts, dead, offsets } = collected;
+        let topics = &self.context.config.topics;
+        let partitions = usize::try_from(topics.partials_partitions).unwrap_or(1);
+        let aggregated = aggregate(&self.context.catalog.rollups, &points, &facts, partitions);
+        let mut size = Size { points: points.iter().map(RecordBatch::num_rows).sum(), ..Size::default() };
+        drop(points);
+        for failure in &aggregated.failures {
+            let (rollup, points, error) = (&failure.rollup, failure.points, &failure.error);
+            tracing::error!(rollup, points, %error, "a rollup failed on points, which are missing from it");
+            let labels = RollupLabels { rollup: rollup.clone() };
+            metrics.failed_points.get_or_create(&labels).inc_by(points as u64);
+        }
+        size.states = aggregated.messages.iter().map(Partials::memory_bytes).sum();
+        let mut messages = dead;
+        for (partition, partials) in (0..).zip(aggregated.messages) {
+            for payload in partials.encode_within(self.message_bytes)? {
+                size.messages += payload.len();
+                messages.push(Outgoing {
+                    topic: topics.partials.clone(),
+                    partition: Some(partition),
+                    payload,
+                    headers: None,
+                });
+            }
+        }
+        let took = self.context.clock.monotonic().saturating_sub(started);
+        metrics.epoch_seconds.observe(took.as_secs_f64());
+        Ok(Epoch { messages, offsets, size })
+    }
+}
