@@ -107,6 +107,11 @@ impl SeriesTable {
             + self.columns.memory_bytes()
     }
 
+    /// Of `memory_bytes`, the names and labels themselves.
+    pub fn text_bytes(&self) -> usize {
+        self.text_bytes
+    }
+
     /// Forgets every series and gives the memory back. All ids handed out before are void.
     pub fn clear(&mut self) {
         *self = Self::new(std::mem::take(&mut self.wanted_labels));

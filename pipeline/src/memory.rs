@@ -8,6 +8,7 @@
 use std::fs;
 
 use operators::overflow::Bounds;
+use sinks::parquet::raw::WORKERS;
 
 use crate::config::Config;
 use crate::launch::Role;
@@ -18,9 +19,8 @@ pub const LEAST_BUDGET: usize = 256 << 20;
 /// The program without data, all roles together.
 const PROGRAM: usize = 112 << 20;
 
-/// Expanded for its file, a point takes this many times what it takes in the archive's buffer: name, all labels and the
-/// sorted copy of them.
-const ARCHIVE_EXPANSION: usize = 16;
+/// Sorted and encoded for its file, a point takes this many times more than in the archive's buffer.
+const ARCHIVE_EXPANSION: usize = 3;
 
 /// However little memory there is, files are not smaller, unless they are set to be.
 const LEAST_FILE: usize = 1 << 10;
@@ -114,14 +114,14 @@ impl Shares {
         (self.epoch / 16).clamp(1 << 20, most)
     }
 
-    /// Bytes of buffered points after which a file is written; two are expanded at once.
+    /// Bytes of buffered points after which a file is written: half of the share is for those that are being written.
     pub fn archive_file(&self, roll_size: usize) -> usize {
-        roll_size.min((self.archive / 2 / ARCHIVE_EXPANSION).max(LEAST_FILE))
+        roll_size.min((self.archive / 2 / WORKERS / ARCHIVE_EXPANSION).max(LEAST_FILE))
     }
 
-    /// Bytes of buffered points of all partitions together after which files are written.
+    /// Bytes of buffered points of all partitions together after which nothing more is read.
     pub fn archive_buffer(&self, roll_size: usize) -> usize {
-        roll_size.saturating_mul(4).min((self.archive / ARCHIVE_EXPANSION).max(LEAST_FILE))
+        roll_size.saturating_mul(4).min((self.archive / 2).max(LEAST_FILE))
     }
 }
 

@@ -13,12 +13,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{ArrayRef, Float64Array, RecordBatch, TimestampNanosecondArray};
-use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema};
 use backon::{ExponentialBuilder, Retryable};
 use operators::decode::Points;
 use operators::series::{SeriesTable, labels_type};
-use sinks::parquet::{RawArchive, RawChunk, Written};
+use sinks::parquet::{PointsBySeries, RawArchive, RawChunk, Written};
 use tokio::task::JoinHandle;
 
 use super::progress::ArchiveProgress;
@@ -56,7 +56,8 @@ struct Partition {
 
 struct Chunk {
     end: i64,
-    rows: usize,
+    /// Memory of its points.
+    bytes: usize,
     /// Until it is being written; none also when it has no points.
     content: Option<RawChunk>,
     announced: Announced,
@@ -189,14 +190,15 @@ impl Archive {
         let (roll_size, age) = (self.context.config.archive.roll_size, self.context.config.archive.roll_age);
         let size = self.context.shares.archive_file(roll_size);
         let now = self.context.clock.monotonic();
-        let buffered = self.points_bytes();
+        let buffered = self.bytes();
         self.context.metrics.memory.hold("archive", buffered);
         let crowded = buffered > self.context.shares.archive_buffer(roll_size) / 2;
         let most = self.partitions.values().filter(|p| p.may_cut()).map(|p| p.points.len()).max();
         for (source, partition) in &mut self.partitions {
             let collected = partition.points.len();
             let old = partition.since.is_some_and(|since| now.saturating_sub(since) >= age);
-            let due = old || collected * POINT_BYTES >= size || (crowded && Some(collected) == most);
+            let large = collected * POINT_BYTES + text_bytes(collected, series) >= size;
+            let due = old || large || (crowded && Some(collected) == most);
             // One at a time: what comes in while storage is slow is better stored as one larger file.
             if due && partition.may_cut() {
                 partition.cut(source, Announced::No, series)?;
@@ -250,11 +252,11 @@ impl Archive {
     pub(super) fn is_full(&self) -> bool {
         let waits = self.partitions.values().any(|partition| !partition.chunks.is_empty());
         let most = self.context.shares.archive_buffer(self.context.config.archive.roll_size);
-        waits && self.points_bytes() > most
+        waits && self.bytes() > most
     }
 
-    fn points_bytes(&self) -> usize {
-        self.partitions.values().map(Partition::points).sum::<usize>() * POINT_BYTES
+    fn bytes(&self) -> usize {
+        self.partitions.values().map(Partition::bytes).sum()
     }
 
     /// Waits until all committed chunks are durable. What is not after `patience` is left to the next owner.
@@ -289,8 +291,8 @@ impl Archive {
 }
 
 impl Partition {
-    fn points(&self) -> usize {
-        self.points.len() + self.chunks.iter().map(|chunk| chunk.rows).sum::<usize>()
+    fn bytes(&self) -> usize {
+        self.points.len() * POINT_BYTES + self.chunks.iter().map(|chunk| chunk.bytes).sum::<usize>()
     }
 
     fn may_cut(&self) -> bool {
@@ -299,14 +301,16 @@ impl Partition {
 
     fn cut(&mut self, source: &Source, announced: Announced, series: &mut SeriesTable) -> Result<()> {
         let points = std::mem::take(&mut self.points);
-        let mut chunk = Chunk { end: self.next, rows: points.len(), content: None, announced, write: None };
+        let mut chunk = Chunk { end: self.next, bytes: 0, content: None, announced, write: None };
         if !points.is_empty() {
+            let points = by_series(points, series)?;
+            chunk.bytes = points.memory_bytes();
             chunk.content = Some(RawChunk {
                 topic: source.0.clone(),
                 partition: source.1,
                 first_offset: self.start,
                 last_offset: self.next - 1,
-                points: batch(&points, series).map_err(operators::Error::from)?,
+                points,
             });
         }
         self.chunks.push_back(chunk);
@@ -366,21 +370,34 @@ async fn write(store: RawArchive, chunk: RawChunk) -> Result<Written, sinks::Err
         .await
 }
 
-fn batch(points: &Points, series: &mut SeriesTable) -> Result<RecordBatch, arrow::error::ArrowError> {
-    let columns: Vec<ArrayRef> = vec![
-        Arc::new(series.columns(&points.series).0),
-        Arc::new(series.labels_map(&points.series)),
-        Arc::new(TimestampNanosecondArray::from(points.time.clone())),
-        Arc::new(Float64Array::from(points.value.clone())),
-    ];
-    let time = DataType::Timestamp(TimeUnit::Nanosecond, None);
+/// At most what the names and labels of so many points take.
+fn text_bytes(points: usize, series: &SeriesTable) -> usize {
+    let each = series.text_bytes() / series.len().max(1);
+    points.min(series.len()) * each
+}
+
+/// The points with the names and labels of their own series alone.
+fn by_series(points: Points, series: &mut SeriesTable) -> Result<PointsBySeries> {
+    const NONE: u32 = u32::MAX;
+    let Points { series: mut ids, time, value } = points;
+    let mut row_of = vec![NONE; series.len()];
+    let mut found = Vec::new();
+    for id in &mut ids {
+        let row = &mut row_of[*id as usize];
+        if *row == NONE {
+            *row = u32::try_from(found.len()).expect("no more than there are ids");
+            found.push(*id);
+        }
+        *id = *row;
+    }
+    let columns: Vec<ArrayRef> =
+        vec![Arc::new(series.columns(&found).0), Arc::new(series.labels_map(&found))];
     let schema = Schema::new(vec![
         Field::new("name", DataType::Utf8View, false),
         Field::new("labels", labels_type(), false),
-        Field::new("time", time, false),
-        Field::new("value", DataType::Float64, false),
     ]);
-    RecordBatch::try_new(Arc::new(schema), columns)
+    let text = RecordBatch::try_new(Arc::new(schema), columns).map_err(operators::Error::from)?;
+    Ok(PointsBySeries::new(&text, ids, time, value)?)
 }
 
 #[cfg(test)]

@@ -20,8 +20,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::compute::concat_batches;
-use arrow::record_batch::RecordBatch;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
@@ -29,6 +27,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::metadata::KeyValue;
 use tracing::{debug, warn};
 
+use super::by_series::PointsBySeries;
 use super::live::{self, Compacted, Covers, HourFiles, Origin, hour_folder};
 use super::points::{self, WRITER};
 use super::raw::blocking;
@@ -293,13 +292,14 @@ impl RawCompactor {
             for file in files {
                 let reader = ParquetRecordBatchReaderBuilder::try_new(file)?.build()?;
                 for batch in reader {
-                    batches.push(points::file_schema(&batch?)?);
+                    batches.push(batch?);
                 }
             }
-            let Some(first) = batches.first() else { return Ok(Vec::new()) };
-            let merged = one_hour(&concat_batches(&first.schema(), &batches)?, &folder)?;
-            if merged.num_rows() as u64 != points {
-                let found = merged.num_rows();
+            let merged = PointsBySeries::of_rows(&batches)?;
+            drop(batches);
+            let rows = one_hour(&merged, &folder)?;
+            if rows.len() as u64 != points {
+                let found = rows.len();
                 return Err(contradiction(&folder, format!("{found} points in files that say {points}")));
             }
             let entry = |key: &str, value: String| KeyValue::new(format!("tidemark.{key}"), Some(value));
@@ -308,7 +308,7 @@ impl RawCompactor {
                 entry("rows", points.to_string()),
                 entry("writer", WRITER.to_owned()),
             ];
-            points::encode(&merged, metadata)
+            points::encode(&merged, &rows, metadata)
         })
         .await
     }
@@ -389,11 +389,11 @@ fn overlap(chunks: &mut [(ObjectMeta, Origin)]) -> Option<(Path, Path)> {
     })
 }
 
-/// The points in the order of the files; they must be of one hour.
-fn one_hour(points: &RecordBatch, folder: &Path) -> Result<RecordBatch, Error> {
-    let mut hours = points::by_hour(points)?.into_values();
+/// The points in the order of their file; they must be of one hour.
+fn one_hour(points: &PointsBySeries, folder: &Path) -> Result<Vec<u32>, Error> {
+    let mut hours = points.by_hour().into_values();
     match (hours.next(), hours.next()) {
-        (Some(points), None) => Ok(points),
+        (Some(rows), None) => Ok(rows),
         _ => Err(contradiction(folder, "points of other hours, or none".into())),
     }
 }

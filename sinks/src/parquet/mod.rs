@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `store.rs` | a directory or URL to the object store behind it |
 //! | `durable.rs` | a local directory whose files survive a power cut |
+//! | `by_series.rs` | raw points in memory, and their order |
 //! | `points.rs` | raw points to the bytes of one file, pure |
 //! | `raw.rs` | the archive of raw points, each exactly once |
 //! | `live.rs` | which of its files count, at every instant of a compaction |
@@ -11,6 +12,7 @@
 //! | `rollup.rs` | rollups, the store when no InfluxDB is configured |
 //! | `compact_rollups.rs` | small files of rollups to larger ones |
 
+mod by_series;
 pub mod compact;
 pub mod compact_rollups;
 mod durable;
@@ -22,6 +24,7 @@ pub mod raw;
 pub mod rollup;
 pub mod store;
 
+pub use by_series::PointsBySeries;
 pub use compact::{CompactOptions, Compaction, RawCompactor, SafeOffsets};
 pub use compact_rollups::RollupCompactor;
 pub use live::live_files;

@@ -1,8 +1,14 @@
 //! Order, schema and size of the files of raw points.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use arrow::array::{Float64Array, MapBuilder, StringBuilder, StringViewArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, Float64Array, MapBuilder, RecordBatch, StringBuilder, StringViewArray,
+    TimestampNanosecondArray,
+};
+use arrow::datatypes::{DataType, Float64Type, TimeUnit, TimestampNanosecondType};
 use bytes::Bytes;
 use chrono::NaiveDateTime;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -10,11 +16,16 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 
 use super::*;
 
+const HOUR: i64 = 3_600_000_000_000;
+
 /// Name, labels, time and value of a point.
 pub(crate) type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], i64, f64);
 
-/// Points as the pipeline hands them over: name, labels, time, value.
-pub(crate) fn points(rows: &[Row<'_>]) -> RecordBatch {
+pub(crate) fn points(rows: &[Row<'_>]) -> PointsBySeries {
+    PointsBySeries::of_rows(&[batch(rows)]).unwrap()
+}
+
+fn batch(rows: &[Row<'_>]) -> RecordBatch {
     let mut labels = MapBuilder::new(None, StringBuilder::new(), StringBuilder::new());
     for (_, pairs, ..) in rows {
         for (key, value) in *pairs {
@@ -39,12 +50,19 @@ pub(crate) fn read(bytes: Vec<u8>) -> RecordBatch {
     arrow::compute::concat_batches(&schema, &batches).unwrap()
 }
 
+/// The points of each hour as they would be written.
+fn hours(points: &PointsBySeries) -> BTreeMap<i64, RecordBatch> {
+    points.by_hour().into_iter().map(|(hour, rows)| (hour, points.rows(&rows).unwrap())).collect()
+}
+
 /// `name{key=value} time value` for each row.
 pub(crate) fn shown(points: &RecordBatch) -> Vec<String> {
-    let labels = Labels::new(points.column(1));
+    let labels = points.column(1).as_map();
     (0..points.num_rows())
         .map(|row| {
-            let pairs: Vec<_> = labels.of(row).map(|(key, value)| format!("{key}={value}")).collect();
+            let entries = labels.value(row);
+            let text = |column: usize| entries.column(column).as_string::<i32>().iter().flatten();
+            let pairs: Vec<_> = text(0).zip(text(1)).map(|(key, value)| format!("{key}={value}")).collect();
             format!(
                 "{}{{{}}} {} {}",
                 points.column(0).as_string::<i32>().value(row),
@@ -59,7 +77,7 @@ pub(crate) fn shown(points: &RecordBatch) -> Vec<String> {
 #[test]
 fn points_are_split_by_hour_and_sorted_by_series_and_time() {
     let eu: &[(&str, &str)] = &[("region", "eu")];
-    let hours = by_hour(&points(&[
+    let hours = hours(&points(&[
         ("cpu.load", eu, HOUR + 2, 1.0),
         ("cpu", &[("host", "b"), ("region", "eu")], HOUR + 1, 2.0),
         ("cpu", &[], HOUR, 3.0),
@@ -67,8 +85,7 @@ fn points_are_split_by_hour_and_sorted_by_series_and_time() {
         ("cpu", eu, -1, 5.0),
         ("cpu.load", eu, HOUR + 1, 6.0),
         ("cpu.load", eu, HOUR + 1, 7.0),
-    ]))
-    .unwrap();
+    ]));
     let shown: Vec<_> = hours.iter().map(|(hour, points)| (*hour, shown(points))).collect();
     let expected = [
         (-HOUR, vec!["cpu{region=eu} -1 5".to_owned()]),
@@ -92,9 +109,9 @@ fn points_are_split_by_hour_and_sorted_by_series_and_time() {
 fn files_read_back_and_carry_a_standard_map() {
     let labels: &[(&str, &str)] = &[("host", "h1")];
     let rows: Vec<Row<'_>> = (0..1000).map(|i| ("cpu", labels, i * 1_000_000_000, (i % 7) as f64)).collect();
-    let hours = by_hour(&points(&rows)).unwrap();
-    let (_, points) = hours.first_key_value().unwrap();
-    let bytes = encode(points, vec![KeyValue::new("a".into(), Some("b".to_owned()))]).unwrap();
+    let points = points(&rows);
+    let rows = points.by_hour().remove(&0).unwrap();
+    let bytes = encode(&points, &rows, vec![KeyValue::new("a".into(), Some("b".to_owned()))]).unwrap();
 
     let file = SerializedFileReader::new(Bytes::from(bytes.clone())).unwrap();
     let metadata = file.metadata();
@@ -107,7 +124,7 @@ fn files_read_back_and_carry_a_standard_map() {
     assert_eq!(metadata.file_metadata().key_value_metadata().unwrap()[0].key, "a");
 
     let back = read(bytes);
-    assert_eq!(shown(&back), shown(points));
+    assert_eq!(shown(&back), shown(&points.rows(&rows).unwrap()));
     assert_eq!(back.schema().field(2).data_type(), &DataType::Timestamp(TimeUnit::Nanosecond, None));
 }
 
@@ -122,20 +139,21 @@ fn values_are_encoded_by_how_many_differ() {
     ] {
         let rows: Vec<Row<'_>> =
             (0..1000).map(|i| ("cpu", [].as_slice(), i, ((i % different) as f64).sqrt())).collect();
-        let hours = by_hour(&points(&rows)).unwrap();
-        let bytes = encode(&hours[&0], Vec::new()).unwrap();
+        let points = points(&rows);
+        let rows = points.by_hour().remove(&0).unwrap();
+        let bytes = encode(&points, &rows, Vec::new()).unwrap();
         let file = SerializedFileReader::new(Bytes::from(bytes.clone())).unwrap();
         let value = file.metadata().row_group(0).column(4).clone();
         assert_eq!(value.dictionary_page_offset().is_some(), dictionary, "{different}");
         assert!(value.encodings().any(|used| used == encoding), "{different}: {value:?}");
-        assert_eq!(shown(&read(bytes)), shown(&hours[&0]));
+        assert_eq!(shown(&read(bytes)), shown(&points.rows(&rows).unwrap()));
     }
 }
 
 #[test]
 fn points_without_their_columns_are_refused() {
-    let batch = points(&[("cpu", &[], 1, 1.0)]).project(&[0, 2, 3]).unwrap();
-    assert!(by_hour(&batch).unwrap_err().to_string().contains("no column `labels`"));
+    let batch = batch(&[("cpu", &[], 1, 1.0)]).project(&[0, 2, 3]).unwrap();
+    assert!(PointsBySeries::of_rows(&[batch]).unwrap_err().to_string().contains("no column `labels`"));
 }
 
 /// Measures real series: CPU utilisation from the Numenta Anomaly Benchmark, one point every five minutes.
@@ -172,10 +190,10 @@ fn real_cpu_series_take_few_bytes() {
             rows.iter().map(|(time, value)| ("cpu", labels.as_slice(), *time, *value)).collect();
         let all = points(&rows);
 
-        let whole = file_schema(&all).unwrap();
-        let one = encode(&whole, Vec::new()).unwrap().len() as f64 / rows.len() as f64;
-        let hours = by_hour(&all).unwrap();
-        let hourly: usize = hours.values().map(|points| encode(points, Vec::new()).unwrap().len()).sum();
+        let hours = all.by_hour();
+        let sorted: Vec<u32> = hours.values().flatten().copied().collect();
+        let one = encode(&all, &sorted, Vec::new()).unwrap().len() as f64 / rows.len() as f64;
+        let hourly: usize = hours.values().map(|rows| encode(&all, rows, Vec::new()).unwrap().len()).sum();
         println!(
             "{host}: {} points, {one:.2} bytes a point in one file, {:.0} in {} hourly files of 12 points",
             rows.len(),

@@ -8,13 +8,14 @@
 
 use std::sync::Arc;
 
-use arrow::record_batch::RecordBatch;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use parquet::file::metadata::KeyValue;
+use tokio::sync::Semaphore;
 use tracing::{debug, info};
 
+use super::by_series::PointsBySeries;
 use super::points::{self, WRITER};
 use crate::Error;
 use crate::timestamp::time;
@@ -22,6 +23,9 @@ use crate::timestamp::time;
 /// Files of a chunk that are encoded and stored at once: enough to hide the store's latency, few enough to
 /// bound the memory.
 const CONCURRENT_PUTS: usize = 4;
+
+/// Chunks that are sorted or encoded at once, which bounds their memory as well.
+pub const WORKERS: usize = 2;
 
 /// Days that are listed at once when files are looked for.
 const CONCURRENT_LISTS: usize = 8;
@@ -31,6 +35,7 @@ const CONCURRENT_LISTS: usize = 8;
 pub struct RawArchive {
     store: Arc<dyn ObjectStore>,
     root: Path,
+    workers: Arc<Semaphore>,
 }
 
 /// All accepted points of consecutive offsets of one source partition.
@@ -41,9 +46,7 @@ pub struct RawChunk {
     pub first_offset: i64,
     /// Inclusive.
     pub last_offset: i64,
-    /// `name` Utf8View, `labels` Map of Utf8 to Utf8 sorted by key, `time` Timestamp in nanoseconds,
-    /// `value` Float64.
-    pub points: RecordBatch,
+    pub points: PointsBySeries,
 }
 
 /// What a chunk became.
@@ -57,7 +60,7 @@ pub struct Written {
 impl RawArchive {
     /// Files go to `<prefix>/raw/`.
     pub fn new(store: Arc<dyn ObjectStore>, prefix: Path) -> Self {
-        Self { store, root: prefix.join("raw") }
+        Self { store, root: prefix.join("raw"), workers: Arc::new(Semaphore::new(WORKERS)) }
     }
 
     /// Stores a chunk; Ok means that all of its files are durable. On an error some may be: write the same
@@ -65,8 +68,8 @@ impl RawArchive {
     pub async fn write(&self, chunk: RawChunk) -> Result<Written, Error> {
         let chunk = Arc::new(chunk);
         let sorting = chunk.clone();
-        let hours = blocking(move || points::by_hour(&sorting.points)).await?;
-        let mut files = stream::iter(hours.into_iter().map(|(hour, points)| self.put(&chunk, hour, points)))
+        let hours = self.work(move || Ok(sorting.points.by_hour())).await?;
+        let mut files = stream::iter(hours.into_iter().map(|(hour, rows)| self.put(&chunk, hour, rows)))
             .buffer_unordered(CONCURRENT_PUTS);
         let mut written = Written::default();
         while let Some(file) = files.next().await {
@@ -151,13 +154,23 @@ impl RawArchive {
             .map_err(Error::from)
     }
 
-    async fn put(&self, chunk: &Arc<RawChunk>, hour: i64, points: RecordBatch) -> Result<Written, Error> {
-        let rows = points.num_rows() as u64;
-        let metadata = metadata(chunk, rows);
-        let bytes = blocking(move || points::encode(&points, metadata)).await?;
-        let written = Written { files: 1, bytes: bytes.len() as u64, rows };
+    async fn put(&self, chunk: &Arc<RawChunk>, hour: i64, rows: Vec<u32>) -> Result<Written, Error> {
+        let count = rows.len() as u64;
+        let metadata = metadata(chunk, count);
+        let encoding = Arc::clone(chunk);
+        let bytes = self.work(move || points::encode(&encoding.points, &rows, metadata)).await?;
+        let written = Written { files: 1, bytes: bytes.len() as u64, rows: count };
         self.store.put(&self.path(chunk, hour), bytes.into()).await?;
         Ok(written)
+    }
+
+    /// Sorts or encodes, as soon as not too many others do.
+    async fn work<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let _permit = self.workers.acquire().await.expect("the semaphore is never closed");
+        blocking(work).await
     }
 
     fn path(&self, chunk: &RawChunk, hour: i64) -> Path {
