@@ -206,7 +206,7 @@ impl Default for IngestConfig {
             group: "tidemark-ingest".to_owned(),
             format: PayloadFormat::Auto,
             epoch: Duration::from_secs(1),
-            epoch_points: 1_000_000,
+            epoch_points: 2_000_000,
             max_message_bytes: 1 << 20,
             max_out_of_orderness: Duration::from_secs(5),
             max_future_skew: Duration::from_secs(300),

@@ -14,6 +14,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Produc
 use uuid::Uuid;
 
 use super::epoch::{Aggregator, Collected, Epoch, Size};
+use super::look::Look;
 use crate::error::{Error, Result};
 use crate::group::{Membership, generation_moved, list_of};
 use crate::kafka;
@@ -57,7 +58,7 @@ pub(super) struct Committer {
 impl Committer {
     /// Starts the thread and fences nobody: each process has a transactional id of its own, and the group's
     /// generation, sent with the offsets, fences a process that is no longer the owner (KIP-447).
-    pub(super) fn start(aggregator: Aggregator) -> Result<Self> {
+    pub(super) fn start(aggregator: Aggregator, mut look: Look) -> Result<Self> {
         let config = &aggregator.context.config;
         let id = format!("{}-{}", config.ingest.group, Uuid::new_v4());
         let producer = kafka::transactional_producer(&config.kafka, &id, TIMEOUT, DefaultProducerContext)?;
@@ -69,7 +70,11 @@ impl Committer {
             .spawn(move || {
                 while let Ok((work, member)) = incoming.recv() {
                     let epoch = match work {
-                        Work::Aggregate(collected) => aggregator.aggregate(collected),
+                        Work::Aggregate(mut collected) => {
+                            collected.facts.topics = look.topics(producer.client());
+                            look.report_lag(producer.client(), &collected.facts.partitions);
+                            aggregator.aggregate(collected)
+                        }
                         Work::Commit(epoch) => Ok(epoch),
                     };
                     let outcome = match epoch {

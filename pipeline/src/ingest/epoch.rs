@@ -25,6 +25,7 @@ pub(super) struct Outgoing {
 pub(super) struct Collected {
     /// As [`operators::partial::points_schema`] says.
     pub(super) points: Vec<RecordBatch>,
+    /// Without the numbers of partitions, which the committer asks for.
     pub(super) facts: EpochFacts,
     /// Refused points, for the dead-letter topic.
     pub(super) dead: Vec<Outgoing>,

@@ -11,6 +11,7 @@
 //! - `archive`: raw points to Parquet, each exactly once
 //! - `progress`: what is committed about the archive
 //! - `committer`: aggregation and transaction of an epoch, while the next one is read
+//! - `look`: partitions added, and lag
 //! - `epoch`: from an epoch's points to its messages
 
 mod archive;
@@ -18,6 +19,7 @@ mod bound;
 mod committer;
 mod dead_letter;
 mod epoch;
+mod look;
 mod owned;
 pub(crate) mod progress;
 mod session;

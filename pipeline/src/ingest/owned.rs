@@ -92,11 +92,6 @@ impl Owned {
         true
     }
 
-    /// Messages between what was read and `high`.
-    pub(super) fn lag(&self, high: i64) -> i64 {
-        (high - self.next).max(0)
-    }
-
     pub(super) fn facts(&self, now: Duration) -> PartitionFacts {
         PartitionFacts {
             topic: self.source.0.clone(),

@@ -12,7 +12,6 @@ use crate::error::{Error, Result};
 use crate::group::{Group, Valve, go_on_after, membership};
 use crate::kafka::{self, ConsumerSettings};
 use crate::roles::Context;
-use crate::telemetry::SourceLabels;
 
 const METADATA_TIMEOUT: Duration = Duration::from_secs(30);
 const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -21,8 +20,6 @@ const MESSAGE_MARGIN: usize = 64 << 10;
 const POLL: Duration = Duration::from_millis(50);
 /// Messages that are taken before the clock is looked at again.
 const BATCH: usize = 256;
-/// How often the lag is asked for.
-const REPORT: Duration = Duration::from_secs(5);
 
 type IngestConsumer = BaseConsumer<Group<IngestShare>>;
 
@@ -43,7 +40,6 @@ fn consume(context: &Context, consumer: &IngestConsumer) -> Result<()> {
     let group = consumer.context();
     let mut valve = Valve::default();
     let mut opened = context.clock.monotonic();
-    let mut reported = opened;
     while !context.shutdown.is_triggered() {
         read(context, consumer)?;
         group.check()?;
@@ -66,10 +62,6 @@ fn consume(context: &Context, consumer: &IngestConsumer) -> Result<()> {
         }
         valve.set(consumer, full)?;
         context.metrics.ingest.paused.set(i64::from(full));
-        if age_of(context, reported) >= REPORT {
-            report_lag(context, consumer);
-            reported = context.clock.monotonic();
-        }
     }
     tracing::info!("ingest ends: committing what was read");
     group.share().finish(&|| membership(consumer))
@@ -103,7 +95,6 @@ fn end_epoch(context: &Context, consumer: &IngestConsumer, valve: &Valve) -> Res
     let group = consumer.context();
     let membership = || membership(consumer);
     group.share().settle_epoch(&membership)?;
-    refresh_topics(context, consumer);
     if !valve.is_closed() {
         look_for_ends(context, consumer);
     }
@@ -112,17 +103,6 @@ fn end_epoch(context: &Context, consumer: &IngestConsumer, valve: &Valve) -> Res
 
 fn age_of(context: &Context, since: Duration) -> Duration {
     context.clock.monotonic().saturating_sub(since)
-}
-
-/// How far behind the end of its log each owned partition is.
-fn report_lag(context: &Context, consumer: &IngestConsumer) {
-    for owned in consumer.context().share().owned() {
-        let (topic, partition) = &owned.source;
-        // A broker that does not answer is not asked for every partition.
-        let Ok((_, high)) = consumer.fetch_watermarks(topic, *partition, LOOK_TIMEOUT) else { return };
-        let labels = SourceLabels { topic: topic.clone(), partition: *partition };
-        context.metrics.ingest.lag_messages.get_or_create(&labels).set(owned.lag(high));
-    }
 }
 
 /// Silent partitions may be idle, but only if everything in their log was read. The broker is asked at the end of every
@@ -145,22 +125,6 @@ fn look_for_ends(context: &Context, consumer: &IngestConsumer) {
             return;
         }
     }
-}
-
-/// Partitions may be added to a topic at any time, and hold the watermark until someone reports them. They are asked for
-/// after an epoch's points were read, as the ends of partitions are: points sent together with these may be in them.
-fn refresh_topics(context: &Context, consumer: &IngestConsumer) {
-    let mut topics = BTreeMap::new();
-    for topic in &context.config.topics.points {
-        match kafka::partition_count(&context.config.kafka, consumer.client(), topic, LOOK_TIMEOUT) {
-            Ok(count) => topics.insert(topic.clone(), i32::try_from(count).unwrap_or(i32::MAX)),
-            Err(error) => {
-                tracing::warn!(topic, %error, "the number of partitions is unknown, it stays as it was");
-                return;
-            }
-        };
-    }
-    consumer.context().share().set_topics(topics);
 }
 
 /// How many partitions each source topic has. Also makes sure that the partials topic is what was configured.

@@ -15,6 +15,7 @@ use super::bound::{self, EpochBound};
 use super::committer::{Committer, Work};
 use super::dead_letter::{Origin, outgoing};
 use super::epoch::{Aggregator, Collected, Epoch};
+use super::look::Look;
 use super::owned::Owned;
 use crate::clock::{Now, nanoseconds};
 use crate::error::{Error, Result};
@@ -33,8 +34,6 @@ pub(super) struct IngestShare {
     archive: Option<Archive>,
     committer: Committer,
     partitions: Vec<Owned>,
-    /// Partitions of each source topic, owned or not.
-    topics: BTreeMap<String, i32>,
     bound: EpochBound,
     /// Points in the epoch that is being read.
     collected: usize,
@@ -60,16 +59,14 @@ impl IngestShare {
             oldest: ingest.oldest.map_or(defaults.oldest, |age| now.saturating_sub(nanoseconds(age))),
         };
         let archive = if context.config.archive.enabled { Some(Archive::new(context)?) } else { None };
+        let message_bytes = context.shares.message(MESSAGE_BYTES.min(broker_limit));
+        let aggregator = Aggregator { context: context.clone(), message_bytes };
         Ok(Self {
             decoder: Decoder::new(options, context.catalog.labels.clone()),
             archive,
-            committer: Committer::start(Aggregator {
-                context: context.clone(),
-                message_bytes: context.shares.message(MESSAGE_BYTES.min(broker_limit)),
-            })?,
+            committer: Committer::start(aggregator, Look::new(context, topics))?,
             context: context.clone(),
             partitions: Vec::new(),
-            topics,
             bound: EpochBound::new(
                 context.shares.epoch,
                 ingest.epoch_points,
@@ -101,14 +98,6 @@ impl IngestShare {
 
     pub(super) fn is_committing(&mut self) -> Result<bool> {
         self.committer.is_busy()
-    }
-
-    /// How many partitions the source topics have now.
-    pub(super) fn set_topics(&mut self, topics: BTreeMap<String, i32>) {
-        if topics != self.topics {
-            tracing::info!(?topics, "the source topics have other numbers of partitions than before");
-            self.topics = topics;
-        }
     }
 
     /// Decodes one message into the epoch.
@@ -285,7 +274,7 @@ impl IngestShare {
         let now = self.context.clock.monotonic();
         EpochFacts {
             wall: self.context.clock.now_ns(),
-            topics: self.topics.clone(),
+            topics: BTreeMap::new(),
             partitions: self.partitions.iter().map(|owned| owned.facts(now)).collect(),
             owner: Some(self.context.board.instance().to_owned()),
         }

@@ -103,9 +103,14 @@ impl<'a> Round<'a> {
         }
     }
 
+    /// Whether more than the last part is left to send.
+    pub(super) fn has_more(&self) -> bool {
+        self.workload.slices() > 1
+    }
+
     /// Sends the next part of the points; false when only the last one is left, see [`Round::send_last`].
     pub(super) fn send(&mut self) -> bool {
-        if self.workload.slices() <= 1 {
+        if !self.has_more() {
             return false;
         }
         let slice = self.workload.next_slice();

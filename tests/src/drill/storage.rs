@@ -15,24 +15,26 @@ const OBJECTS: usize = 3;
 
 pub(super) fn disk(ground: &Ground<'_>, plan: &Plan) -> Verdict {
     let disk = Disk::new();
-    let mut setup = Setup::new(ground, plan.size(30_000, 300_000), plan.size(2, 10));
+    let mut setup = Setup::new(ground, plan.size(30_000, 300_000), plan.size(3, 10));
     setup.options.storage = Some(disk.data().display().to_string());
     let mut round = Round::new("f-disk", ground, plan, &setup);
     round.archive = disk.data();
     round.notes.push(disk.kind().to_owned());
     round.start(2);
-    while round.send() {
-        full(&mut round, &disk, true);
+    round.send();
+    while round.has_more() {
+        full(&mut round, &disk);
     }
     round.send_last();
-    full(&mut round, &disk, false);
     round.finish()
 }
 
-fn full(round: &mut Round<'_>, disk: &Disk, crash: bool) {
+/// What is sent while the disk is full has to wait for it, however soon the points before were stored.
+fn full(round: &mut Round<'_>, disk: &Disk) {
     round.wait_for_instant();
     disk.fill();
     round.faults += 1;
+    round.send();
     for member in 0..2 {
         let before = round.site.members[member].log_text().len();
         round.wait("a member to notice that nothing can be stored", |round| {
@@ -44,10 +46,8 @@ fn full(round: &mut Round<'_>, disk: &Disk, crash: bool) {
             if noticed { Ok(()) } else { Err(format!("{} bytes more in its log", new.len())) }
         });
     }
-    if crash {
-        let victim = round.any_member();
-        round.crash(victim);
-    }
+    let victim = round.any_member();
+    round.crash(victim);
     round.pause(2_000);
     disk.free();
 }
