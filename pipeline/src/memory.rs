@@ -119,9 +119,9 @@ impl Shares {
         roll_size.min((self.archive / 2 / WORKERS / ARCHIVE_EXPANSION).max(LEAST_FILE))
     }
 
-    /// Bytes of buffered points of all partitions together after which nothing more is read.
-    pub fn archive_buffer(&self, roll_size: usize) -> usize {
-        roll_size.saturating_mul(4).min((self.archive / 2).max(LEAST_FILE))
+    /// Bytes of buffered points, with the names and labels of their series, after which nothing more is read.
+    pub fn archive_buffer(&self) -> usize {
+        (self.archive / 2).max(LEAST_FILE)
     }
 }
 

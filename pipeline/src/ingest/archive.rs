@@ -30,6 +30,8 @@ use crate::roles::Context;
 const POINT_BYTES: usize = 20;
 /// Chunks of a partition that may wait. Their ends are committed as text, for which brokers take 4,096 bytes by default.
 const MAX_CHUNKS: usize = 64;
+/// Points that are collected or wait, all partitions together, in files of `roll_size`.
+const MOST_FILES: usize = 4;
 /// Longest pause between two tries to store a chunk.
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
 const DRAIN_POLL: Duration = Duration::from_millis(10);
@@ -56,6 +58,7 @@ struct Partition {
 
 struct Chunk {
     end: i64,
+    rows: usize,
     /// Memory of its points.
     bytes: usize,
     /// Until it is being written; none also when it has no points.
@@ -192,7 +195,7 @@ impl Archive {
         let now = self.context.clock.monotonic();
         let buffered = self.bytes();
         self.context.metrics.memory.hold("archive", buffered);
-        let crowded = buffered > self.context.shares.archive_buffer(roll_size) / 2;
+        let crowded = buffered > self.context.shares.archive_buffer() / 2;
         let most = self.partitions.values().filter(|p| p.may_cut()).map(|p| p.points.len()).max();
         for (source, partition) in &mut self.partitions {
             let collected = partition.points.len();
@@ -251,8 +254,9 @@ impl Archive {
     /// ever.
     pub(super) fn is_full(&self) -> bool {
         let waits = self.partitions.values().any(|partition| !partition.chunks.is_empty());
-        let most = self.context.shares.archive_buffer(self.context.config.archive.roll_size);
-        waits && self.bytes() > most
+        let points: usize = self.partitions.values().map(Partition::points).sum();
+        let most = self.context.config.archive.roll_size.saturating_mul(MOST_FILES);
+        waits && (points * POINT_BYTES > most || self.bytes() > self.context.shares.archive_buffer())
     }
 
     fn bytes(&self) -> usize {
@@ -291,6 +295,10 @@ impl Archive {
 }
 
 impl Partition {
+    fn points(&self) -> usize {
+        self.points.len() + self.chunks.iter().map(|chunk| chunk.rows).sum::<usize>()
+    }
+
     fn bytes(&self) -> usize {
         self.points.len() * POINT_BYTES + self.chunks.iter().map(|chunk| chunk.bytes).sum::<usize>()
     }
@@ -301,7 +309,8 @@ impl Partition {
 
     fn cut(&mut self, source: &Source, announced: Announced, series: &mut SeriesTable) -> Result<()> {
         let points = std::mem::take(&mut self.points);
-        let mut chunk = Chunk { end: self.next, bytes: 0, content: None, announced, write: None };
+        let mut chunk =
+            Chunk { end: self.next, rows: points.len(), bytes: 0, content: None, announced, write: None };
         if !points.is_empty() {
             let points = by_series(points, series)?;
             chunk.bytes = points.memory_bytes();

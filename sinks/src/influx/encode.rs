@@ -47,6 +47,8 @@ pub struct Lines {
     series: Series,
     fields: Vec<(String, Values)>,
     row: usize,
+    /// Bytes of the longest line so far.
+    longest: usize,
     /// Fields left out because they were NaN or infinite.
     pub non_finite: u64,
     /// Rows left out because no field was left.
@@ -72,7 +74,7 @@ impl Lines {
                 fields.push((escaped(&stored_name(name)), values));
             }
         }
-        Ok(Self { series: Series::new(table, rows)?, fields, row: 0, non_finite: 0, empty: 0 })
+        Ok(Self { series: Series::new(table, rows)?, fields, row: 0, longest: 0, non_finite: 0, empty: 0 })
     }
 }
 
@@ -83,21 +85,24 @@ impl Iterator for Lines {
         while self.row < self.series.len() {
             let row = self.row;
             self.row += 1;
-            let mut text = self.series.line_head(row);
+            // One allocation a line: the one before is a good guess of its length.
+            let mut text = String::with_capacity(self.longest);
+            self.series.write_head(row, &mut text);
             let series_length = text.len();
             let mut separator = ' ';
             for (name, values) in &self.fields {
-                match values.text(row) {
-                    FieldText::Value(value) => {
-                        text.push(separator);
-                        text.push_str(name);
-                        text.push('=');
-                        text.push_str(&value);
-                        separator = ',';
-                    }
-                    FieldText::NonFinite => self.non_finite += 1,
-                    FieldText::Null => {}
+                if values.is_null(row) {
+                    continue;
                 }
+                if !values.is_finite(row) {
+                    self.non_finite += 1;
+                    continue;
+                }
+                text.push(separator);
+                text.push_str(name);
+                text.push('=');
+                values.write(row, &mut text);
+                separator = ',';
             }
             if text.len() == series_length {
                 self.empty += 1;
@@ -105,39 +110,39 @@ impl Iterator for Lines {
             }
             let time = self.series.time(row);
             write!(text, " {time}").expect("writing to a string cannot fail");
+            self.longest = self.longest.max(text.len());
             return Some(Line { text, series_length, time });
         }
         None
     }
 }
 
-enum FieldText {
-    Value(String),
-    NonFinite,
-    Null,
-}
-
 impl Values {
-    fn text(&self, row: usize) -> FieldText {
-        let is_null = match self {
+    fn is_null(&self, row: usize) -> bool {
+        match self {
             Self::Float(array) => array.is_null(row),
             Self::Int(array) => array.is_null(row),
             Self::UInt(array) => array.is_null(row),
             Self::Bool(array) => array.is_null(row),
             Self::Text(array) => array.is_null(row),
-        };
-        if is_null {
-            return FieldText::Null;
         }
-        FieldText::Value(match self {
-            Self::Float(array) if !array.value(row).is_finite() => return FieldText::NonFinite,
+    }
+
+    /// Whether InfluxDB has a number for it.
+    fn is_finite(&self, row: usize) -> bool {
+        !matches!(self, Self::Float(array) if !array.value(row).is_finite())
+    }
+
+    fn write(&self, row: usize, text: &mut String) {
+        let written = match self {
             // Debug switches to an exponent where plain digits would be long.
-            Self::Float(array) => format!("{:?}", array.value(row)),
-            Self::Int(array) => format!("{}i", array.value(row)),
-            Self::UInt(array) => format!("{}u", array.value(row)),
-            Self::Bool(array) => array.value(row).to_string(),
-            Self::Text(array) => quoted(array.value(row)),
-        })
+            Self::Float(array) => write!(text, "{:?}", array.value(row)),
+            Self::Int(array) => write!(text, "{}i", array.value(row)),
+            Self::UInt(array) => write!(text, "{}u", array.value(row)),
+            Self::Bool(array) => write!(text, "{}", array.value(row)),
+            Self::Text(array) => write!(text, "{}", quoted(array.value(row))),
+        };
+        written.expect("writing to a string cannot fail");
     }
 }
 
@@ -145,8 +150,11 @@ impl Values {
 #[derive(Debug)]
 pub(crate) struct Series {
     measurement: String,
+    escaped_measurement: String,
     /// Sorted by name, which saves the server the sorting.
     tags: Vec<(String, StringArray)>,
+    /// Of the tags.
+    escaped_names: Vec<String>,
     time: Int64Array,
 }
 
@@ -164,8 +172,11 @@ impl Series {
             tags.push((stored_name(name), values.as_string::<i32>().clone()));
         }
         tags.sort_by(|a, b| a.0.cmp(&b.0));
+        let measurement = stored_name(&table.rollup);
         Ok(Self {
-            measurement: stored_name(&table.rollup),
+            escaped_measurement: with_backslashes(&measurement, |c| matches!(c, ',' | ' ')),
+            measurement,
+            escaped_names: tags.iter().map(|(name, _)| escaped(name)).collect(),
             tags,
             time: time.as_primitive::<Int64Type>().clone(),
         })
@@ -193,15 +204,20 @@ impl Series {
 
     /// The line up to the fields.
     pub(crate) fn line_head(&self, row: usize) -> String {
-        let mut head = escaped_measurement(&self.measurement);
-        for (name, value) in self.tags(row) {
+        let mut head = String::new();
+        self.write_head(row, &mut head);
+        head
+    }
+
+    fn write_head(&self, row: usize, head: &mut String) {
+        head.push_str(&self.escaped_measurement);
+        for ((_, value), name) in self.tags(row).zip(&self.escaped_names) {
             let Some(value) = value else { continue };
             head.push(',');
-            head.push_str(&escaped(name));
+            head.push_str(name);
             head.push('=');
-            head.push_str(&escaped(&value));
+            push_escaped(head, &value, is_special);
         }
-        head
     }
 }
 
@@ -275,13 +291,13 @@ fn stored_tag_value(value: &str) -> Cow<'_, str> {
     Cow::Owned(stored)
 }
 
-/// Tag names, tag values and field names. A backslash elsewhere than before one of these stands for itself.
-fn escaped(text: &str) -> String {
-    with_backslashes(text, |c| matches!(c, ',' | '=' | ' '))
+/// In tag names, tag values and field names. A backslash elsewhere than before one of these stands for itself.
+fn is_special(c: char) -> bool {
+    matches!(c, ',' | '=' | ' ')
 }
 
-fn escaped_measurement(text: &str) -> String {
-    with_backslashes(text, |c| matches!(c, ',' | ' '))
+fn escaped(text: &str) -> String {
+    with_backslashes(text, is_special)
 }
 
 /// A string field. Line breaks may stand in quotes.
@@ -291,13 +307,22 @@ fn quoted(text: &str) -> String {
 
 fn with_backslashes(text: &str, special: fn(char) -> bool) -> String {
     let mut out = String::with_capacity(text.len() + 8);
-    for c in text.chars() {
-        if special(c) {
-            out.push('\\');
-        }
-        out.push(c);
-    }
+    push_escaped(&mut out, text, special);
     out
+}
+
+fn push_escaped(out: &mut String, text: &str, special: fn(char) -> bool) {
+    for part in text.split_inclusive(special) {
+        let end = part.char_indices().next_back().filter(|(_, last)| special(*last));
+        match end {
+            Some((end, last)) => {
+                out.push_str(&part[..end]);
+                out.push('\\');
+                out.push(last);
+            }
+            None => out.push_str(part),
+        }
+    }
 }
 
 #[cfg(test)]

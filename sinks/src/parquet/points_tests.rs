@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, Float64Array, MapBuilder, RecordBatch, StringBuilder, StringViewArray,
+    ArrayRef, AsArray, Float64Array, MapBuilder, RecordBatch, StringBuilder, StringViewArray,
     TimestampNanosecondArray,
 };
 use arrow::datatypes::{DataType, Float64Type, TimeUnit, TimestampNanosecondType};
