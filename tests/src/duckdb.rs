@@ -25,7 +25,7 @@ pub struct DuckDb {
 impl DuckDb {
     /// Installs it on first use.
     pub fn find() -> Result<Self, Unavailable> {
-        Ok(Self { python: provide("get-duckdb.sh")?.join("bin/python") })
+        Ok(Self { python: provide("servers/get-duckdb.sh")?.join("bin/python") })
     }
 
     /// The rows of a query, such as `SELECT * FROM read_parquet('…/**/*.parquet')`, each an object by column name.

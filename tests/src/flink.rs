@@ -18,7 +18,7 @@ pub struct Flink {
 impl Flink {
     /// Installs it the first time, which takes some minutes.
     pub fn find() -> Result<Self, Unavailable> {
-        Ok(Self { folder: provide("get-flink.sh")? })
+        Ok(Self { folder: provide("peers/get-flink.sh")? })
     }
 
     /// The version of it and of its connector.
@@ -31,11 +31,12 @@ impl Flink {
     ///
     /// # Panics
     /// When the job fails.
-    pub fn run(&self, kafka: &Kafka, topic: &str) -> Value {
+    pub fn run(&self, kafka: &Kafka, topic: &str, partitions: usize) -> Value {
         let results = tempfile::Builder::new().prefix("tidemark-flink-").tempdir().unwrap();
         let output = Command::new(self.folder.join("venv/bin/python"))
             .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/flink_sql.py"))
-            .args(["--brokers", kafka.brokers(), "--topic", topic, "--connector-jar"])
+            .args(["--brokers", kafka.brokers(), "--topic", topic, "--partitions", &partitions.to_string()])
+            .arg("--connector-jar")
             .arg(self.folder.join("flink-sql-connector-kafka.jar"))
             .arg("--output")
             .arg(results.path())

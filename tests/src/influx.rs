@@ -61,7 +61,7 @@ pub struct Influx {
 impl Influx {
     /// A new server, set up and ready for requests.
     pub fn start() -> Result<Self, Unavailable> {
-        let binary = provide("get-influxd.sh")?;
+        let binary = provide("servers/get-influxd.sh")?;
         let directory = tempfile::Builder::new().prefix("tidemark-influxd-").tempdir().unwrap();
         let address = format!("127.0.0.1:{}", free_port());
         let influx = Self { binary, address, process: Mutex::new(None), directory };

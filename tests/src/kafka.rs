@@ -64,7 +64,7 @@ pub struct Kafka {
 impl Kafka {
     /// A new broker, ready for requests. A few seconds, and half a gigabyte of memory.
     pub fn start() -> Result<Self, Unavailable> {
-        let jars = provide("get-kafka.sh")?.join("libs");
+        let jars = provide("servers/get-kafka.sh")?.join("libs");
         let directory = tempfile::Builder::new().prefix("tidemark-kafka-").tempdir().unwrap();
         let port = free_port();
         fs::write(directory.path().join("server.properties"), properties(directory.path(), port)).unwrap();

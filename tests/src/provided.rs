@@ -1,4 +1,4 @@
-//! The servers and tools that scripts in `tests/servers` provide.
+//! The servers and tools that scripts in `tests/servers` and `tests/peers` provide.
 
 use std::fmt;
 use std::io::{BufRead, BufReader};
@@ -27,14 +27,14 @@ impl std::error::Error for Unavailable {}
 /// Exit status by which a script says that a tool it needs is not installed.
 const TOOL_MISSING: i32 = 3;
 
-/// Runs `tests/servers/<script>` and gives the path it prints. Immediate when the thing is in the cache; the first
+/// Runs `tests/<script>` and gives the path it prints. Immediate when the thing is in the cache; the first
 /// time it may take minutes, so what the script says is shown while it runs.
 ///
 /// # Panics
 /// When the script fails for another reason than a missing tool.
 #[allow(clippy::print_stderr)]
 pub(crate) fn provide(script: &str) -> Result<PathBuf, Unavailable> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("servers").join(script);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
     let mut bash = Command::new("bash")
         .arg(&path)
         .stdin(Stdio::null())

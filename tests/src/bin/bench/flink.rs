@@ -12,7 +12,7 @@ use crate::report::Measured;
 /// # Panics
 /// When its results are not those of all points.
 pub(crate) fn measure(flink: &Flink, kafka: &Kafka, case: Case, input: &Loaded) -> Measured {
-    let result = flink.run(kafka, &input.topic);
+    let result = flink.run(kafka, &input.topic, input.partitions);
     assert_eq!(
         result["points"].as_u64(),
         Some(input.points as u64),

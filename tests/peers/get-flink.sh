@@ -3,7 +3,7 @@
 #   usage: get-flink.sh [DIR]     prints DIR; run DIR/venv/bin/python, with DIR/flink-sql-connector-kafka.jar
 #                                 DIR/complete tells the versions
 # Needs Java 11 or newer, Maven, and a Python from 3.9 to 3.12 with venv and pip. 1 GB, some minutes the first time.
-source "$(dirname "${BASH_SOURCE[0]}")/provide.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/../servers/provide.sh"
 
 VERSION=2.2.1
 # The part after the dash is the line of Flink that the connector is made for.
