@@ -15,14 +15,16 @@ pub(crate) enum Input {
     Lines,
     /// As [`Input::Lines`], of a million series in place of 10,000.
     Series,
+    /// As [`Input::Json`], over 64 partitions in place of 4.
+    Wide,
 }
 
 impl Input {
-    pub(crate) const ALL: [Self; 4] = [Self::Json, Self::JsonLines, Self::Lines, Self::Series];
+    pub(crate) const ALL: [Self; 5] = [Self::Json, Self::JsonLines, Self::Lines, Self::Series, Self::Wide];
 
     pub(crate) fn format(self) -> Format {
         match self {
-            Self::Json => Format::Json,
+            Self::Json | Self::Wide => Format::Json,
             Self::JsonLines => Format::JsonLines(100),
             Self::Lines | Self::Series => Format::LineProtocol(100),
         }
@@ -31,8 +33,16 @@ impl Input {
     /// Series of the input.
     pub(crate) fn hosts(self) -> usize {
         match self {
-            Self::Json | Self::JsonLines | Self::Lines => 10_000,
+            Self::Json | Self::JsonLines | Self::Lines | Self::Wide => 10_000,
             Self::Series => 1_000_000,
+        }
+    }
+
+    /// Of its topic.
+    pub(crate) fn partitions(self) -> usize {
+        match self {
+            Self::Json | Self::JsonLines | Self::Lines | Self::Series => 4,
+            Self::Wide => 64,
         }
     }
 }
@@ -44,6 +54,7 @@ impl fmt::Display for Input {
             Self::JsonLines => "jsonlines",
             Self::Lines => "lines",
             Self::Series => "series",
+            Self::Wide => "wide",
         })
     }
 }
@@ -79,13 +90,36 @@ pub(crate) enum Work {
     Batch,
     /// Flink SQL, the same query over the same topic.
     Flink,
-    /// Tidemark's `ingest` and `rollup`, a process each. With `archive`, raw points go to Parquet too.
-    Pipeline { group: Group, archive: bool, sink: Sink },
+    /// Tidemark.
+    Pipeline(Setup),
+}
+
+/// How Tidemark is set up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Setup {
+    pub(crate) group: Group,
+    /// Raw points go to Parquet too.
+    pub(crate) archive: bool,
+    pub(crate) sink: Sink,
+    /// Of each of the roles `ingest` and `rollup`.
+    pub(crate) processes: usize,
 }
 
 impl Work {
+    /// The case that others are compared with.
+    pub(crate) const HOST: Self = Self::pipeline(Group::Host, false, Sink::Embedded);
+
     const fn pipeline(group: Group, archive: bool, sink: Sink) -> Self {
-        Self::Pipeline { group, archive, sink }
+        Self::Pipeline(Setup { group, archive, sink, processes: 1 })
+    }
+
+    const fn scaled(processes: usize) -> Self {
+        Self::Pipeline(Setup { group: Group::Host, archive: false, sink: Sink::Embedded, processes })
+    }
+
+    /// Whether it needs a real InfluxDB.
+    pub(crate) fn writes_influx(self) -> bool {
+        matches!(self, Self::Pipeline(setup) if setup.sink == Sink::Influx)
     }
 }
 
@@ -99,7 +133,7 @@ pub(crate) struct Case {
 impl Case {
     /// In the order in which they are run.
     pub(crate) fn all() -> Vec<Self> {
-        const HOST: Work = Work::pipeline(Group::Host, false, Sink::Embedded);
+        const HOST: Work = Work::HOST;
         const ARCHIVE: Work = Work::pipeline(Group::Host, true, Sink::Embedded);
         const REGION: Work = Work::pipeline(Group::Region, false, Sink::Embedded);
         const NOTHING: Work = Work::pipeline(Group::Nothing, false, Sink::Embedded);
@@ -121,6 +155,7 @@ impl Case {
                 ],
                 Input::JsonLines | Input::Lines => &[Work::Count, Work::Decode, HOST, ARCHIVE],
                 Input::Series => &[Work::Count, Work::Decode, HOST],
+                Input::Wide => &[Work::Count, HOST, const { Work::scaled(4) }],
             };
             works.iter().map(move |work| Self { input, work: *work })
         };
@@ -138,12 +173,12 @@ impl Case {
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-", self.input)?;
-        let (group, archive, sink) = match self.work {
+        let Setup { group, archive, sink, processes } = match self.work {
             Work::Count => return f.write_str("count"),
             Work::Decode => return f.write_str("decode"),
             Work::Batch => return f.write_str("batch"),
             Work::Flink => return f.write_str("flink"),
-            Work::Pipeline { group, archive, sink } => (group, archive, sink),
+            Work::Pipeline(setup) => setup,
         };
         f.write_str(match group {
             Group::Host => "host",
@@ -155,6 +190,7 @@ impl fmt::Display for Case {
             Sink::Embedded => "",
             Sink::Influx => "-influx",
             Sink::Discard => "-discard",
-        })
+        })?;
+        if processes > 1 { write!(f, "-x{processes}") } else { Ok(()) }
     }
 }

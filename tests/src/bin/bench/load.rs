@@ -6,7 +6,6 @@ use tidemark_tests::kafka::Kafka;
 
 use crate::case::{Group, Input};
 
-const PARTITIONS: usize = 4;
 const REGIONS: usize = 8;
 const MINUTE: i64 = 60_000_000_000;
 const DAY: i64 = 1_440 * MINUTE;
@@ -47,11 +46,12 @@ pub(crate) fn points(input: Input, count: usize) -> Vec<Point> {
 /// Writes the points to a topic. A heartbeat on every partition, a day after the last point, closes all windows.
 pub(crate) fn load(kafka: &Kafka, input: Input, points: &[Point]) -> Loaded {
     let topic = format!("bench-{input}");
-    kafka.create_topic(&topic, PARTITIONS);
+    let partitions = input.partitions();
+    kafka.create_topic(&topic, partitions);
     let bar = bar(points.len(), &format!("writing {topic}"));
     let per_message = input.format().points_per_message();
     let (mut sent, mut bytes) = (0, 0);
-    let of_points = messages(points, PARTITIONS, input.format()).inspect(|message| {
+    let of_points = messages(points, partitions, input.format()).inspect(|message| {
         sent += 1;
         bytes += message.payload.len();
         bar.inc(per_message as u64);
@@ -60,20 +60,11 @@ pub(crate) fn load(kafka: &Kafka, input: Input, points: &[Point]) -> Loaded {
         [("compression.type", "lz4"), ("linger.ms", "50"), ("batch.size", "500000"), ("acks", "1")];
     kafka.produce_with(&properties, &topic, of_points);
     let end = points.last().expect("at least one point").time + DAY;
-    kafka.produce(&topic, heartbeats(end, PARTITIONS));
+    kafka.produce(&topic, heartbeats(end, partitions));
     bar.finish_and_clear();
     let (windows, result_rows) = count_rows(points);
-    let messages = sent + PARTITIONS;
-    Loaded {
-        input,
-        topic,
-        partitions: PARTITIONS,
-        points: points.len(),
-        messages,
-        bytes,
-        windows,
-        result_rows,
-    }
+    let messages = sent + partitions;
+    Loaded { input, topic, partitions, points: points.len(), messages, bytes, windows, result_rows }
 }
 
 /// Distinct minutes, and distinct pairs of series and minute. The points of a series are in the order of their times.

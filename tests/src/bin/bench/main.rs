@@ -29,7 +29,7 @@ use tidemark_tests::flink::Flink;
 use tidemark_tests::influx::Influx;
 use tidemark_tests::kafka::Kafka;
 
-use crate::case::{Case, Group, Input, Sink, Work};
+use crate::case::{Case, Input, Work};
 use crate::report::Report;
 
 /// Of points a second, when no case says how many are half of what is possible.
@@ -109,9 +109,7 @@ fn run(options: &Options) -> Result<Report, Unavailable> {
     // Before the broker and the input, which take a minute.
     let program = pipeline::program_version()?;
     let mut missing = Vec::new();
-    let needs_influx =
-        cases.iter().any(|case| matches!(case.work, Work::Pipeline { sink: Sink::Influx, .. }))
-            || !latency.is_zero();
+    let needs_influx = cases.iter().any(|case| case.work.writes_influx()) || !latency.is_zero();
     let influx = needs_influx.then(Influx::start).and_then(|found| note(&mut missing, "InfluxDB", found));
     let needs_flink = cases.iter().any(|case| case.work == Work::Flink);
     let flink = needs_flink.then(Flink::find).and_then(|found| note(&mut missing, "Flink SQL", found));
@@ -149,18 +147,15 @@ fn run(options: &Options) -> Result<Report, Unavailable> {
                     Some(flink) => flink::measure(flink, &kafka, case, &loaded),
                     None => continue,
                 },
-                Work::Pipeline { sink: Sink::Influx, .. } if influx.is_none() => continue,
-                Work::Pipeline { group, archive, sink } => {
-                    pipeline::measure(&kafka, influx.as_ref(), case, (group, archive, sink), &loaded)?
-                }
+                Work::Pipeline(_) if case.work.writes_influx() && influx.is_none() => continue,
+                Work::Pipeline(setup) => pipeline::measure(&kafka, influx.as_ref(), case, setup, &loaded)?,
             };
             report.measured.push(measured);
         }
         report.inputs.push(loaded);
     }
     if let Some(influx) = influx.filter(|_| !latency.is_zero()) {
-        let by_host = Work::Pipeline { group: Group::Host, archive: false, sink: Sink::Embedded };
-        let full = report.rate(|case| case.input == Input::Json && case.work == by_host);
+        let full = report.rate(|case| case.input == Input::Json && case.work == Work::HOST);
         let rate = full.map_or(LATENCY_RATE, |rate| rate / 2.0);
         report.latency = Some(latency::measure(&kafka, &influx, rate as usize, latency)?);
     }

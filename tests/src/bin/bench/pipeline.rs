@@ -1,14 +1,15 @@
-//! The program under test: `tidemark run`, a process for `ingest` and one for `rollup`, from the first point to the last
-//! result.
+//! The program under test: `tidemark run`, processes for `ingest` and processes for `rollup`, from the first point to the
+//! last result.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tidemark_tests::Unavailable;
 use tidemark_tests::influx::Influx;
 use tidemark_tests::kafka::Kafka;
-use tidemark_tests::tidemark::{Tidemark, metric};
+use tidemark_tests::tidemark::Tidemark;
 
-use crate::case::{Case, Group, Sink};
+use crate::case::{Case, Group, Setup, Sink};
 use crate::discard;
 use crate::load::{Loaded, bar};
 use crate::machine;
@@ -16,7 +17,8 @@ use crate::report::Measured;
 
 /// For one case. A rate of a hundredth of what is expected is a failure, and not a result to wait for.
 const LIMIT: Duration = Duration::from_secs(900);
-const GLANCE: Duration = Duration::from_millis(20);
+/// Between two looks at the metrics.
+const GLANCE: Duration = Duration::from_millis(50);
 
 /// The version of the program that will be measured.
 pub(crate) fn program_version() -> Result<String, Unavailable> {
@@ -48,7 +50,8 @@ GROUP BY {keys}
 struct Moments {
     /// The last look at which no point had been counted.
     before_first: Instant,
-    all_read: Option<Instant>,
+    all_read: Instant,
+    finished: Instant,
 }
 
 /// Runs the program on a topic until every point is counted, archived if it should be, and every result is written.
@@ -59,11 +62,11 @@ pub(crate) fn measure(
     kafka: &Kafka,
     influx: Option<&Influx>,
     case: Case,
-    (group, archive, sink): (Group, bool, Sink),
+    setup: Setup,
     input: &Loaded,
 ) -> Result<Measured, Unavailable> {
-    let discard = (sink == Sink::Discard).then(discard::start);
-    let target = match sink {
+    let discard = (setup.sink == Sink::Discard).then(discard::start);
+    let target = match setup.sink {
         Sink::Embedded => String::new(),
         Sink::Influx => {
             let influx = influx.expect("started for such cases");
@@ -71,69 +74,112 @@ pub(crate) fn measure(
         }
         Sink::Discard => section(&discard.as_ref().expect("just started").url(), "none", "none", "none"),
     };
-    let config = config(kafka, case, archive, input) + &target;
-    let mut ingest = Tidemark::new(&config)?;
-    let mut rollup = Tidemark::new(&config)?;
-    for process in [&ingest, &rollup] {
-        process.write("sql/bench.sql", &self::rollup(group));
+    // Processes that take partitions over from each other need one storage.
+    let storage = tempfile::Builder::new().prefix("tidemark-bench-").tempdir().unwrap();
+    let config = config(kafka, case, setup, input, storage.path()) + &target;
+    let processes = || -> Result<Vec<Tidemark>, Unavailable> {
+        let process = || {
+            let process = Tidemark::new(&config)?;
+            process.write("sql/bench.sql", &rollup(setup.group));
+            Ok(process)
+        };
+        (0..setup.processes).map(|_| process()).collect()
+    };
+    let (mut ingest, mut rollup) = (processes()?, processes()?);
+    ingest[0].call(&["topics", "create"]);
+    for process in &mut rollup {
+        process.spawn(&["run", "--roles", "rollup"], &[]);
     }
-    ingest.call(&["topics", "create"]);
-    let bar = bar(input.points, &case.to_string());
+    rollup.iter_mut().for_each(Tidemark::wait_until_ready);
+    let moments = watch(&mut ingest, &mut rollup, case, setup, input);
 
-    rollup.spawn(&["run", "--roles", "rollup"], &[]);
-    rollup.wait_until_ready();
-    let started = Instant::now();
-    ingest.spawn(&["run", "--roles", "ingest"], &[]);
-    let mut moments = Moments { before_first: started, all_read: None };
-    let points = input.points as f64;
-    let rows = input.rows(group) as f64;
-    ingest.wait_for_metrics(LIMIT, &format!("{points} points"), |page| {
-        let read = metric(page, "tidemark_ingest_points_total", &[]).unwrap_or_default();
-        bar.set_position(read as u64);
-        if read == 0.0 {
-            moments.before_first = Instant::now();
-            std::thread::park_timeout(GLANCE);
-            return Err("no point".to_owned());
-        }
-        if read < points { Err(format!("{read}")) } else { Ok(()) }
-    });
-    moments.all_read = Some(Instant::now());
-    rollup.wait_for_metric(LIMIT, "tidemark_rollup_rows_written_total", &[], rows);
-    if archive {
-        ingest.wait_for_metric(LIMIT, "tidemark_archive_rows_total", &[], points);
-    }
-    let finished = Instant::now();
-    let processes = [("ingest", ingest.id()), ("rollup", rollup.id())];
-    let cpu_seconds = processes.map(|(role, id)| (role, machine::cpu_seconds(id))).to_vec();
-    let peak_bytes = processes.map(|(role, id)| (role, machine::peak_bytes(id).unwrap_or_default())).to_vec();
-    bar.finish_and_clear();
-    let pages = ingest.metrics().expect("it answers") + &rollup.metrics().expect("it answers");
-    let total = |name: &str| metric(&pages, name, &[]).unwrap_or_default();
+    let roles = [("ingest", &ingest), ("rollup", &rollup)];
+    let of = |measure: &dyn Fn(&Tidemark) -> f64| {
+        roles.map(|(role, processes)| (role, processes.iter().map(measure).sum::<f64>())).to_vec()
+    };
+    let cpu_seconds = of(&|process| machine::cpu_seconds(process.id()));
+    let peak_bytes = of(&|process| machine::peak_bytes(process.id()).unwrap_or_default() as f64);
     for lost in ["tidemark_ingest_rejected_total", "tidemark_rollup_late_points_total"] {
-        let count = total(lost);
+        let count = sum(&ingest, lost) + sum(&rollup, lost);
         assert!(
             count == 0.0,
             "{case}: {lost} is {count}, of an input in which every point is good and on time"
         );
     }
-    ingest.kill9();
-    rollup.kill9();
+    let archived = sum(&ingest, "tidemark_archive_bytes_total");
+    ingest.iter_mut().chain(&mut rollup).for_each(Tidemark::kill9);
     let since_first = |moment: Instant| (moment - moments.before_first).as_secs_f64();
     Ok(Measured {
-        read_seconds: moments.all_read.map(since_first),
-        result_seconds: Some(since_first(finished)),
+        read_seconds: Some(since_first(moments.all_read)),
+        result_seconds: Some(since_first(moments.finished)),
         cpu_seconds,
-        peak_bytes,
+        peak_bytes: peak_bytes.into_iter().map(|(role, bytes)| (role, bytes as u64)).collect(),
         partials_bytes: Some(kafka.topic_bytes(&format!("{case}-partials"))),
-        archive_bytes: archive.then(|| total("tidemark_archive_bytes_total") as u64),
+        archive_bytes: setup.archive.then_some(archived as u64),
         ..Measured::new(case, input.points)
     })
 }
 
+/// Starts `ingest`, and waits for everything to be done.
+fn watch(
+    ingest: &mut [Tidemark],
+    rollup: &mut [Tidemark],
+    case: Case,
+    setup: Setup,
+    input: &Loaded,
+) -> Moments {
+    let bar = bar(input.points, &case.to_string());
+    let mut before_first = Instant::now();
+    for process in &mut *ingest {
+        process.spawn(&["run", "--roles", "ingest"], &[]);
+    }
+    let points = input.points as f64;
+    wait(ingest, &format!("{points} points"), |processes| {
+        let read = sum(processes, "tidemark_ingest_points_total");
+        bar.set_position(read as u64);
+        if read == 0.0 {
+            before_first = Instant::now();
+        }
+        read >= points
+    });
+    let all_read = Instant::now();
+    let rows = input.rows(setup.group) as f64;
+    wait(rollup, &format!("{rows} rows"), |processes| {
+        sum(processes, "tidemark_rollup_rows_written_total") >= rows
+    });
+    if setup.archive {
+        wait(ingest, "every point archived", |processes| {
+            sum(processes, "tidemark_archive_rows_total") >= points
+        });
+    }
+    let finished = Instant::now();
+    bar.finish_and_clear();
+    Moments { before_first, all_read, finished }
+}
+
+/// Waits until all processes together are so far, and sees to it that none of them has ended.
+fn wait(processes: &mut [Tidemark], what: &str, mut done: impl FnMut(&[Tidemark]) -> bool) {
+    let until = Instant::now() + LIMIT;
+    while !done(processes) {
+        assert!(Instant::now() < until, "no {what} within {LIMIT:?}");
+        for process in &mut *processes {
+            if let Some(status) = process.ended() {
+                panic!("a process ended, {status}: {}", process.log_text());
+            }
+        }
+        std::thread::park_timeout(GLANCE);
+    }
+}
+
+/// Of a metric, over all of them.
+fn sum(processes: &[Tidemark], name: &str) -> f64 {
+    processes.iter().filter_map(|process| process.metric(name, &[])).sum()
+}
+
 /// Topics and groups are the case's own: each starts at the beginning of the input, and with no state.
-fn config(kafka: &Kafka, case: Case, archive: bool, input: &Loaded) -> String {
+fn config(kafka: &Kafka, case: Case, setup: Setup, input: &Loaded, storage: &Path) -> String {
     let brokers = kafka.brokers();
-    let topic = &input.topic;
+    let (topic, archive, storage) = (&input.topic, setup.archive, storage.display());
     format!(
         r#"
 [kafka]
@@ -154,7 +200,7 @@ sql = "sql"
 group = "{case}-rollup"
 
 [storage]
-url = "data"
+url = "{storage}"
 
 [archive]
 enabled = {archive}
