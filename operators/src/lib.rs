@@ -3,6 +3,7 @@
 //! In the order in which a point meets them:
 //! - `decode`: message bytes to points; `series`: each series known by a number
 //! - `sql`: rollups defined in SQL files, refused or planned
+//! - `points`: what was decoded in an epoch, as columns
 //! - `partial`: one epoch's points to mergeable states, one message per rollup partition
 //! - `exchange`: the format of those messages and of snapshots
 //! - `fold`: what a `rollup` partition does with its log: merge, move the watermark, close and correct windows
@@ -19,6 +20,7 @@ pub mod gaps;
 mod keys;
 pub mod overflow;
 pub mod partial;
+pub mod points;
 pub mod rebuild;
 pub mod series;
 pub mod sql;

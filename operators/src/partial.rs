@@ -52,13 +52,26 @@ pub fn aggregate(
     facts: &EpochFacts,
     partitions: usize,
 ) -> Aggregated {
+    aggregate_each(rollups, || points.to_vec(), facts, partitions)
+}
+
+/// As [`aggregate`], of points that `points` gives anew for each rollup.
+pub fn aggregate_each<B>(
+    rollups: &[Arc<Rollup>],
+    points: impl Fn() -> B,
+    facts: &EpochFacts,
+    partitions: usize,
+) -> Aggregated
+where
+    B: IntoIterator<Item = RecordBatch, IntoIter: Send + 'static>,
+{
     let plans: BTreeMap<_, _> =
         rollups.iter().map(|rollup| (rollup.name.clone(), rollup.fingerprint)).collect();
     let message = Partials { facts: facts.clone(), plans, states: vec![] };
     let mut messages = vec![message; partitions];
     let mut failures = Vec::new();
     for rollup in rollups {
-        let (states, failure) = salvage(rollup, points);
+        let (states, failure) = salvage(rollup, &points);
         failures.extend(failure);
         for states in states {
             match split(rollup, &states, partitions) {
@@ -69,7 +82,7 @@ pub fn aggregate(
                         }
                     }
                 }
-                Err(error) => failures.push(failure_of(rollup, points, error)),
+                Err(error) => failures.push(failure_of(rollup, points(), error)),
             }
         }
     }
@@ -77,13 +90,17 @@ pub fn aggregate(
 }
 
 /// The states of all points but those that fail, which are found by halving.
-pub(crate) fn salvage(rollup: &Rollup, points: &[RecordBatch]) -> (Vec<RecordBatch>, Option<Failure>) {
-    let mut failure = match rollup.partial(points.to_vec()) {
+pub(crate) fn salvage<B>(rollup: &Rollup, points: impl Fn() -> B) -> (Vec<RecordBatch>, Option<Failure>)
+where
+    B: IntoIterator<Item = RecordBatch, IntoIter: Send + 'static>,
+{
+    let mut failure = match rollup.partial(points()) {
         Ok(states) => return (vec![states], None),
-        Err(error) => failure_of(rollup, &[], error),
+        Err(error) => failure_of(rollup, [], error),
     };
     let mut states = Vec::new();
-    let mut todo: Vec<RecordBatch> = points.iter().rev().cloned().collect();
+    let mut todo: Vec<RecordBatch> = points().into_iter().collect();
+    todo.reverse();
     let mut tries = 0;
     while let Some(part) = todo.pop() {
         let rows = part.num_rows();
@@ -92,7 +109,7 @@ pub(crate) fn salvage(rollup: &Rollup, points: &[RecordBatch]) -> (Vec<RecordBat
             continue;
         }
         tries += 1;
-        match rollup.partial(vec![part.clone()]) {
+        match rollup.partial([part.clone()]) {
             Ok(found) => states.push(found),
             Err(_) if rows > 1 => {
                 todo.push(part.slice(rows / 2, rows - rows / 2));
@@ -104,8 +121,9 @@ pub(crate) fn salvage(rollup: &Rollup, points: &[RecordBatch]) -> (Vec<RecordBat
     (states, Some(failure))
 }
 
-fn failure_of(rollup: &Rollup, points: &[RecordBatch], error: Error) -> Failure {
-    Failure { rollup: rollup.name.clone(), points: points.iter().map(RecordBatch::num_rows).sum(), error }
+fn failure_of(rollup: &Rollup, points: impl IntoIterator<Item = RecordBatch>, error: Error) -> Failure {
+    let points = points.into_iter().map(|batch| batch.num_rows()).sum();
+    Failure { rollup: rollup.name.clone(), points, error }
 }
 
 /// The states of each partition.

@@ -142,7 +142,7 @@ impl Rebuilder {
     /// When states cannot be merged.
     pub fn push(&mut self, points: &[RecordBatch]) -> Result<Option<Failure>> {
         let partitions = self.wanted.values().next().map_or(1, |wanted| wanted.bounds.partitions);
-        let (states, failure) = salvage(&self.rollup, points);
+        let (states, failure) = salvage(&self.rollup, || points.to_vec());
         for states in states {
             for (partition, part) in (0..).zip(split(&self.rollup, &states, partitions)?) {
                 let Some(Wanted { windows, .. }) = self.wanted.get_mut(&partition) else { continue };

@@ -131,14 +131,19 @@ impl SeriesTable {
     /// # Panics
     /// If an id was not handed out since the last [`SeriesTable::clear`].
     pub fn columns(&mut self, ids: &[u32]) -> (StringViewArray, Vec<StringViewArray>) {
-        self.columns.refresh(self.series.len());
         let indices = UInt32Array::from(ids.to_vec());
-        let mut taken = self.columns.snapshot.iter().map(|column| {
+        let mut taken = self.text().iter().map(|column| {
             let rows = take(column, &indices, None).expect("string views of the table's rows can be taken");
             rows.as_string_view().clone()
         });
         let name = taken.next().expect("the first column is the name");
         (name, taken.collect())
+    }
+
+    /// The columns of [`SeriesTable::columns`] with a row for each series, in the order of their ids.
+    pub fn text(&mut self) -> &[ArrayRef] {
+        self.columns.refresh(self.series.len());
+        &self.columns.snapshot
     }
 
     /// All labels of each id's series, sorted by key, as [`labels_type`].

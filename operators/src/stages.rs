@@ -4,6 +4,7 @@
 //! State is plain Arrow: the group columns, then the state columns of each aggregate. DataFusion plans the
 //! SELECT once; the stages reuse its aggregate nodes, so every aggregate function of DataFusion works.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
@@ -14,16 +15,23 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
 use datafusion::physical_plan::execution_plan::reset_plan_states;
-use datafusion::physical_plan::memory::MemoryStream;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use datafusion::physical_plan::{ChildrenPropertiesMode, ExecutionPlan, ReplaceChildrenOptions, displayable};
 use futures::executor::block_on;
 
+type Batches = Box<dyn Iterator<Item = RecordBatch> + Send>;
+
 /// Where batches enter a plan: a leaf that yields what was last put into it.
-#[derive(Debug)]
 pub(crate) struct Inlet {
     schema: SchemaRef,
-    batches: Mutex<Vec<RecordBatch>>,
+    batches: Mutex<Option<Batches>>,
+}
+
+impl fmt::Debug for Inlet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inlet").field("schema", &self.schema).finish_non_exhaustive()
+    }
 }
 
 impl Inlet {
@@ -49,20 +57,15 @@ impl PartitionStream for Inlet {
     }
 
     fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let batches = std::mem::take(&mut *self.batches.lock().unwrap_or_else(PoisonError::into_inner));
-        match MemoryStream::try_new(batches, Arc::clone(&self.schema), None) {
-            Ok(stream) => Box::pin(stream),
-            Err(error) => Box::pin(datafusion::physical_plan::stream::RecordBatchStreamAdapter::new(
-                Arc::clone(&self.schema),
-                futures::stream::once(async { Err(error) }),
-            )),
-        }
+        let batches = self.batches.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let stream = futures::stream::iter(batches.into_iter().flatten().map(Ok));
+        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), stream))
     }
 }
 
 /// Rows that a plan is given at once. What it makes of a batch on the way, filtered rows and evaluated expressions, is as
 /// large as the batch.
-const ROWS: usize = 8_192;
+pub(crate) const ROWS: usize = 8_192;
 
 /// One plan and the inlet under it.
 #[derive(Debug)]
@@ -82,17 +85,23 @@ impl Stage {
         self.plan.schema()
     }
 
-    /// Runs the plan over `batches` to completion, without a runtime: everything it reads is in memory.
-    pub(crate) fn run(&self, batches: Vec<RecordBatch>, context: &Arc<TaskContext>) -> Result<RecordBatch> {
+    /// Runs the plan over `batches` to completion, without a runtime: everything it reads is in memory, or made from what
+    /// is there when its turn comes.
+    pub(crate) fn run<B>(&self, batches: B, context: &Arc<TaskContext>) -> Result<RecordBatch>
+    where
+        B: IntoIterator<Item = RecordBatch, IntoIter: Send + 'static>,
+    {
         let schema = self.plan.schema();
-        if batches.iter().all(|batch| batch.num_rows() == 0) {
+        let mut batches = batches.into_iter().filter(|batch| batch.num_rows() > 0).peekable();
+        if batches.peek().is_none() {
             return Ok(RecordBatch::new_empty(schema));
         }
         // A plan's metrics grow with each execution, so each runs on a fresh copy of the nodes.
         let plan = reset_plan_states(Arc::clone(&self.plan))?;
         let stream = {
             let _guard = self.start.lock().unwrap_or_else(PoisonError::into_inner);
-            *self.inlet.batches.lock().unwrap_or_else(PoisonError::into_inner) = sliced(batches);
+            *self.inlet.batches.lock().unwrap_or_else(PoisonError::into_inner) =
+                Some(Box::new(batches.flat_map(slices)));
             plan.execute(0, Arc::clone(context))?
         };
         let results = block_on(datafusion::physical_plan::common::collect(stream))?;
@@ -107,14 +116,9 @@ impl Stage {
     }
 }
 
-fn sliced(batches: Vec<RecordBatch>) -> Vec<RecordBatch> {
-    let mut slices = Vec::new();
-    for batch in batches {
-        for from in (0..batch.num_rows()).step_by(ROWS) {
-            slices.push(batch.slice(from, ROWS.min(batch.num_rows() - from)));
-        }
-    }
-    slices
+fn slices(batch: RecordBatch) -> impl Iterator<Item = RecordBatch> {
+    let rows = batch.num_rows();
+    (0..rows).step_by(ROWS).map(move |from| batch.slice(from, ROWS.min(rows - from)))
 }
 
 /// The three stages of one rollup.

@@ -5,6 +5,7 @@
 //! the role said so: it finishes or drops its work first, while it is still the owner. With a cooperative group it
 //! keeps the others, and goes on with them.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -178,30 +179,57 @@ pub(crate) fn go_on_after(action: &'static str, error: KafkaError) -> Result<()>
     Ok(())
 }
 
-/// Stops and resumes reading while the group is still polled.
+/// Stops and resumes reading while the group is still polled: of all partitions while there is no room for what they give, or
+/// of some that are to wait for others.
 #[derive(Debug, Default)]
 pub(crate) struct Valve {
-    /// As of how many rebalances it is closed: partitions come open.
-    closed: Option<u64>,
+    held: Hold,
+    /// As of how many rebalances: partitions come open.
+    rebalances: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Hold {
+    All,
+    These(BTreeSet<Source>),
+}
+
+impl Default for Hold {
+    fn default() -> Self {
+        Self::These(BTreeSet::new())
+    }
 }
 
 impl Valve {
+    /// Whether nothing is read.
     pub(crate) fn is_closed(&self) -> bool {
-        self.closed.is_some()
+        self.held == Hold::All
     }
 
     pub(crate) fn set<S: Share>(&mut self, consumer: &BaseConsumer<Group<S>>, closed: bool) -> Result<()> {
-        let wanted = closed.then(|| consumer.context().rebalances.load(Ordering::Relaxed));
-        if wanted == self.closed {
+        self.hold(consumer, if closed { Hold::All } else { Hold::default() })
+    }
+
+    /// Pauses these partitions and lets the others go on.
+    pub(crate) fn hold<S: Share>(&mut self, consumer: &BaseConsumer<Group<S>>, hold: Hold) -> Result<()> {
+        let rebalances = consumer.context().rebalances.load(Ordering::Relaxed);
+        let nothing_held = hold == Hold::default();
+        if hold == self.held && (nothing_held || rebalances == self.rebalances) {
             return Ok(());
         }
         let assignment = consumer.assignment().map_err(Error::client("list its partitions"))?;
-        if closed {
-            consumer.pause(&assignment).map_err(Error::client("pause its partitions"))?;
-        } else {
-            consumer.resume(&assignment).map_err(Error::client("resume its partitions"))?;
+        let (mut paused, mut open) = (TopicPartitionList::new(), TopicPartitionList::new());
+        for element in assignment.elements() {
+            let (topic, partition) = (element.topic(), element.partition());
+            let is_held = match &hold {
+                Hold::All => true,
+                Hold::These(sources) => sources.contains(&(topic.to_owned(), partition)),
+            };
+            if is_held { &mut paused } else { &mut open }.add_partition(topic, partition);
         }
-        self.closed = wanted;
+        consumer.pause(&paused).map_err(Error::client("pause its partitions"))?;
+        consumer.resume(&open).map_err(Error::client("resume its partitions"))?;
+        (self.held, self.rebalances) = (hold, rebalances);
         Ok(())
     }
 }

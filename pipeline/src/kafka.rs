@@ -74,6 +74,9 @@ pub struct ConsumerSettings<'a> {
     pub queued_messages: usize,
     /// One answer to a fetch, as it is on the wire. It comes on top of what is queued.
     pub fetch_bytes: usize,
+    /// Of that, what one partition may fill. A backlog is read from all partitions alike only when several of them have room
+    /// in an answer; one after the other, event time would stand still until the last one, and all windows be open.
+    pub fetch_partition_bytes: usize,
     /// Whether a member keeps, while others join or leave, the partitions that stay with it. All members of a group
     /// have to agree.
     pub cooperative: bool,
@@ -92,22 +95,26 @@ impl<'a> ConsumerSettings<'a> {
 
     /// Small messages in batches that producers compressed, within `memory` bytes.
     pub fn of_small(group: &'a str, memory: usize) -> Self {
+        let fetch_bytes = (memory / 2 / SMALL_EXPANSION).clamp(64 << 10, MAX_MESSAGE_BYTES);
         Self {
             group,
             queued_bytes: memory / 4,
             queued_messages: (memory / 4 / MESSAGE_OVERHEAD).clamp(1_000, 100_000),
-            fetch_bytes: (memory / 2 / SMALL_EXPANSION).clamp(64 << 10, MAX_MESSAGE_BYTES),
+            fetch_bytes,
+            fetch_partition_bytes: (fetch_bytes / 16).max(32 << 10),
             cooperative: true,
         }
     }
 
     /// Messages of many kilobytes that do not compress further, within `memory` bytes.
     pub fn of_large(group: &'a str, memory: usize) -> Self {
+        let fetch_bytes = (memory / 4).clamp(64 << 10, 4 * MAX_MESSAGE_BYTES);
         Self {
             group,
             queued_bytes: memory / 2,
             queued_messages: 10_000,
-            fetch_bytes: (memory / 4).clamp(64 << 10, 4 * MAX_MESSAGE_BYTES),
+            fetch_bytes,
+            fetch_partition_bytes: fetch_bytes.min(MAX_MESSAGE_BYTES),
             cooperative: true,
         }
     }
@@ -204,7 +211,7 @@ pub fn consumer_config(kafka: &KafkaConfig, settings: ConsumerSettings<'_>) -> C
         .set("fetch.wait.max.ms", "100")
         .set("queued.min.messages", settings.queued_messages.to_string())
         // A message beyond these comes all the same, alone. librdkafka wants no request to be larger than an answer.
-        .set("fetch.message.max.bytes", fetch_bytes.min(MAX_MESSAGE_BYTES).to_string())
+        .set("fetch.message.max.bytes", settings.fetch_partition_bytes.to_string())
         .set("fetch.max.bytes", fetch_bytes.to_string())
         .set("message.max.bytes", fetch_bytes.min(1_000_000).to_string())
         .set("receive.message.max.bytes", RECEIVE_BYTES.to_string());

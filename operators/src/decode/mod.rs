@@ -71,6 +71,15 @@ pub struct Points {
 }
 
 impl Points {
+    /// None, with room for so many.
+    pub fn with_capacity(points: usize) -> Self {
+        Self {
+            series: Vec::with_capacity(points),
+            time: Vec::with_capacity(points),
+            value: Vec::with_capacity(points),
+        }
+    }
+
     pub fn len(&self) -> usize {
         self.series.len()
     }

@@ -112,7 +112,10 @@ impl Rollup {
     }
 
     /// Points to states. Input: `name`, `time`, `value`, then a column per label of the catalog.
-    pub fn partial(&self, points: Vec<RecordBatch>) -> Result<RecordBatch> {
+    pub fn partial<B>(&self, points: B) -> Result<RecordBatch>
+    where
+        B: IntoIterator<Item = RecordBatch, IntoIter: Send + 'static>,
+    {
         self.stages.partial.run(points, &self.context).map_err(Error::compute(&self.name))
     }
 

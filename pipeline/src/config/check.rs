@@ -269,6 +269,13 @@ fn check_ingest(source: &Source<'_>, raw: RawIngest) -> Result<IngestConfig, Con
             defaults.idle_timeout,
             millis(100)..=7 * DAY,
         )?,
+        max_drift: duration(
+            source,
+            "max_drift",
+            raw.max_drift,
+            defaults.max_drift,
+            Duration::from_secs(1)..=36_500 * DAY,
+        )?,
         oldest: optional_duration(source, "oldest", raw.oldest, Duration::from_secs(60)..=36_500 * DAY)?,
     })
 }

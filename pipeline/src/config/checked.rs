@@ -82,6 +82,8 @@ pub struct IngestConfig {
     pub max_future_skew: Duration,
     /// Silence, at the end of the log, after which a partition no longer holds the watermark back.
     pub idle_timeout: Duration,
+    /// How far a partition's event time may be ahead of the slowest one with unread messages before it is paused.
+    pub max_drift: Duration,
     /// Age of event time beyond which points are dead-lettered; `None` accepts any age.
     pub oldest: Option<Duration>,
 }
@@ -211,6 +213,7 @@ impl Default for IngestConfig {
             max_out_of_orderness: Duration::from_secs(5),
             max_future_skew: Duration::from_secs(300),
             idle_timeout: Duration::from_secs(60),
+            max_drift: Duration::from_secs(1_800),
             oldest: None,
         }
     }

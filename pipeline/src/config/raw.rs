@@ -75,6 +75,7 @@ pub(super) struct RawIngest {
     pub(super) max_out_of_orderness: Setting<HumanDuration>,
     pub(super) max_future_skew: Setting<HumanDuration>,
     pub(super) idle_timeout: Setting<HumanDuration>,
+    pub(super) max_drift: Setting<HumanDuration>,
     pub(super) oldest: Setting<HumanDuration>,
 }
 

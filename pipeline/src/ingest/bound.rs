@@ -11,13 +11,13 @@ const FIRST: usize = 50_000;
 /// What a point of a new series is taken to cost for each rollup, until it is known: a state, its copies, its message.
 const NEW_STATE: usize = 512;
 
-/// Memory of a point while it waits: series, time and value in vectors that double as they grow, then the columns of
-/// name, time and value. Each label that SQL uses comes on top.
-pub(crate) const LEAST_POINT_BYTES: usize = WAITING_POINT_BYTES + 32;
+/// Memory of a point while it waits: series, time and value, in vectors that double as they grow. Its columns are made a
+/// slice at a time.
 pub(super) const WAITING_POINT_BYTES: usize = 2 * 20;
+/// A point of an epoch, and one of the next, which is read while the epoch is aggregated.
+pub(crate) const LEAST_POINT_BYTES: usize = 2 * WAITING_POINT_BYTES;
 /// Of a dead letter, beside its excerpt: headers, names, what librdkafka keeps.
 pub(super) const DEAD_LETTER_BYTES: usize = 1 << 10;
-const LABEL_BYTES: usize = 16;
 
 #[derive(Debug)]
 pub(super) struct EpochBound {
@@ -25,7 +25,6 @@ pub(super) struct EpochBound {
     most: usize,
     /// Points that an epoch may have now.
     limit: usize,
-    input: usize,
     new_series: usize,
     /// Bytes that a point took in the epochs before, with the states that it became.
     per_point: usize,
@@ -33,10 +32,9 @@ pub(super) struct EpochBound {
 
 impl EpochBound {
     /// `share`: bytes of an epoch. `most`: points of an epoch, whatever they take.
-    pub(super) fn new(share: usize, most: usize, labels: usize, rollups: usize) -> Self {
-        let input = LEAST_POINT_BYTES + labels * LABEL_BYTES;
-        let per_point = input + WAITING_POINT_BYTES;
-        Self { share, most, limit: most.min(FIRST), input, new_series: rollups * NEW_STATE, per_point }
+    pub(super) fn new(share: usize, most: usize, rollups: usize) -> Self {
+        let (limit, new_series) = (most.min(FIRST), rollups * NEW_STATE);
+        Self { share, most, limit, new_series, per_point: LEAST_POINT_BYTES }
     }
 
     /// Whether an epoch of so many points has to end, `new_series` of which belong to series never seen before. `waiting`:
@@ -56,9 +54,8 @@ impl EpochBound {
         if points == 0 {
             return;
         }
-        // States exist twice when they are divided over partitions, messages here and in librdkafka. Meanwhile the next
-        // epoch is read.
-        let took = self.input + WAITING_POINT_BYTES + (2 * states + 2 * messages) / points;
+        // States exist twice when they are divided over partitions, messages here and in librdkafka.
+        let took = LEAST_POINT_BYTES + (2 * states + 2 * messages) / points;
         // More is believed at once; less only when it lasts.
         self.per_point = if took > self.per_point { took } else { (3 * self.per_point + took) / 4 };
         self.limit = self.most.min(self.limit.max(2 * points));
@@ -83,16 +80,16 @@ mod tests {
 
     #[test]
     fn epochs_grow_to_the_bound_in_points_when_memory_allows() {
-        let mut bound = EpochBound::new(1 << 30, 1_000_000, 2, 1);
+        let mut bound = EpochBound::new(1 << 30, 1_000_000, 1);
         assert_eq!(epochs(&mut bound, 10, 6), [50_000, 100_000, 200_000, 400_000, 800_000, 1_000_000]);
     }
 
     #[test]
     fn epochs_end_early_by_bytes() {
         let share = 64 << 20;
-        let mut bound = EpochBound::new(share, 1_000_000, 2, 1);
+        let mut bound = EpochBound::new(share, 1_000_000, 1);
         let sizes = epochs(&mut bound, 200, 6);
-        let per_point = LEAST_POINT_BYTES + WAITING_POINT_BYTES + 2 * LABEL_BYTES + 2 * 200;
+        let per_point = LEAST_POINT_BYTES + 2 * 200;
         assert!(sizes.iter().all(|points| points * per_point <= share + 1_000 * per_point), "{sizes:?}");
         assert!(sizes[5] > 100_000, "{sizes:?}");
         // Fewer groups: epochs become longer again.
@@ -101,7 +98,7 @@ mod tests {
 
     #[test]
     fn new_series_end_an_epoch_before_their_states_are_known() {
-        let mut bound = EpochBound::new(64 << 20, 1_000_000, 2, 4);
+        let mut bound = EpochBound::new(64 << 20, 1_000_000, 4);
         epochs(&mut bound, 1, 6);
         assert!(!bound.is_full(40_000, 0, 0) && bound.is_full(40_000, 40_000, 0));
         assert!(bound.is_full(1, 0, 64 << 20), "dead letters count too");

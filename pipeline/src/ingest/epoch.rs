@@ -1,8 +1,10 @@
 //! From the points of an epoch to the messages that are committed for it.
 
-use arrow::array::RecordBatch;
+use std::sync::Arc;
+
 use operators::exchange::Partials;
-use operators::partial::aggregate;
+use operators::partial::aggregate_each;
+use operators::points::EpochPoints;
 use operators::watermark::EpochFacts;
 use rdkafka::message::OwnedHeaders;
 
@@ -23,8 +25,7 @@ pub(super) struct Outgoing {
 
 /// An epoch as it was read.
 pub(super) struct Collected {
-    /// As [`operators::partial::points_schema`] says.
-    pub(super) points: Vec<RecordBatch>,
+    pub(super) points: Arc<EpochPoints>,
     /// Without the numbers of partitions, which the committer asks for.
     pub(super) facts: EpochFacts,
     /// Refused points, for the dead-letter topic.
@@ -70,8 +71,9 @@ impl Aggregator {
         let Collected { points, facts, dead, offsets } = collected;
         let topics = &self.context.config.topics;
         let partitions = usize::try_from(topics.partials_partitions).unwrap_or(1);
-        let aggregated = aggregate(&self.context.catalog.rollups, &points, &facts, partitions);
-        let mut size = Size { points: points.iter().map(RecordBatch::num_rows).sum(), ..Size::default() };
+        let aggregated =
+            aggregate_each(&self.context.catalog.rollups, || points.batches(), &facts, partitions);
+        let mut size = Size { points: points.len(), ..Size::default() };
         drop(points);
         for failure in &aggregated.failures {
             let (rollup, points, error) = (&failure.rollup, failure.points, &failure.error);

@@ -9,7 +9,7 @@ use rdkafka::topic_partition_list::Offset;
 
 use super::share::IngestShare;
 use crate::error::{Error, Result};
-use crate::group::{Group, Valve, go_on_after, membership};
+use crate::group::{Group, Hold, Valve, go_on_after, membership};
 use crate::kafka::{self, ConsumerSettings};
 use crate::roles::Context;
 
@@ -60,8 +60,10 @@ fn consume(context: &Context, consumer: &IngestConsumer) -> Result<()> {
         if full && !valve.is_closed() {
             tracing::warn!("points wait for the archive's storage, nothing is read until it takes them");
         }
-        valve.set(consumer, full)?;
+        let ahead = group.share().ahead();
         context.metrics.ingest.paused.set(i64::from(full));
+        context.metrics.ingest.partitions_ahead.set(ahead.len() as i64);
+        valve.hold(consumer, if full { Hold::All } else { Hold::These(ahead) })?;
     }
     tracing::info!("ingest ends: committing what was read");
     group.share().finish(&|| membership(consumer))

@@ -1,12 +1,11 @@
 //! The source partitions that this process owns, and the epoch under way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{ArrayRef, Float64Array, RecordBatch, TimestampNanosecondArray};
 use operators::decode::{DecodeOptions, Decoder, Reason};
-use operators::partial::points_schema;
+use operators::points::EpochPoints;
 use operators::watermark::EpochFacts;
 use rdkafka::message::{BorrowedMessage, Message};
 
@@ -16,7 +15,7 @@ use super::committer::{Committer, Work};
 use super::dead_letter::{Origin, outgoing};
 use super::epoch::{Aggregator, Collected, Epoch};
 use super::look::Look;
-use super::owned::Owned;
+use super::owned::{self, Owned};
 use crate::clock::{Now, nanoseconds};
 use crate::error::{Error, Result};
 use crate::group::{Assigned, Commit, Membership, Share, Source};
@@ -67,12 +66,7 @@ impl IngestShare {
             committer: Committer::start(aggregator, Look::new(context, topics))?,
             context: context.clone(),
             partitions: Vec::new(),
-            bound: EpochBound::new(
-                context.shares.epoch,
-                ingest.epoch_points,
-                context.catalog.labels.len(),
-                context.catalog.rollups.len(),
-            ),
+            bound: EpochBound::new(context.shares.epoch, ingest.epoch_points, context.catalog.rollups.len()),
             collected: 0,
             waiting: 0,
             series_before: 0,
@@ -92,6 +86,11 @@ impl IngestShare {
         self.archive.as_ref().is_some_and(Archive::is_full)
     }
 
+    /// Partitions that should wait for the others, see [`owned::ahead`].
+    pub(super) fn ahead(&self) -> BTreeSet<Source> {
+        owned::ahead(&self.partitions, nanoseconds(self.context.config.ingest.max_drift))
+    }
+
     pub(super) fn owned(&self) -> &[Owned] {
         &self.partitions
     }
@@ -102,8 +101,11 @@ impl IngestShare {
 
     /// Decodes one message into the epoch.
     pub(super) fn take(&mut self, message: &BorrowedMessage<'_>, now: Now) -> Result<()> {
-        let (topic, partition, offset) = (message.topic(), message.partition(), message.offset());
-        let is_it = |owned: &Owned| owned.source.1 == partition && owned.source.0 == topic;
+        let (partition, offset) = (message.partition(), message.offset());
+        let single_topic = self.context.config.topics.points.len() == 1;
+        let is_it = |owned: &Owned| {
+            owned.source.1 == partition && (single_topic || owned.source.0 == message.topic())
+        };
         let Some(index) = self.partitions.iter().position(is_it) else { return Ok(()) };
         let (next, aggregated) = (self.partitions[index].next, self.partitions[index].aggregated);
         if offset < next {
@@ -138,6 +140,10 @@ impl IngestShare {
         if decoded.heartbeat.is_some() {
             self.context.metrics.ingest.heartbeats.inc();
         }
+        if rejections.is_empty() {
+            return Ok(());
+        }
+        let topic = message.topic();
         let origin = Origin { topic, partition, offset };
         for rejection in rejections {
             let reason = ReasonLabels { reason: rejection.reason.as_str() };
@@ -195,10 +201,17 @@ impl IngestShare {
     pub(super) fn end_epoch(&mut self, membership: Membership<'_>) -> Result<()> {
         let facts = self.facts();
         self.context.board.epoch_ended(&facts);
-        let points = self.batches()?;
+        if let Some(archive) = &mut self.archive {
+            for owned in &self.partitions {
+                archive.append(&owned.source, &owned.archived_only, owned.next);
+                archive.append(&owned.source, &owned.points, owned.next);
+            }
+        }
+        let points = self.partitions.iter_mut().map(Owned::take_points);
+        let points = Arc::new(EpochPoints::new(self.decoder.series(), points));
         let dead = self.partitions.iter_mut().flat_map(|owned| std::mem::take(&mut owned.dead)).collect();
         self.context.metrics.memory.hold("epoch", self.bound.bytes(self.collected, 0) + self.waiting);
-        self.archive_epoch()?;
+        self.cut_archive()?;
         let offsets = self.offsets()?;
         let metrics = &self.context.metrics.ingest;
         metrics.points.inc_by(self.collected as u64);
@@ -252,24 +265,6 @@ impl IngestShare {
         self.settle(HANDOVER, membership)
     }
 
-    fn batches(&mut self) -> Result<Vec<RecordBatch>> {
-        let schema = points_schema(&self.context.catalog.labels);
-        let mut batches = Vec::new();
-        for owned in self.partitions.iter_mut().filter(|owned| !owned.points.is_empty()) {
-            let points = &owned.points;
-            let (names, labels) = self.decoder.series().columns(&points.series);
-            let mut columns: Vec<ArrayRef> = vec![
-                Arc::new(names),
-                Arc::new(TimestampNanosecondArray::from(points.time.clone())),
-                Arc::new(Float64Array::from(points.value.clone())),
-            ];
-            columns.extend(labels.into_iter().map(|label| Arc::new(label) as ArrayRef));
-            let batch = RecordBatch::try_new(Arc::clone(&schema), columns);
-            batches.push(batch.map_err(operators::Error::from)?);
-        }
-        Ok(batches)
-    }
-
     fn facts(&self) -> EpochFacts {
         let now = self.context.clock.monotonic();
         EpochFacts {
@@ -280,15 +275,12 @@ impl IngestShare {
         }
     }
 
-    fn archive_epoch(&mut self) -> Result<()> {
+    /// Cuts the archive's chunks that are due, and gives the memory of the series back when it is used up.
+    fn cut_archive(&mut self) -> Result<()> {
         let Some(archive) = &mut self.archive else {
             self.renew_series();
             return Ok(());
         };
-        for owned in &mut self.partitions {
-            archive.append(&owned.source, &owned.archived_only, owned.next);
-            archive.append(&owned.source, &owned.points, owned.next);
-        }
         let series = self.decoder.series();
         archive.cut_due(series)?;
         // What is collected for a file knows its series by their numbers.

@@ -119,6 +119,7 @@ pub struct IngestMetrics {
     pub lag_messages: Family<SourceLabels, Gauge>,
     pub partitions: Gauge,
     pub paused: Gauge,
+    pub partitions_ahead: Gauge,
     pub series: Gauge,
 }
 
@@ -223,6 +224,8 @@ impl IngestMetrics {
             commit_seconds: add.seconds("commit_seconds", "Time to commit the transaction of an epoch"),
             partitions: add.metric("partitions", "Source partitions that this process owns"),
             paused: add.metric("paused", "1 while nothing is read because the archive's memory is full"),
+            partitions_ahead: add
+                .metric("partitions_ahead", "source partitions that wait for slower ones, see max_drift"),
             lag_messages: add.metric("lag_messages", "Messages between the position and the end of the log"),
             series: add.metric("series", "Series interned"),
         }

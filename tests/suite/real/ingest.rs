@@ -7,7 +7,7 @@ use std::time::Duration;
 use tidemark_tests::duckdb::DuckDb;
 use tidemark_tests::input::{Format, Generator, Point, heartbeats, messages};
 use tidemark_tests::kafka::Message;
-use tidemark_tests::tidemark::Tidemark;
+use tidemark_tests::tidemark::{Tidemark, metric};
 
 use super::exactness::batch;
 use super::{Body, Deployment, PATIENCE, Rows, Servers, assert_same};
@@ -32,6 +32,7 @@ pub(super) fn trials() -> Vec<(&'static str, Body)> {
         ("frozen_ingest_processes_that_wake_up_double_nothing", frozen),
         ("ingest_processes_that_come_and_go_change_nothing", come_and_go),
         ("partitions_added_at_run_time_are_read_from_their_beginning", added_partitions),
+        ("a_partition_that_is_ahead_in_a_backlog_waits_for_the_others", ahead_in_a_backlog),
         ("storage_that_is_away_for_a_while_stops_no_ingest", storage_away),
         ("a_message_larger_than_a_fetch_is_refused_and_stops_nothing", large_message),
     ]
@@ -176,6 +177,40 @@ fn added_partitions(servers: &Servers) {
     assert_rollup(servers, &deployment, &mut tidemark, &stream.points);
     assert!(tidemark.terminate().success(), "{}", tidemark.log_text());
     assert_stored_once(&tidemark.directory().join("data"), &stream.points);
+}
+
+/// Five hours in two partitions, one of which has ten times as much to read: the other one would be at their end at once, and
+/// all windows of these hours be open.
+fn ahead_in_a_backlog(servers: &Servers) {
+    const SECONDS: usize = 18_000;
+    let topic = servers.kafka.unique_topic("ahead", 2);
+    let generator = |hosts| Generator { hosts, interval: Duration::from_secs(1), ..Generator::default() };
+    let (dense, sparse) = (generator(10).points(10 * SECONDS), generator(1).points(SECONDS));
+    servers.kafka.produce(&topic, messages(&dense, 1, Format::LineProtocol(20)));
+    let sparse_messages = messages(&sparse, 1, Format::LineProtocol(20));
+    servers.kafka.produce(&topic, sparse_messages.map(|message| Message { partition: Some(1), ..message }));
+    let end = dense.last().unwrap().time + 7_200_000_000_000;
+    servers.kafka.produce(&topic, heartbeats(end, 2));
+
+    let mut deployment = Deployment::new(servers, &topic, &topic, 2);
+    deployment.config = deployment
+        .config
+        .replace("epoch_points = 1000", "epoch_points = 5000")
+        .replace("idle_timeout", "max_drift = \"10m\"\nidle_timeout");
+    let storage = tempfile::tempdir().unwrap();
+    let mut process = deployment.process(storage.path().to_str().unwrap(), &[("by_host", BY_HOST)]);
+    process.call(&["topics", "create"]);
+    process.spawn(&["run", "--roles", "ingest,rollup"], &[]);
+    process.wait_for_metric(PATIENCE, "tidemark_ingest_partitions_ahead", &[], 1.0);
+    let points = [dense, sparse].concat();
+    assert_rollup(servers, &deployment, &mut process, &points);
+    process.wait_for_metrics(PATIENCE, "nobody to wait any more", |page| {
+        match metric(page, "tidemark_ingest_partitions_ahead", &[]) {
+            Some(0.0) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    });
+    assert!(process.terminate().success(), "{}", process.log_text());
 }
 
 fn storage_away(servers: &Servers) {

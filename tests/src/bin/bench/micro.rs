@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Float64Array, RecordBatch, TimestampNanosecondArray};
 use divan::counter::ItemsCount;
 use divan::{Bencher, Divan};
 use operators::decode::{DecodeOptions, Decoder, Points};
 use operators::exchange::Partials;
 use operators::fold::{Fold, Results};
-use operators::partial::{aggregate, points_schema};
+use operators::partial::aggregate_each;
+use operators::points::EpochPoints;
 use operators::sql::{Catalog, compile};
 use operators::watermark::{EpochFacts, PartitionFacts, WatermarkOptions};
 use sinks::Table;
@@ -58,19 +58,10 @@ fn decoded(decoder: &mut Decoder, payloads: &[Vec<u8>]) -> Points {
     points
 }
 
-/// The columns of an epoch, as `ingest` makes them.
-fn epoch() -> RecordBatch {
-    let labels = catalog().labels;
-    let mut decoder = Decoder::new(DecodeOptions::default(), labels.clone());
+fn epoch() -> Arc<EpochPoints> {
+    let mut decoder = Decoder::new(DecodeOptions::default(), catalog().labels);
     let points = decoded(&mut decoder, &payloads(Format::LineProtocol(100)));
-    let (names, texts) = decoder.series().columns(&points.series);
-    let mut columns: Vec<ArrayRef> = vec![
-        Arc::new(names),
-        Arc::new(TimestampNanosecondArray::from(points.time)),
-        Arc::new(Float64Array::from(points.value)),
-    ];
-    columns.extend(texts.into_iter().map(|text| Arc::new(text) as ArrayRef));
-    RecordBatch::try_new(points_schema(&labels), columns).unwrap()
+    Arc::new(EpochPoints::new(decoder.series(), [points]))
 }
 
 fn facts(high: i64) -> EpochFacts {
@@ -94,7 +85,8 @@ fn facts(high: i64) -> EpochFacts {
 
 /// The messages of an epoch, one for each partition.
 fn partials(high: i64) -> Vec<Partials> {
-    let aggregated = aggregate(&catalog().rollups, &[epoch()], &facts(high), PARTITIONS);
+    let points = epoch();
+    let aggregated = aggregate_each(&catalog().rollups, || points.batches(), &facts(high), PARTITIONS);
     assert!(aggregated.failures.is_empty());
     aggregated.messages
 }
@@ -111,7 +103,7 @@ fn decode(bencher: Bencher<'_, '_>, format: &Format) {
 fn partial(bencher: Bencher<'_, '_>) {
     let (catalog, points) = (catalog(), epoch());
     bencher.counter(ItemsCount::new(POINTS)).bench_local(|| {
-        let states = catalog.rollups[0].partial(vec![points.clone()]);
+        let states = catalog.rollups[0].partial(points.batches());
         states.unwrap()
     });
 }
@@ -123,7 +115,7 @@ fn partial_and_split(bencher: Bencher<'_, '_>) {
     let facts = facts(NEW_YEAR);
     bencher
         .counter(ItemsCount::new(POINTS))
-        .bench_local(|| aggregate(&catalog.rollups, std::slice::from_ref(&points), &facts, PARTITIONS));
+        .bench_local(|| aggregate_each(&catalog.rollups, || points.batches(), &facts, PARTITIONS));
 }
 
 #[divan::bench]
