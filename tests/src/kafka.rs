@@ -74,6 +74,14 @@ impl Kafka {
         Ok(kafka)
     }
 
+    /// The process id of the broker.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn id(&self) -> u32 {
+        self.process.lock().unwrap().as_ref().expect("the broker runs").id()
+    }
+
     /// The broker that all trials of this process share: take topics from [`Kafka::unique_topic`], and name groups
     /// after them. Whoever stops or pauses a broker starts one of its own.
     pub fn shared() -> Result<&'static Self, Unavailable> {

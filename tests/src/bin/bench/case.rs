@@ -38,6 +38,15 @@ impl Input {
         }
     }
 
+    /// Memory that each process may take. A million groups do not fit into the default twice, as windows of a minute are
+    /// kept for ten more.
+    pub(crate) fn budget(self) -> &'static str {
+        match self {
+            Self::Json | Self::JsonLines | Self::Lines | Self::Wide => "1GiB",
+            Self::Series => "6GiB",
+        }
+    }
+
     /// Of its topic.
     pub(crate) fn partitions(self) -> usize {
         match self {

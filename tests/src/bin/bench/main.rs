@@ -39,7 +39,7 @@ const LATENCY_RATE: f64 = 300_000.0;
 #[derive(Debug, Parser)]
 struct Options {
     /// Points of each input: 10,000 hosts in 8 regions, or a million, report every 10 s of event time.
-    #[arg(long, default_value_t = 10_000_000)]
+    #[arg(long, default_value_t = 20_000_000)]
     points: usize,
     /// Cases to run, by name and separated by commas. Default: all but Flink's, and latency.
     #[arg(long, value_delimiter = ',', value_parser = Case::parse)]

@@ -32,7 +32,7 @@ fn rollup(group: Group) -> String {
         Group::Nothing => ("", "1"),
     };
     format!(
-        "CREATE MATERIALIZED VIEW bench AS
+        "CREATE MATERIALIZED VIEW bench WITH (series_limit = 2000000) AS
 SELECT tumble(time, INTERVAL '1 minute') AS window_start,
        {columns}count(*) AS points,
        avg(value) AS avg,
@@ -91,13 +91,15 @@ pub(crate) fn measure(
         process.spawn(&["run", "--roles", "rollup"], &[]);
     }
     rollup.iter_mut().for_each(Tidemark::wait_until_ready);
+    let kafka_before = machine::cpu_seconds(kafka.id());
     let moments = watch(&mut ingest, &mut rollup, case, setup, input);
 
     let roles = [("ingest", &ingest), ("rollup", &rollup)];
     let of = |measure: &dyn Fn(&Tidemark) -> f64| {
         roles.map(|(role, processes)| (role, processes.iter().map(measure).sum::<f64>())).to_vec()
     };
-    let cpu_seconds = of(&|process| machine::cpu_seconds(process.id()));
+    let mut cpu_seconds = of(&|process| machine::cpu_seconds(process.id()));
+    cpu_seconds.push(("kafka", machine::cpu_seconds(kafka.id()) - kafka_before));
     let peak_bytes = of(&|process| machine::peak_bytes(process.id()).unwrap_or_default() as f64);
     for lost in ["tidemark_ingest_rejected_total", "tidemark_rollup_late_points_total"] {
         let count = sum(&ingest, lost) + sum(&rollup, lost);
@@ -180,6 +182,7 @@ fn sum(processes: &[Tidemark], name: &str) -> f64 {
 fn config(kafka: &Kafka, case: Case, setup: Setup, input: &Loaded, storage: &Path) -> String {
     let brokers = kafka.brokers();
     let (topic, archive, storage) = (&input.topic, setup.archive, storage.display());
+    let budget = input.input.budget();
     format!(
         r#"
 [kafka]
@@ -201,6 +204,9 @@ group = "{case}-rollup"
 
 [storage]
 url = "{storage}"
+
+[memory]
+budget = "{budget}"
 
 [archive]
 enabled = {archive}

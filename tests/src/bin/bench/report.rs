@@ -223,18 +223,21 @@ impl fmt::Display for Report {
         write!(
             f,
             "\npoints/s: from the first point until all results are written (and all points are archived); of references \
-             until all are read.\nCPU s/M: processor seconds for a million points, of ingest + rollup, their start included. \
-             peak MiB: likewise.\npartials B, Parquet B: bytes a point in the internal topic and in raw Parquet."
+             until all are read.\nCPU s/M: processor seconds for a million points, of ingest + rollup, their start included, + the \
+             broker.\npeak MiB: of ingest + rollup, all processes together.\npartials B, Parquet B: bytes a point in the internal topic and in raw Parquet."
         )
     }
 }
+
+/// Of the columns behind the first.
+const WIDTHS: [usize; 7] = [12, 9, 9, 18, 12, 11, 10];
 
 /// Names to the left, numbers to the right.
 fn line(cells: &[String; 8]) -> String {
     let [case, numbers @ ..] = cells;
     let mut line = format!("{case:22}");
-    for number in numbers {
-        line += &format!(" {number:>12}");
+    for (number, width) in numbers.iter().zip(WIDTHS) {
+        line += &format!(" {number:>width$}");
     }
     line
 }
