@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use chrono::DateTime;
 use flate2::read::GzDecoder;
 use rdkafka::config::ClientConfig;
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::Value;
 use tidemark_tests::Unavailable;
@@ -57,10 +58,8 @@ struct Arrivals {
 
 type Shared = Arc<Mutex<Arrivals>>;
 
-/// Sends `rate` points a second for `length`, each with the time at which it is sent.
-///
-/// # Panics
-/// When the machine cannot send so fast, since the latencies would be those of another load.
+/// Sends `rate` points a second for `length`, each with the time at which it is sent; fewer when the machine cannot send so
+/// fast, which the result says.
 pub(crate) fn measure(
     kafka: &Kafka,
     influx: &Influx,
@@ -133,9 +132,11 @@ fn send(kafka: &Kafka, rate: usize, length: Duration) -> f64 {
             text.push_str(&heads[host]);
             text.push_str(&format!("{time},\"value\":{value}}}"));
             let partition = i32::try_from(host % PARTITIONS).unwrap();
-            let record = BaseRecord::<(), str>::to("latency").partition(partition).payload(&text);
-            if let Err((error, _)) = producer.send(record) {
-                panic!("{rate} points a second are too many for this machine: {error}");
+            let mut record = BaseRecord::<(), str>::to("latency").partition(partition).payload(&text);
+            while let Err((error, unsent)) = producer.send(record) {
+                assert_eq!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::QueueFull), "{error}");
+                producer.poll(TICK);
+                record = unsent;
             }
             sent += 1;
         }

@@ -165,7 +165,7 @@ fn overflow(kafka: &Kafka, series: usize) -> Result<(), Unavailable> {
     let ready = started.elapsed();
     let restore = tidemark.metric("tidemark_rollup_restore_seconds_sum", &[]).unwrap_or_default();
     // Of one window. The process does nothing else, so all that it holds is for them, or would be there without them.
-    let state = tidemark.metric("tidemark_memory_used_bytes", &[("part", "state")]).unwrap_or_default();
+    let state = tidemark.wait_for_metric(LIMIT, "tidemark_memory_used_bytes", &[("part", "state")], 1.0);
     let (_, resident) = accounted(&tidemark);
     println!(
         "\nrecovery of {groups} groups of a window, count, avg, max and min of each\n  snapshots of {:.1} MB, {:.1} bytes a \
