@@ -68,6 +68,8 @@ pub struct WebhookConfig {
     /// Added to every request.
     pub headers: BTreeMap<String, SecretString>,
     pub bearer_token: Option<SecretString>,
+    /// Signs every request.
+    pub signing_key: Option<SecretString>,
     /// Time allowed for one request.
     pub timeout: Duration,
 }
@@ -79,6 +81,7 @@ impl fmt::Debug for WebhookConfig {
             .field("host", &self.url.host_str())
             .field("headers", &self.headers)
             .field("bearer_token", &self.bearer_token)
+            .field("signing_key", &self.signing_key)
             .field("timeout", &self.timeout)
             .finish_non_exhaustive()
     }
@@ -117,6 +120,9 @@ struct RawWebhook {
     bearer_token: Setting<SecretString>,
     bearer_token_file: Setting<PathBuf>,
     bearer_token_env: Setting<String>,
+    signing_key: Setting<SecretString>,
+    signing_key_file: Setting<PathBuf>,
+    signing_key_env: Setting<String>,
     timeout: Setting<HumanDuration>,
 }
 
@@ -243,16 +249,23 @@ fn check_webhook(source: &Source<'_>, webhook: Spanned<RawWebhook>) -> Result<We
         }
         headers.insert(name, value.into_inner().resolve(source, &span)?);
     }
-    let keys = SecretKeys {
+    let bearer_token = SecretKeys {
         key: "bearer_token",
         text: raw.bearer_token,
         file: raw.bearer_token_file,
         env: raw.bearer_token_env,
     };
+    let signing_key = SecretKeys {
+        key: "signing_key",
+        text: raw.signing_key,
+        file: raw.signing_key_file,
+        env: raw.signing_key_env,
+    };
     Ok(WebhookConfig {
         url: http_url(source, &url)?,
         headers,
-        bearer_token: keys.resolve(source)?,
+        bearer_token: bearer_token.resolve(source)?,
+        signing_key: signing_key.resolve(source)?,
         timeout: timeout(source, raw.timeout, Duration::from_secs(10))?,
     })
 }

@@ -77,9 +77,13 @@ fn the_examples_commented_options_are_real() {
 
     let alerts = uncommented(EXAMPLE_ALERTS)
         .replace("password_file = \"/run/secrets/smtp-password\"", "password = \"p\"")
-        .replace("bearer_token_file = \"/run/secrets/webhook-token\"", "bearer_token = \"b\"");
+        .replace("bearer_token_file = \"/run/secrets/webhook-token\"", "bearer_token = \"b\"")
+        .replace("signing_key_file = \"/run/secrets/webhook-key\"", "signing_key = \"k\"");
     let alerts = parse_alerts(&alerts).expect("commented options are valid");
     assert_eq!(alerts.receivers.len(), 2);
+    let ReceiverKind::Webhook(webhook) = &alerts.receivers[1].kind else { panic!("the second is a webhook") };
+    assert_eq!(webhook.signing_key.as_ref().map(ExposeSecret::expose_secret), Some("k"));
+    assert!(!format!("{webhook:?}").contains("\"k\""));
 }
 
 #[test]

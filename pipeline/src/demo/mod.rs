@@ -129,6 +129,7 @@ fn webhook(url: url::Url) -> ReceiverKind {
         url,
         headers: BTreeMap::new(),
         bearer_token: None,
+        signing_key: None,
         timeout: Duration::from_secs(5),
     })
 }

@@ -71,6 +71,7 @@ fn webhook_config(config: WebhookConfig) -> webhook::WebhookConfig {
         headers: config.headers,
         timeout: config.timeout,
         bearer_token: config.bearer_token,
+        signing_key: config.signing_key,
     }
 }
 
@@ -101,6 +102,7 @@ mod tests {
             url: "https://alerts.example.com/hook/very-secret".parse().expect("a URL"),
             headers: BTreeMap::from([(header.to_owned(), "very secret".into())]),
             bearer_token: Some("very secret".into()),
+            signing_key: Some("very secret".into()),
             timeout: Duration::from_secs(5),
         };
         ReceiverConfig { name: name.to_owned(), kind: ReceiverKind::Webhook(config) }

@@ -19,6 +19,8 @@ pub struct WebhookConfig {
     /// How long one request may take.
     pub timeout: Duration,
     pub bearer_token: Option<SecretString>,
+    /// Each request is signed with it: HMAC-SHA256 over `timestamp:body`.
+    pub signing_key: Option<SecretString>,
 }
 
 impl fmt::Debug for WebhookConfig {
@@ -28,6 +30,7 @@ impl fmt::Debug for WebhookConfig {
             .field("headers", &self.headers)
             .field("timeout", &self.timeout)
             .field("bearer_token", &self.bearer_token)
+            .field("signing_key", &self.signing_key)
             .finish()
     }
 }

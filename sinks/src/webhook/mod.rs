@@ -3,6 +3,7 @@
 
 mod config;
 pub mod encode;
+mod signature;
 mod sink;
 
 pub use config::{Retry, WebhookConfig};

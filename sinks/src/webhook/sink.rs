@@ -8,7 +8,7 @@
 //! | anything else | [`Error::Refused`] |
 //!
 //! Each attempt carries the notification's id as `Idempotency-Key`, so a receiver that took an attempt whose
-//! answer was lost can tell the next one is the same.
+//! answer was lost can tell the next one is the same. With a signing key it is signed anew each time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +22,7 @@ use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use super::encode::encode;
+use super::signature::{self, SIGNATURE, Signer, TIMESTAMP};
 use super::{Retry, WebhookConfig};
 use crate::http::{self, cut, delays};
 use crate::{Error, Notification, Sink};
@@ -33,6 +34,7 @@ pub struct WebhookSink {
     config: WebhookConfig,
     /// Secret values are marked as sensitive, so that no debug output shows them.
     headers: HeaderMap,
+    signer: Option<Signer>,
     retry: Retry,
 }
 
@@ -63,7 +65,8 @@ impl WebhookSink {
             headers.insert(AUTHORIZATION, secret(&value, "Authorization", &place)?);
         }
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        Ok(Self { client: http::client(config.timeout)?, config, headers, retry: Retry::default() })
+        let signer = config.signing_key.as_ref().map(Signer::new);
+        Ok(Self { client: http::client(config.timeout)?, config, headers, signer, retry: Retry::default() })
     }
 
     /// Tries again for a longer or shorter time than the default.
@@ -77,13 +80,16 @@ impl WebhookSink {
     }
 
     async fn attempt(&self, key: &HeaderValue, body: Bytes) -> Attempt {
-        let request = self
+        let mut request = self
             .client
             .post(self.config.url.clone())
             .headers(self.headers.clone())
-            .header("Idempotency-Key", key)
-            .body(body);
-        let response = match request.send().await {
+            .header("Idempotency-Key", key);
+        if let Some(signer) = &self.signer {
+            let timestamp = signature::now();
+            request = request.header(TIMESTAMP, timestamp).header(SIGNATURE, signer.sign(timestamp, &body));
+        }
+        let response = match request.body(body).send().await {
             Ok(response) => response,
             Err(error) => return Attempt::TryAgain { wait: None, reason: http::describe(error) },
         };
@@ -104,7 +110,8 @@ impl WebhookSink {
     /// What the receiver said, in one line; it may have repeated what it was sent.
     fn without_secrets(&self, body: String) -> String {
         let mut text = body;
-        let secrets = self.config.headers.values().chain(&self.config.bearer_token);
+        let keys = self.config.bearer_token.iter().chain(&self.config.signing_key);
+        let secrets = self.config.headers.values().chain(keys);
         for secret in secrets.map(SecretString::expose_secret).filter(|secret| !secret.is_empty()) {
             text = text.replace(secret, "***");
         }

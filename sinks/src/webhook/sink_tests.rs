@@ -15,6 +15,7 @@ fn sink(url: &str) -> WebhookSink {
         headers: BTreeMap::from([("X-Key".into(), "header-secret".to_owned().into())]),
         timeout: Duration::from_secs(5),
         bearer_token: Some("token-secret".to_owned().into()),
+        signing_key: Some("key-secret".to_owned().into()),
     };
     let retry = Retry {
         min: Duration::from_millis(1),
@@ -50,6 +51,25 @@ async fn a_delivery_carries_payload_token_and_key() {
     sink.write(Arc::new(example())).await.unwrap();
     sink.flush().await.unwrap();
     assert_no_secret(&format!("{sink:?}"));
+}
+
+#[tokio::test]
+async fn each_attempt_is_signed_over_its_time_and_body() {
+    let server = MockServer::start().await;
+    let busy = ResponseTemplate::new(503).insert_header("Retry-After", "0");
+    Mock::given(method("POST")).respond_with(busy).up_to_n_times(1).expect(1).mount(&server).await;
+    Mock::given(method("POST")).respond_with(ResponseTemplate::new(200)).expect(1).mount(&server).await;
+    let before = signature::now();
+    sink(&hook(&server)).write(Arc::new(example())).await.unwrap();
+    let requests = server.received_requests().await.expect("they are recorded");
+    assert_eq!(requests.len(), 2);
+    let signer = Signer::new(&"key-secret".to_owned().into());
+    for request in requests {
+        let header = |name: &str| request.headers[name].to_str().unwrap();
+        let timestamp: u64 = header("x-tidemark-timestamp").parse().unwrap();
+        assert!((before..=signature::now()).contains(&timestamp));
+        assert_eq!(header("x-tidemark-signature"), signer.sign(timestamp, &request.body));
+    }
 }
 
 #[tokio::test]
@@ -105,6 +125,7 @@ fn configurations_that_cannot_work_are_refused() {
         headers: BTreeMap::from([(name.into(), value.to_owned().into())]),
         timeout: Duration::from_secs(1),
         bearer_token: None,
+        signing_key: None,
     };
     for (config, expected) in [
         (config("ftp://h/secret", "a", "b"), "http:// or https://"),
