@@ -52,14 +52,16 @@ impl Disk {
         self.place.path().join("data")
     }
 
-    /// From now on nothing can be stored.
+    /// From now on nothing can be stored. Again, until it is noticed: what a writer gives up, or removes, makes room.
     pub(super) fn fill(&self) {
         if self.guard.is_none() {
-            fs::rename(self.data(), self.away()).unwrap();
-            fs::write(self.data(), "the disk is full").unwrap();
+            if !self.away().exists() {
+                fs::rename(self.data(), self.away()).unwrap();
+                fs::write(self.data(), "the disk is full").unwrap();
+            }
             return;
         }
-        let mut file = File::create(self.away()).unwrap();
+        let mut file = File::options().create(true).append(true).open(self.away()).unwrap();
         let block = vec![0; 1 << 16];
         while file.write_all(&block).is_ok() {}
         while file.write_all(&[0]).is_ok() {}

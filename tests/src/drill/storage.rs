@@ -38,6 +38,7 @@ fn full(round: &mut Round<'_>, disk: &Disk) {
     for member in 0..2 {
         let before = round.site.members[member].log_text().len();
         round.wait("a member to notice that nothing can be stored", |round| {
+            disk.fill();
             let log = round.site.members[member].log_text();
             let new = log.get(before..).unwrap_or_default();
             // Clients of Kafka warn of other things.
