@@ -10,7 +10,7 @@ use rand::{Rng, SeedableRng};
 
 use super::site::{DEAD_LETTERS, Options, PARTIALS, Site};
 use super::verdict::{self, Verdict};
-use super::workload::{PARTITIONS, ROLLUPS, Shape, Workload};
+use super::workload::{PARTITIONS, ROLLUPS, Shape, WINDOW, Workload};
 use super::{Ground, Plan};
 use crate::influx::Influx;
 use crate::input::heartbeats;
@@ -251,13 +251,33 @@ impl<'a> Round<'a> {
         }
     }
 
+    /// Until the last window is closed. Idle partitions let event time follow only with their owners' next reports, which
+    /// come after everything was read.
+    fn wait_for_event_time(&mut self) {
+        let closed = (self.workload.end() - WINDOW) as f64 / 1e9;
+        self.wait("event time to pass the last window", |round| {
+            for partition in (0..PARTIALS).map(|partition| partition.to_string()) {
+                let labels = [("partition", partition.as_str())];
+                let members = round.site.members.iter().filter(|member| member.is_started());
+                let times =
+                    members.filter_map(|member| member.metric("tidemark_rollup_watermark_seconds", &labels));
+                let newest = times.fold(f64::MIN, f64::max);
+                if newest < closed {
+                    return Err(format!("{newest} of {closed} in partition {partition}"));
+                }
+            }
+            Ok(())
+        });
+    }
+
     /// Waits until everything that was sent is durable: all messages are read by `ingest`, and everything that it
-    /// had sent until then has been folded, written and committed by `rollup`.
+    /// had sent until the last window was closed has been folded, written and committed by `rollup`.
     pub(super) fn settle(&mut self) {
         if self.late_sent {
             self.send_heartbeats();
         }
         self.wait_for_read(self.sent);
+        self.wait_for_event_time();
         let partials = self.site.topic_of("partials");
         let ends = self.wait("the end of the partials", |round| round.rollup.ends(&partials, PARTIALS));
         self.wait("the partials to be written", |round| {

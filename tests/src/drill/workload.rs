@@ -15,7 +15,7 @@ pub(super) const PARTITIONS: usize = 4;
 const SECOND: i64 = 1_000_000_000;
 const DAY: i64 = 86_400 * SECOND;
 /// The longest window of the rollups below.
-const WINDOW: i64 = 300 * SECOND;
+pub(super) const WINDOW: i64 = 300 * SECOND;
 const LATE_POINTS: usize = 100;
 /// One message in so many cannot be read.
 const GOOD_TO_BAD: usize = 80;
