@@ -25,7 +25,7 @@ mod transition;
 mod tests;
 
 pub use rule::{Rule, RuleError, RuleSpec};
-pub use transition::{Status, Transition};
+pub use transition::{Cause, StageTimes, Status, Transition};
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
 use arrow::compute::cast;
@@ -269,7 +269,8 @@ impl RuleState {
         labels
             .extend(group().filter(|(_, tag)| !tag.is_empty()).map(|(name, tag)| (name.into(), tag.into())));
         let mut transition = Transition {
-            id: transition::transition_id(&spec.name, group(), window_end, status),
+            id: transition::transition_id(&spec.name, group(), window_end, status, 0),
+            incident: transition::incident_id(&spec.name, group(), starts_at),
             rule: spec.name.clone(),
             status,
             severity: spec.severity.clone(),
@@ -282,6 +283,13 @@ impl RuleState {
             window_start,
             window_end,
             receivers: spec.receivers.clone(),
+            cause: Cause::Condition,
+            provisional: false,
+            revision: 0,
+            rule_hash: String::new(),
+            owner: None,
+            runbook: None,
+            times: StageTimes::default(),
         };
         self.rule.templates.render(&mut transition);
         transition

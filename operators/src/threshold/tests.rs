@@ -160,6 +160,7 @@ fn a_transition_is_complete() {
         window_start: MINUTE,
         window_end: 2 * MINUTE,
         receivers: vec!["ops".into()],
+        ..fired.clone()
     };
     assert_eq!(fired, expected);
     assert_eq!((resolved.starts_at, resolved.ends_at), (2 * MINUTE, Some(3 * MINUTE)));

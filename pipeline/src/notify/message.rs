@@ -17,8 +17,8 @@ pub(super) fn notification(transition: &Transition, receiver: &str) -> Arc<Notif
         id: transition.id.clone(),
         receiver: receiver.to_owned(),
         status: match transition.status {
-            Status::Firing => sinks::Status::Firing,
-            Status::Resolved => sinks::Status::Resolved,
+            Status::Pending | Status::Firing => sinks::Status::Firing,
+            Status::Resolved | Status::Inactive => sinks::Status::Resolved,
         },
         rule: transition.rule.clone(),
         severity: transition.severity.clone(),
@@ -41,6 +41,8 @@ pub(super) fn same_alert(one: &Notification, other: &Notification) -> bool {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use operators::threshold::{Cause, StageTimes};
+
     use super::*;
 
     /// A firing transition of rule `cpu_high` for one host.
@@ -59,6 +61,14 @@ pub(super) mod tests {
             window_start: 0,
             window_end: 60,
             receivers: receivers.iter().map(|&name| name.to_owned()).collect(),
+            incident: "incident".to_owned(),
+            cause: Cause::Condition,
+            provisional: false,
+            revision: 0,
+            rule_hash: String::new(),
+            owner: None,
+            runbook: None,
+            times: StageTimes::default(),
         }
     }
 

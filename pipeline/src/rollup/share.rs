@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use operators::exchange::Partials;
 use operators::fold::{Applied, Fold, ResultKind, Results};
-use operators::threshold::{Status, Threshold};
+use operators::threshold::Threshold;
 use rdkafka::message::{BorrowedMessage, Message};
 use sinks::{RollupRows, Table};
 use tokio::sync::broadcast;
@@ -169,10 +169,7 @@ impl RollupShare {
                 let transitions =
                     state.threshold.evaluate(name, &table.tier, &results.rows, &results.window_ends);
                 for transition in transitions {
-                    let status = match transition.status {
-                        Status::Firing => "firing",
-                        Status::Resolved => "resolved",
-                    };
+                    let status = transition.status.as_str();
                     let labels = AlertLabels { rule: transition.rule.clone(), status };
                     metrics.notify.transitions.get_or_create(&labels).inc();
                     self.announcer.alert(&transition)?;
