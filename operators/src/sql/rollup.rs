@@ -133,6 +133,17 @@ impl Rollup {
         )?)
     }
 
+    /// About what the state of one group takes, before any is seen: lists, of which the sketches are made, are taken to be full.
+    pub fn state_bytes(&self) -> usize {
+        const TEXT: usize = 32;
+        const SKETCH: usize = 2 << 10;
+        let width = |field: &Arc<Field>| match field.data_type() {
+            data_type if data_type.is_nested() || data_type.is_binary() => SKETCH,
+            data_type => data_type.primitive_width().unwrap_or(TEXT),
+        };
+        self.state_schema().fields().iter().map(width).sum()
+    }
+
     /// Arrow schema of states: group columns, then the aggregates' state columns.
     pub fn state_schema(&self) -> SchemaRef {
         self.stages.partial.schema()

@@ -1,15 +1,14 @@
 //! When an epoch is large enough: at `epoch_points`, or when it would take more memory than its share.
 //!
 //! What a point takes in the end depends on how many groups the points make, which shows only when they are aggregated.
-//! So it is learned from the epochs before. The first epochs are small, each at most twice the one before; what raises the
-//! number of groups from one epoch to the next, series never seen, is counted as it comes.
+//! So it is learned from the epochs before. The first one is as long as it may be when every point makes a group of its own,
+//! each further one at most twice the one before; what raises the number of groups from one epoch to the next, series never
+//! seen, is counted as it comes.
 
 use super::epoch::Size;
 
-/// Points of the first epoch of a session.
-const FIRST: usize = 50_000;
-/// What a point of a new series is taken to cost for each rollup, until it is known: a state, its copies, its message.
-const NEW_STATE: usize = 512;
+/// A state exists twice when it is divided over partitions; its message is here and in librdkafka.
+const COPIES: usize = 4;
 
 /// Memory of a point while it waits: series, time and value, in vectors that double as they grow. Its columns are made a
 /// slice at a time.
@@ -31,9 +30,11 @@ pub(super) struct EpochBound {
 }
 
 impl EpochBound {
-    /// `share`: bytes of an epoch. `most`: points of an epoch, whatever they take.
-    pub(super) fn new(share: usize, most: usize, rollups: usize) -> Self {
-        let (limit, new_series) = (most.min(FIRST), rollups * NEW_STATE);
+    /// `share`: bytes of an epoch. `most`: points of an epoch, whatever they take. `state_bytes`: what the states of one
+    /// group are in all rollups.
+    pub(super) fn new(share: usize, most: usize, state_bytes: usize) -> Self {
+        let new_series = COPIES * state_bytes;
+        let limit = most.min(share / (LEAST_POINT_BYTES + new_series)).max(1);
         Self { share, most, limit, new_series, per_point: LEAST_POINT_BYTES }
     }
 
@@ -54,8 +55,7 @@ impl EpochBound {
         if points == 0 {
             return;
         }
-        // States exist twice when they are divided over partitions, messages here and in librdkafka.
-        let took = LEAST_POINT_BYTES + (2 * states + 2 * messages) / points;
+        let took = LEAST_POINT_BYTES + COPIES / 2 * (states + messages) / points;
         // More is believed at once; less only when it lasts.
         self.per_point = if took > self.per_point { took } else { (3 * self.per_point + took) / 4 };
         self.limit = self.most.min(self.limit.max(2 * points));
@@ -80,14 +80,14 @@ mod tests {
 
     #[test]
     fn epochs_grow_to_the_bound_in_points_when_memory_allows() {
-        let mut bound = EpochBound::new(1 << 30, 1_000_000, 1);
-        assert_eq!(epochs(&mut bound, 10, 6), [50_000, 100_000, 200_000, 400_000, 800_000, 1_000_000]);
+        let mut bound = EpochBound::new(128 << 20, 1_000_000, 250);
+        assert_eq!(epochs(&mut bound, 10, 4), [125_000, 250_000, 500_000, 1_000_000]);
     }
 
     #[test]
     fn epochs_end_early_by_bytes() {
         let share = 64 << 20;
-        let mut bound = EpochBound::new(share, 1_000_000, 1);
+        let mut bound = EpochBound::new(share, 1_000_000, 128);
         let sizes = epochs(&mut bound, 200, 6);
         let per_point = LEAST_POINT_BYTES + 2 * 200;
         assert!(sizes.iter().all(|points| points * per_point <= share + 1_000 * per_point), "{sizes:?}");
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn new_series_end_an_epoch_before_their_states_are_known() {
-        let mut bound = EpochBound::new(64 << 20, 1_000_000, 4);
+        let mut bound = EpochBound::new(64 << 20, 1_000_000, 4 * 128);
         epochs(&mut bound, 1, 6);
         assert!(!bound.is_full(40_000, 0, 0) && bound.is_full(40_000, 40_000, 0));
         assert!(bound.is_full(1, 0, 64 << 20), "dead letters count too");

@@ -60,13 +60,14 @@ impl IngestShare {
         let archive = if context.config.archive.enabled { Some(Archive::new(context)?) } else { None };
         let message_bytes = context.shares.message(MESSAGE_BYTES.min(broker_limit));
         let aggregator = Aggregator { context: context.clone(), message_bytes };
+        let state_bytes = context.catalog.rollups.iter().map(|rollup| rollup.state_bytes()).sum();
         Ok(Self {
             decoder: Decoder::new(options, context.catalog.labels.clone()),
             archive,
             committer: Committer::start(aggregator, Look::new(context, topics))?,
             context: context.clone(),
             partitions: Vec::new(),
-            bound: EpochBound::new(context.shares.epoch, ingest.epoch_points, context.catalog.rollups.len()),
+            bound: EpochBound::new(context.shares.epoch, ingest.epoch_points, state_bytes),
             collected: 0,
             waiting: 0,
             series_before: 0,
