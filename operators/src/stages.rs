@@ -44,6 +44,12 @@ impl Inlet {
         StreamingTable::try_new(Arc::clone(&self.schema), vec![Arc::clone(self) as Arc<dyn PartitionStream>])
     }
 
+    /// Puts in what the plan reads when it is executed next.
+    pub(crate) fn fill(&self, rows: RecordBatch) {
+        let batches: Batches = Box::new(std::iter::once(rows));
+        *self.batches.lock().unwrap_or_else(PoisonError::into_inner) = Some(batches);
+    }
+
     fn plan(self: &Arc<Self>) -> Result<Arc<dyn ExecutionPlan>> {
         let schema = Arc::clone(&self.schema);
         let partitions = vec![Arc::clone(self) as Arc<dyn PartitionStream>];

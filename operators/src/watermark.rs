@@ -32,6 +32,11 @@ pub struct EpochFacts {
 }
 
 impl EpochFacts {
+    /// Event time of the newest point that the epoch accepted.
+    pub fn newest(&self) -> Option<i64> {
+        self.partitions.iter().filter_map(|partition| partition.high).max()
+    }
+
     /// Facts that say nothing.
     pub fn nothing() -> Self {
         Self { wall: i64::MIN, topics: BTreeMap::new(), partitions: Vec::new(), owner: None }

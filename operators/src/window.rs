@@ -157,6 +157,17 @@ impl Windows {
         }
     }
 
+    /// End of the window that ends next after the one that ends at `end`.
+    pub fn end_after(&self, end: i64) -> i64 {
+        // Windows end where panes do.
+        self.pane.end(end)
+    }
+
+    /// End of the newest window that has ended at `time`.
+    pub fn ended_by(&self, time: i64) -> i64 {
+        self.pane.start(time)
+    }
+
     /// Starts of the windows that hold the pane which starts at `pane`, oldest first.
     pub fn holding(&self, pane: i64) -> impl Iterator<Item = i64> + use<> {
         self.nth_holding(pane, 0..self.panes)

@@ -14,10 +14,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use operators::sql::{self, Catalog, Rollup, SqlError, Tier};
-use operators::threshold::{Rule, RuleError, RuleSpec};
+use operators::threshold::{Rule, RuleError, RuleSpec, Watched, Watches};
 
 use crate::config::{
-    AlertsConfig, Config, ConfigError, Environment, Located, RuleConfig, TierConfig, suggest,
+    AlertsConfig, Config, ConfigError, Environment, Located, RuleConfig, TierConfig, WatchesConfig, suggest,
 };
 
 /// What `check` found. It displays as one paragraph a problem, `file:line:column: what is wrong` and `help: what to
@@ -173,23 +173,12 @@ pub fn unused_tiers(config: &Config, catalog: &Catalog) -> Vec<ConfigError> {
     unused.map(error).collect()
 }
 
-/// Compiles every rule against the rollup that it watches, in the order of the file; a rule that is wrong is left out,
-/// and its error names the place in the rules' file.
+/// Compiles every rule against what it watches, in the order of the file; a rule that is wrong is left out, and its error
+/// names the place in the rules' file.
 pub fn compile_rules(alerts: &AlertsConfig, catalog: &Catalog) -> (Vec<Rule>, Vec<ConfigError>) {
     let (mut rules, mut errors) = (Vec::new(), Vec::new());
     for config in &alerts.rules {
-        let Some(rollup) = catalog.rollups.iter().find(|rollup| rollup.name == config.rollup.text) else {
-            errors.push(unknown_rollup(&config.rollup, catalog));
-            continue;
-        };
-        let tier = match tier_of(config, rollup) {
-            Ok(tier) => tier,
-            Err(error) => {
-                errors.push(error);
-                continue;
-            }
-        };
-        match compile_rule(config, rollup, &tier.name) {
+        match compile_rule(config, catalog, &rules) {
             Ok(rule) => rules.push(rule),
             Err(mistakes) => errors.extend(mistakes),
         }
@@ -198,22 +187,36 @@ pub fn compile_rules(alerts: &AlertsConfig, catalog: &Catalog) -> (Vec<Rule>, Ve
 }
 
 /// The rule, or every mistake in it: a text with a mistake is replaced by one without, to look at the others.
-fn compile_rule(config: &RuleConfig, rollup: &Rollup, tier: &str) -> Result<Rule, Vec<ConfigError>> {
-    let mut spec = spec_of(config, tier);
+fn compile_rule(config: &RuleConfig, catalog: &Catalog, earlier: &[Rule]) -> Result<Rule, Vec<ConfigError>> {
+    let rollup_of = |name: &str| catalog.rollups.iter().find(|rollup| rollup.name == name);
+    if let Some(name) = config.rollup() {
+        let rollup = rollup_of(&name.text).ok_or_else(|| vec![unknown_rollup(name, catalog)])?;
+        tier_of(config, rollup).map_err(|error| vec![error])?;
+    }
+    let seen = |name: &str| {
+        let rollup = rollup_of(name)?;
+        let tier = tier_of(config, rollup).ok()?;
+        Some((Watched::of(rollup, tier), tier.name.clone()))
+    };
+    let mut spec = spec_of(config, &|name| seen(name).map(|(_, tier)| tier).unwrap_or_default());
     let mut mistakes = Vec::new();
     loop {
-        let error = match Rule::compile(spec.clone(), &rollup.schema, &rollup.shape) {
+        let error = match Rule::compile(spec.clone(), &seen, earlier) {
             Ok(rule) if mistakes.is_empty() => return Ok(rule),
             Ok(_) => return Err(mistakes),
             Err(error) => error,
         };
         let key = error.key;
         mistakes.push(place(config, error));
-        match key {
-            "condition" if spec.condition != "true" => spec.condition = "true".to_owned(),
-            "recovery" if spec.recovery.is_some() => spec.recovery = None,
-            "summary" if !spec.summary.is_empty() => spec.summary.clear(),
-            "description" if !spec.description.is_empty() => spec.description.clear(),
+        match (key, &mut spec.watches) {
+            ("condition", Watches::Rows { condition, .. } | Watches::Query { condition, .. })
+                if condition != "true" =>
+            {
+                *condition = "true".to_owned();
+            }
+            ("recovery", _) if spec.recovery.is_some() => spec.recovery = None,
+            ("summary", _) if !spec.summary.is_empty() => spec.summary.clear(),
+            ("description", _) if !spec.description.is_empty() => spec.description.clear(),
             _ => return Err(mistakes),
         }
     }
@@ -231,19 +234,39 @@ fn tier_of<'r>(config: &RuleConfig, rollup: &'r Rollup) -> Result<&'r Tier, Conf
     Err(name.error(format!("the rollup `{}` has no tier `{name}`", rollup.name), remedy))
 }
 
-fn spec_of(config: &RuleConfig, tier: &str) -> RuleSpec {
+fn spec_of(config: &RuleConfig, tier_of: &dyn Fn(&str) -> String) -> RuleSpec {
+    let names = |rules: &[Located]| rules.iter().map(|rule| rule.text.clone()).collect();
     RuleSpec {
         name: config.name.clone(),
-        rollup: config.rollup.text.clone(),
-        tier: tier.to_owned(),
-        condition: config.condition.text.clone(),
+        watches: match &config.watches {
+            WatchesConfig::Rows { rollup, condition } => Watches::Rows {
+                rollup: rollup.text.clone(),
+                tier: tier_of(&rollup.text),
+                condition: condition.text.clone(),
+            },
+            WatchesConfig::Query { query, condition } => {
+                Watches::Query { sql: query.text.clone(), condition: condition.text.clone() }
+            }
+            WatchesConfig::DeadMan { rollup, after } => {
+                Watches::DeadMan { rollup: rollup.text.clone(), tier: tier_of(&rollup.text), after: *after }
+            }
+            WatchesConfig::Rules { all, any, none } => {
+                Watches::Rules { all: names(all), any: names(any), none: names(none) }
+            }
+        },
         recovery: config.recovery.as_ref().map(|recovery| recovery.text.clone()),
         for_: config.hold_for,
+        keep_firing_for: config.keep_firing_for,
+        m_of_n: config.m_of_n,
+        missing_data: config.missing_data,
+        forget_after: config.forget_after,
         severity: config.severity.clone(),
         labels: config.labels.clone(),
         summary: config.summary.text.clone(),
         description: config.description.text.clone(),
         receivers: config.receivers.clone(),
+        owner: config.owner.clone(),
+        runbook: config.runbook.clone(),
     }
 }
 
@@ -274,10 +297,7 @@ pub(crate) fn rollup_names(rollups: &[Arc<Rollup>]) -> Vec<&str> {
 
 /// The error at the text of the rule that it is about and, if the message tells it, at the place in that text.
 fn place(config: &RuleConfig, error: RuleError) -> ConfigError {
-    let text = match error.key {
-        "condition" | "recovery" | "summary" | "description" => config.located(error.key),
-        _ => &config.rollup,
-    };
+    let text = config.located(error.key);
     let of_rule = |message: &str| format!("`{}` of rule `{}`: {message}", error.key, error.rule);
     if let Some((message, line, column)) = parser_place(&error.message) {
         let message = message.replace("Expected: ", "expected ").replace("found: ", "found ");

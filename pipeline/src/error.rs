@@ -37,6 +37,9 @@ pub enum Error {
     /// Another thread or task of the role ended early.
     #[error("{0} stopped")]
     Stopped(&'static str),
+    /// The role ended in order, to begin anew with what has changed.
+    #[error("{0} changed")]
+    Changed(&'static str),
 }
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -63,7 +66,7 @@ impl Error {
                 )
             ),
             Self::Kafka(KafkaError::Setup { .. }) => false,
-            Self::Kafka(_) | Self::Stopped(_) | Self::Batch(_) => true,
+            Self::Kafka(_) | Self::Stopped(_) | Self::Changed(_) | Self::Batch(_) => true,
             Self::Sink(error) => error.retryable(),
             Self::Config(_) | Self::Sql(_) | Self::Http(_) | Self::Compute(_) | Self::Refused(_) => false,
         }

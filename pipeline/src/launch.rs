@@ -10,8 +10,9 @@ use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{broadcast, mpsc};
 
-use crate::check::{compile_rules, load_catalog, unused_tiers};
-use crate::config::{AlertsConfig, Config, Environment, ReceiverConfig};
+use crate::alerting::Alerting;
+use crate::check::{load_catalog, unused_tiers};
+use crate::config::{AlertsConfig, Config, Environment};
 use crate::error::{Error, Result};
 use crate::http::{HttpServer, router};
 use crate::ingest;
@@ -19,7 +20,7 @@ use crate::memory;
 use crate::notify;
 use crate::repair::compact_periodically;
 use crate::roles::Context;
-use crate::rollup::{self, Event, Rules};
+use crate::rollup::{self, Event};
 use crate::shutdown::Shutdown;
 
 /// A part of the pipeline that can run in a process of its own.
@@ -51,23 +52,19 @@ pub async fn run(config: Config, environment: &Environment, roles: &[Role]) -> R
     for problem in unused_tiers(&config, &catalog) {
         tracing::warn!("bucket of a tier left out: {problem}");
     }
-    let alerts = match &config.alerts.rules {
-        Some(path) => AlertsConfig::load(path, environment)?,
-        None => AlertsConfig { rules: Vec::new(), receivers: Vec::new() },
-    };
-    let (_, problems) = compile_rules(&alerts, &catalog);
-    for problem in problems {
-        tracing::error!("rule left out: {problem}");
-    }
-    let receivers = alerts.receivers.clone();
     let catalog = Arc::new(catalog);
-    let rules: Rules = {
-        let catalog = Arc::clone(&catalog);
-        Arc::new(move || compile_rules(&alerts, &catalog).0)
+    let file = config.alerts.rules.clone();
+    let alerting = match &file {
+        Some(path) => Alerting::load(path, environment, Arc::clone(&catalog))?,
+        None => Alerting::fixed(AlertsConfig::default(), Arc::clone(&catalog)),
     };
     let context = Context::new(config, catalog, Handle::current());
     tokio::spawn(stop_on_signal(context.shutdown.clone()));
-    start(context, roles, rules, receivers, None).await
+    if let Some(file) = file {
+        let (alerting, environment) = (alerting.clone(), environment.clone());
+        tokio::spawn(alerting.follow(file, environment, context.shutdown.clone()));
+    }
+    start(context, roles, alerting, None).await
 }
 
 /// Runs roles with everything given; ends when the context's shutdown is triggered.
@@ -77,8 +74,7 @@ pub async fn run(config: Config, environment: &Environment, roles: &[Role]) -> R
 pub async fn start(
     mut context: Context,
     roles: &[Role],
-    rules: Rules,
-    receivers: Vec<ReceiverConfig>,
+    alerting: Alerting,
     events: Option<broadcast::Sender<Event>>,
 ) -> Result<()> {
     context.divide_memory(roles);
@@ -99,13 +95,13 @@ pub async fn start(
     }
     let (report, mut reports) = mpsc::unbounded_channel();
     for role in roles {
-        let (context, rules, receivers) = (context.clone(), Arc::clone(&rules), receivers.clone());
+        let (context, alerting) = (context.clone(), alerting.clone());
         let (report, events, role) = (report.clone(), events.clone(), *role);
         let work = move || {
             let run = AssertUnwindSafe(|| match role {
                 Role::Ingest => ingest::run(&context),
-                Role::Rollup => rollup::run(&context, &rules, events.as_ref()),
-                Role::Notify => notify::run(&context, receivers),
+                Role::Rollup => rollup::run(&context, &alerting, events.as_ref()),
+                Role::Notify => notify::run(&context, &alerting),
             });
             // What the role shared is given up with it: the process ends, and what it committed is intact.
             let result = catch_unwind(run).unwrap_or(Err(Error::Stopped("a role panicked and")));

@@ -8,6 +8,7 @@
 //! - `config`: `config/pipeline.toml` and `config/alerts.toml`
 //! - `cli`, `launch`, `check`, `explain`, `load`, `sample`, `query`, `why`, `demo`: what the command line offers
 
+pub mod alerting;
 pub mod check;
 pub mod cli;
 pub mod clock;

@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::http::Readiness;
 use crate::launch::Role;
 use crate::memory::Shares;
@@ -84,6 +84,10 @@ pub(crate) fn keep_running(
         let Err(error) = session() else { return Ok(()) };
         if context.shutdown.is_triggered() || !error.retryable() {
             return Err(error);
+        }
+        if let Error::Changed(what) = error {
+            tracing::info!(role, "{what} changed: the role goes on with the new ones");
+            continue;
         }
         let lasted = context.clock.monotonic().saturating_sub(started);
         next = if lasted > MAX_PAUSE { pause } else { (next * 2).min(MAX_PAUSE) };

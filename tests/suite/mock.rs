@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use clap::Parser;
 use libtest_mimic::Trial;
+use pipeline::alerting::Alerting;
 use pipeline::check::load_catalog;
 use pipeline::clock::Clock;
-use pipeline::config::Config;
+use pipeline::config::{AlertsConfig, Config};
 use pipeline::launch::{self, Role};
 use pipeline::load::{self, LoadArgs};
 use pipeline::query::{self, QueryArgs};
@@ -62,7 +63,8 @@ fn recording_equals_batch() {
     let catalog = Arc::new(load_catalog(&config.rollup.sql).unwrap());
     let context = Context::new(config, catalog, runtime.handle().clone());
     let roles: &[Role] = &[Role::Ingest, Role::Rollup];
-    let running = runtime.spawn(launch::start(context.clone(), roles, Arc::new(Vec::new), Vec::new(), None));
+    let alerting = Alerting::fixed(AlertsConfig::default(), Arc::clone(&context.catalog));
+    let running = runtime.spawn(launch::start(context.clone(), roles, alerting, None));
     let labels = RollupLabels { rollup: "machine".to_owned() };
     wait_until(PATIENCE, "all points in closed windows", || {
         let rollup = &context.metrics.rollup;

@@ -64,7 +64,7 @@ impl Condition {
 }
 
 /// The same window must give the same answer when it is replayed, and a row must be enough to give it.
-fn refuse_unrepeatable(expression: &Expr) -> Result<(), Complaint> {
+pub(super) fn refuse_unrepeatable(expression: &Expr) -> Result<(), Complaint> {
     let mut complaint = None;
     let walked = expression.apply(|part| {
         let found = match part {
@@ -114,7 +114,7 @@ fn subquery() -> Complaint {
 }
 
 /// An error of DataFusion's, in words for whoever wrote the rule.
-fn explain(error: &DataFusionError, schema: &DFSchema) -> Complaint {
+pub(super) fn explain(error: &DataFusionError, schema: &DFSchema) -> Complaint {
     let root = error.find_root();
     if let DataFusionError::SchemaError(schema_error, _) = root
         && let SchemaError::FieldNotFound { field, .. } = schema_error.as_ref()

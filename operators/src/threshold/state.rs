@@ -1,5 +1,6 @@
-//! The state of one rule for one group: what a window's conditions make of it.
+//! The state of one rule for one group: what a window's verdict makes of it.
 
+use super::verdict::Verdict;
 use serde::{Deserialize, Serialize};
 
 /// Where an alert stands. Times are ends of windows, in nanoseconds since the epoch.
@@ -14,69 +15,132 @@ pub(super) enum Phase {
     /// The alert fired; the condition came to hold at `since`.
     Firing {
         since: i64,
+        /// The first of the windows since which the alert would be resolved, did it not have to go on firing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        recovered: Option<i64>,
     },
 }
+
+/// What a rule asks of verdicts before it fires or resolves. Times in nanoseconds.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Patience {
+    /// How long the condition must hold.
+    pub(super) hold: i64,
+    /// How long the alert must be recovered before it is resolved.
+    pub(super) keep: i64,
+    /// The condition holds when it is true in `m` of the last `n` windows. None: in each.
+    pub(super) m_of_n: Option<(u32, u32)>,
+}
+
+/// The longest `n` of "m of n": verdicts are kept as bits.
+pub(super) const MOST_WINDOWS: u32 = 64;
 
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(super) struct State {
     pub(super) phase: Phase,
     /// The end of the newest evaluated window. It and older ones are not evaluated again.
     pub(super) last: i64,
+    /// Whether the condition was true in the last windows, the newest in the lowest bit; for "m of n" only.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) truths: u64,
 }
 
-/// What somebody has to be told.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+fn is_zero(bits: &u64) -> bool {
+    *bits == 0
+}
+
+/// What has to be said. `since`: when the condition came to hold.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub(super) enum Change {
-    Fired { since: i64 },
-    Resolved { since: i64 },
+    Pending {
+        since: i64,
+    },
+    Fired {
+        since: i64,
+    },
+    Resolved {
+        since: i64,
+    },
+    /// A pending alert ended without having fired.
+    Ended {
+        since: i64,
+    },
 }
 
 impl State {
     pub(super) fn new() -> Self {
-        Self { phase: Phase::Inactive, last: i64::MIN }
+        Self { phase: Phase::Inactive, last: i64::MIN, truths: 0 }
     }
 
-    /// Evaluates the window that ends at `end`. A condition of None, SQL's null, says nothing: the state is
-    /// kept. `hold` is how long the condition must hold, in nanoseconds.
-    pub(super) fn step(
-        &mut self,
-        condition: Option<bool>,
-        recovery: Option<bool>,
-        end: i64,
-        hold: i64,
-    ) -> Option<Change> {
+    /// Whether a state just made would go on like this one.
+    pub(super) fn is_idle(&self) -> bool {
+        self.phase == Phase::Inactive && self.truths == 0
+    }
+
+    /// Evaluates the window that ends at `end`. A verdict without a condition, SQL's null, says nothing: the state is
+    /// kept.
+    pub(super) fn step(&mut self, verdict: Verdict, end: i64, patience: &Patience) -> Option<Change> {
         if end <= self.last {
             return None;
         }
         self.last = end;
-        if let Phase::Firing { since } = self.phase {
-            // Where both hold, the recovery is a wrong one, and firing again at once would be noise.
-            let recovered = recovery == Some(true) && condition != Some(true);
-            if !recovered {
-                return None;
-            }
-            self.phase = Phase::Inactive;
-            return Some(Change::Resolved { since });
-        }
-        match condition {
-            None => None,
-            Some(false) => {
-                self.phase = Phase::Inactive;
-                None
-            }
-            Some(true) => {
-                let since = match self.phase {
-                    Phase::Pending { since } => since,
-                    _ => end,
-                };
-                if end.saturating_sub(since) >= hold {
-                    self.phase = Phase::Firing { since };
-                    return Some(Change::Fired { since });
+        let (condition, recovery) = self.judge(verdict, patience);
+        match self.phase {
+            Phase::Firing { since, recovered } => {
+                // Where both hold, the recovery is a wrong one, and firing again at once would be noise.
+                if condition == Some(true) || recovery == Some(false) {
+                    self.phase = Phase::Firing { since, recovered: None };
+                    return None;
                 }
-                self.phase = Phase::Pending { since };
-                None
+                if recovery.is_none() {
+                    return None;
+                }
+                let first = recovered.unwrap_or(end);
+                if end.saturating_sub(first) < patience.keep {
+                    self.phase = Phase::Firing { since, recovered: Some(first) };
+                    return None;
+                }
+                self.phase = Phase::Inactive;
+                Some(Change::Resolved { since })
+            }
+            Phase::Pending { since } => match condition {
+                None => None,
+                Some(false) => {
+                    self.phase = Phase::Inactive;
+                    Some(Change::Ended { since })
+                }
+                Some(true) => self.hold(since, end, patience).then_some(Change::Fired { since }),
+            },
+            Phase::Inactive => {
+                if condition != Some(true) {
+                    return None;
+                }
+                let fires = self.hold(end, end, patience);
+                Some(if fires { Change::Fired { since: end } } else { Change::Pending { since: end } })
             }
         }
+    }
+
+    /// The condition holds since `since`: fires, or is pending.
+    fn hold(&mut self, since: i64, end: i64, patience: &Patience) -> bool {
+        let fires = end.saturating_sub(since) >= patience.hold;
+        self.phase = if fires { Phase::Firing { since, recovered: None } } else { Phase::Pending { since } };
+        fires
+    }
+
+    /// Condition and recovery, over the last windows where the rule counts them.
+    fn judge(&mut self, verdict: Verdict, patience: &Patience) -> (Option<bool>, Option<bool>) {
+        let Some((m, n)) = patience.m_of_n else {
+            return (verdict.condition(), verdict.recovery());
+        };
+        let Some(is_true) = verdict.condition() else { return (None, verdict.recovery()) };
+        let kept = u64::MAX >> (u64::BITS - n.clamp(1, MOST_WINDOWS));
+        self.truths = (self.truths << 1 | u64::from(is_true)) & kept;
+        let holds = self.truths.count_ones() >= m;
+        // A recovery of its own speaks for the window alone; else it is over when too few windows are left.
+        let recovery = if verdict.has_own_recovery() { verdict.recovery() } else { Some(!holds) };
+        (Some(holds), recovery)
     }
 }
 
@@ -85,7 +149,7 @@ mod tests {
     use super::*;
 
     /// Each window is `end`, condition and recovery as `+`, `-` or `?`; the changes are those expected.
-    fn check(hold: i64, windows: &[(i64, &str)], expected: &[(i64, Change)]) {
+    fn check_with(patience: Patience, windows: &[(i64, &str)], expected: &[(i64, Change)]) {
         let truth = |symbol: u8| match symbol {
             b'+' => Some(true),
             b'-' => Some(false),
@@ -95,26 +159,52 @@ mod tests {
         let mut changes = Vec::new();
         for (end, symbols) in windows {
             let symbols = symbols.as_bytes();
-            let change = state.step(truth(symbols[0]), truth(symbols[1]), *end, hold);
+            let verdict = match symbols.get(1) {
+                Some(recovery) => Verdict::with_recovery(truth(symbols[0]), truth(*recovery)),
+                None => Verdict::of(truth(symbols[0])),
+            };
+            let change = state.step(verdict, *end, &patience);
             changes.extend(change.map(|change| (*end, change)));
         }
-        assert_eq!(changes, expected, "hold {hold}, windows {windows:?}");
+        assert_eq!(changes, expected, "{patience:?}, windows {windows:?}");
+    }
+
+    fn check(hold: i64, windows: &[(i64, &str)], expected: &[(i64, Change)]) {
+        check_with(Patience { hold, ..Patience::default() }, windows, expected);
+    }
+
+    fn fired(since: i64) -> Change {
+        Change::Fired { since }
+    }
+
+    fn resolved(since: i64) -> Change {
+        Change::Resolved { since }
+    }
+
+    fn pending(since: i64) -> Change {
+        Change::Pending { since }
+    }
+
+    fn ended(since: i64) -> Change {
+        Change::Ended { since }
     }
 
     #[test]
     fn windows_to_changes() {
-        use Change::{Fired, Resolved};
-        let (fired, resolved) = (|since| Fired { since }, |since| Resolved { since });
         // Without `for`, the first window fires.
         check(0, &[(1, "-+"), (2, "+-"), (3, "+-"), (4, "-+")], &[(2, fired(2)), (4, resolved(2))]);
         // With it, the condition has to hold.
-        check(2, &[(1, "+-"), (2, "+-"), (3, "+-"), (4, "+-")], &[(3, fired(1))]);
-        check(2, &[(1, "+-"), (2, "-+"), (3, "+-"), (4, "+-"), (5, "+-")], &[(5, fired(3))]);
-        check(10, &[(1, "+-"), (9, "+-")], &[]);
+        check(2, &[(1, "+-"), (2, "+-"), (3, "+-"), (4, "+-")], &[(1, pending(1)), (3, fired(1))]);
+        check(
+            2,
+            &[(1, "+-"), (2, "-+"), (3, "+-"), (4, "+-"), (5, "+-")],
+            &[(1, pending(1)), (2, ended(1)), (3, pending(3)), (5, fired(3))],
+        );
+        check(10, &[(1, "+-"), (9, "+-")], &[(1, pending(1))]);
         // Windows that are missing do not break the chain.
-        check(2, &[(1, "+-"), (5, "+-")], &[(5, fired(1))]);
+        check(2, &[(1, "+-"), (5, "+-")], &[(1, pending(1)), (5, fired(1))]);
         // Null keeps any state.
-        check(2, &[(1, "+-"), (2, "??"), (3, "+-")], &[(3, fired(1))]);
+        check(2, &[(1, "+-"), (2, "??"), (3, "+-")], &[(1, pending(1)), (3, fired(1))]);
         check(0, &[(1, "+-"), (2, "??"), (3, "-+")], &[(1, fired(1)), (3, resolved(1))]);
         check(0, &[(1, "??")], &[]);
         // Between condition and recovery nothing changes.
@@ -129,6 +219,41 @@ mod tests {
             &[(i64::MIN + 1, "+-"), (i64::MAX, "-+")],
             &[(i64::MIN + 1, fired(i64::MIN + 1)), (i64::MAX, resolved(i64::MIN + 1))],
         );
-        check(i64::MAX, &[(i64::MIN + 1, "+-"), (i64::MAX, "+-")], &[(i64::MAX, fired(i64::MIN + 1))]);
+        check(
+            i64::MAX,
+            &[(i64::MIN + 1, "+-"), (i64::MAX, "+-")],
+            &[(i64::MIN + 1, pending(i64::MIN + 1)), (i64::MAX, fired(i64::MIN + 1))],
+        );
+    }
+
+    #[test]
+    fn keeps_firing_for_a_while() {
+        let keep = Patience { keep: 2, ..Patience::default() };
+        check_with(keep, &[(1, "+"), (2, "-"), (3, "-"), (4, "-")], &[(1, fired(1)), (4, resolved(1))]);
+        // A true one in between, or one that is neither, begins the wait anew; null says nothing.
+        check_with(keep, &[(1, "+"), (2, "-"), (3, "+"), (4, "-"), (5, "-")], &[(1, fired(1))]);
+        check_with(keep, &[(1, "+-"), (2, "-+"), (3, "--"), (4, "-+"), (5, "-+")], &[(1, fired(1))]);
+        check_with(keep, &[(1, "+"), (2, "-"), (3, "?"), (4, "-")], &[(1, fired(1)), (4, resolved(1))]);
+    }
+
+    #[test]
+    fn m_of_the_last_n_windows() {
+        let rule = |m, n| Patience { m_of_n: Some((m, n)), ..Patience::default() };
+        check_with(
+            rule(2, 3),
+            &[(1, "+"), (2, "-"), (3, "+"), (4, "-"), (5, "-"), (6, "+")],
+            &[(3, fired(3)), (4, resolved(3))],
+        );
+        check_with(rule(2, 3), &[(1, "+"), (2, "?"), (3, "?"), (4, "+")], &[(4, fired(4))]);
+        check_with(rule(1, 64), &[(1, "+"), (2, "-"), (3, "-")], &[(1, fired(1))]);
+        // With a recovery of its own, that one ends it.
+        check_with(
+            rule(2, 3),
+            &[(1, "+-"), (2, "+-"), (3, "--"), (4, "--"), (5, "-+")],
+            &[(2, fired(2)), (5, resolved(2))],
+        );
+        // Together with `for`: two of three have to hold for a while.
+        let both = Patience { hold: 1, m_of_n: Some((2, 3)), ..Patience::default() };
+        check_with(both, &[(1, "+"), (2, "+"), (3, "-")], &[(2, pending(2)), (3, fired(2))]);
     }
 }

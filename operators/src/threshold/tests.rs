@@ -2,15 +2,18 @@
 
 use super::*;
 use crate::sql::Shape;
-use arrow::array::{Float64Array, Int64Array, StringViewArray, TimestampNanosecondArray};
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use crate::window::{Tumble, Windows};
+use arrow::array::{
+    ArrayRef, Float64Array, Int64Array, RecordBatch, StringViewArray, TimestampNanosecondArray,
+};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use std::sync::Arc;
 use std::time::Duration;
 
 const SECOND: i64 = 1_000_000_000;
-const MINUTE: i64 = 60 * SECOND;
+pub(super) const MINUTE: i64 = 60 * SECOND;
 
-fn schema() -> SchemaRef {
+pub(super) fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
         Field::new("window_start", DataType::Timestamp(TimeUnit::Nanosecond, None), false),
         Field::new("region", DataType::Utf8View, true),
@@ -20,16 +23,14 @@ fn schema() -> SchemaRef {
     ]))
 }
 
-fn shape() -> Shape {
+pub(super) fn shape() -> Shape {
     Shape { time: 0, tags: vec![1], fields: vec![2, 3, 4] }
 }
 
-fn spec() -> RuleSpec {
+pub(super) fn spec() -> RuleSpec {
     RuleSpec {
         name: "cpu_high".into(),
-        rollup: "cpu_by_region".into(),
-        tier: "1m".into(),
-        condition: "avg > 90".into(),
+        watches: rows("avg > 90"),
         severity: "page".into(),
         labels: BTreeMap::from([("team".into(), "core".into())]),
         summary: "{{ labels.region }} {{ status }}".into(),
@@ -40,8 +41,25 @@ fn spec() -> RuleSpec {
     }
 }
 
+pub(super) fn rows(condition: &str) -> Watches {
+    Watches::Rows { rollup: "cpu_by_region".into(), tier: "1m".into(), condition: condition.into() }
+}
+
+fn watched(shape: Shape) -> Watched {
+    let windows = Windows::tumbling(Tumble::new(MINUTE, None).unwrap());
+    Watched { schema: schema(), shape, windows, lateness: 10 * MINUTE }
+}
+
+pub(super) fn compile_over(spec: RuleSpec, shape: Shape, earlier: &[Rule]) -> Result<Rule, RuleError> {
+    let known = |name: &str| {
+        let is_known = ["cpu_by_region", "memory_by_region"].contains(&name);
+        is_known.then(|| (watched(shape.clone()), "1m".to_owned()))
+    };
+    Rule::compile(spec, &known, earlier)
+}
+
 fn compile(spec: RuleSpec) -> Result<Rule, RuleError> {
-    Rule::compile(spec, &schema(), &shape())
+    compile_over(spec, shape(), &[])
 }
 
 fn threshold(spec: RuleSpec) -> Threshold {
@@ -49,9 +67,9 @@ fn threshold(spec: RuleSpec) -> Threshold {
 }
 
 /// Rows of one-minute windows: the minute that it ends at, region, average.
-type Row = (i64, &'static str, Option<f64>);
+pub(super) type Row = (i64, &'static str, Option<f64>);
 
-fn batch(rows: &[Row]) -> (RecordBatch, Vec<i64>) {
+pub(super) fn batch(rows: &[Row]) -> (RecordBatch, Vec<i64>) {
     let ends: Vec<i64> = rows.iter().map(|row| row.0 * MINUTE).collect();
     let region = rows.iter().map(|row| Some(row.1).filter(|region| !region.is_empty()));
     let columns: Vec<ArrayRef> = vec![
@@ -65,8 +83,20 @@ fn batch(rows: &[Row]) -> (RecordBatch, Vec<i64>) {
 }
 
 fn evaluate(threshold: &mut Threshold, rows: &[Row]) -> Vec<Transition> {
+    let newest = rows.last().map(|row| row.0 * MINUTE);
     let (rows, ends) = batch(rows);
-    threshold.evaluate("cpu_by_region", "1m", &rows, &ends)
+    apply(threshold, &closed(&rows, &ends), newest)
+}
+
+/// People are told of; the rest is only shown.
+fn apply(threshold: &mut Threshold, rows: &WindowRows<'_>, watermark: Option<i64>) -> Vec<Transition> {
+    let mut transitions = threshold.apply(std::slice::from_ref(rows), watermark, StageTimes::default());
+    transitions.retain(|transition| transition.status.is_told());
+    transitions
+}
+
+pub(super) fn closed<'a>(rows: &'a RecordBatch, window_ends: &'a [i64]) -> WindowRows<'a> {
+    WindowRows { rollup: "cpu_by_region", tier: "1m", rows, window_ends, corrected: false }
 }
 
 /// Transitions as `minute region status since minute`.
@@ -198,8 +228,9 @@ fn states_are_bounded_by_active_alerts() {
     let mut threshold = threshold(spec());
     for minute in 1..100 {
         evaluate(&mut threshold, &[(minute, "eu", Some(99.0)), (minute, "us", Some(10.0))]);
-        evaluate(&mut threshold, &[(minute + 100, "eu", Some(10.0))]);
     }
+    evaluate(&mut threshold, &[(200, "eu", Some(10.0)), (200, "us", Some(10.0))]);
+    evaluate(&mut threshold, &[(220, "eu", Some(10.0))]);
     assert_eq!(threshold.active(), (0, 0));
     assert!(threshold.rules[0].groups.len() <= 1);
 }
@@ -210,7 +241,7 @@ fn snapshots_of_other_rules() {
     evaluate(&mut source, &[(1, "eu", Some(99.0))]);
     let snapshot = source.snapshot();
     // The condition changed, the rule is the same.
-    let mut target = threshold(RuleSpec { condition: "avg > 50".into(), ..spec() });
+    let mut target = threshold(RuleSpec { watches: rows("avg > 50"), ..spec() });
     target.restore(&snapshot).unwrap();
     assert_eq!(target.active(), (0, 1));
     let mut target = threshold(RuleSpec { name: "other".into(), ..spec() });
@@ -218,7 +249,7 @@ fn snapshots_of_other_rules() {
     assert_eq!(target.active(), (0, 0));
     let other_tags = Shape { tags: vec![], ..shape() };
     let rule = RuleSpec { summary: String::new(), ..spec() };
-    let mut target = Threshold::new(vec![Rule::compile(rule, &schema(), &other_tags).unwrap()]);
+    let mut target = Threshold::new(vec![compile_over(rule, other_tags, &[]).unwrap()]);
     target.restore(&snapshot).unwrap();
     assert_eq!(target.active(), (0, 0));
 
@@ -230,16 +261,17 @@ fn snapshots_of_other_rules() {
 fn only_the_rollup_of_a_rule_is_evaluated() {
     let mut threshold = threshold(spec());
     let (rows, ends) = batch(&[(1, "eu", Some(99.0))]);
-    assert_eq!(threshold.evaluate("other", "1m", &rows, &ends), []);
-    assert_eq!(threshold.evaluate("cpu_by_region", "1h", &rows, &ends), []);
-    assert_eq!(threshold.evaluate("cpu_by_region", "1m", &rows, &ends).len(), 1);
+    let given = closed(&rows, &ends);
+    assert_eq!(apply(&mut threshold, &WindowRows { rollup: "other", ..given }, None), []);
+    assert_eq!(apply(&mut threshold, &WindowRows { tier: "1h", ..given }, None), []);
+    assert_eq!(apply(&mut threshold, &given, None).len(), 1);
 }
 
 #[test]
 fn a_row_that_cannot_be_evaluated_stops_no_other() {
     // The average is cast, and 1e30 is no integer.
     let condition = "CAST(avg AS BIGINT) > 90";
-    let mut threshold = threshold(RuleSpec { condition: condition.into(), ..spec() });
+    let mut threshold = threshold(RuleSpec { watches: rows(condition), ..spec() });
     let transitions = evaluate(&mut threshold, &[(1, "eu", Some(1e30)), (1, "us", Some(99.0))]);
     assert_eq!(summary(&transitions), "1 us firing since 1");
     let failures = threshold.take_failures();
@@ -247,9 +279,9 @@ fn a_row_that_cannot_be_evaluated_stops_no_other() {
     assert_eq!(threshold.take_failures(), []);
 
     let (rows, _) = batch(&[(1, "eu", Some(99.0))]);
-    assert_eq!(threshold.evaluate("cpu_by_region", "1m", &rows, &[]), []);
+    assert_eq!(apply(&mut threshold, &closed(&rows, &[]), None), []);
     let narrow = rows.project(&[0]).unwrap();
-    assert_eq!(threshold.evaluate("cpu_by_region", "1m", &narrow, &[MINUTE]), []);
+    assert_eq!(apply(&mut threshold, &closed(&narrow, &[MINUTE]), None), []);
     assert_eq!(threshold.take_failures().len(), 2);
 }
 
@@ -279,7 +311,7 @@ fn rendered_texts_are_bounded() {
 
 #[test]
 fn mistakes_in_rules() {
-    let condition = |condition: &str| RuleSpec { condition: condition.into(), ..spec() };
+    let condition = |condition: &str| RuleSpec { watches: rows(condition), ..spec() };
     let text = |summary: &str| RuleSpec { summary: summary.into(), ..spec() };
     // (rule, key, a part of the message)
     let cases: Vec<(RuleSpec, &str, &str)> = vec![
@@ -343,7 +375,7 @@ fn rules_that_compile() {
         "window_start >= TIMESTAMP '2020-01-01T00:00:00'",
         "true",
     ] {
-        compile(RuleSpec { condition: condition.into(), ..spec() }).unwrap();
+        compile(RuleSpec { watches: rows(condition), ..spec() }).unwrap();
     }
     for summary in [
         "",

@@ -10,22 +10,26 @@ mod check;
 mod checked;
 mod environment;
 mod error;
+mod located;
 mod raw;
 mod receivers;
+mod rules;
 mod secret;
 mod settings;
 mod source;
 mod tiers;
 mod values;
 
-pub use alerts::{AlertsConfig, Located, RuleConfig};
+pub use alerts::AlertsConfig;
 pub use checked::{
     AlertsFile, ArchiveConfig, Config, DEFAULT_PATH, HttpConfig, InfluxConfig, IngestConfig, KafkaConfig,
     MemoryConfig, PayloadFormat, RollupConfig, StorageConfig, TopicsConfig,
 };
 pub use environment::Environment;
 pub use error::ConfigError;
+pub use located::Located;
 pub use receivers::{EmailConfig, ReceiverConfig, ReceiverKind, SmtpTls, WebhookConfig};
+pub use rules::{RuleConfig, WatchesConfig};
 pub(crate) use source::suggest;
 pub use tiers::TierConfig;
 

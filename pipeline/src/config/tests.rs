@@ -91,7 +91,10 @@ fn the_example_of_alerts_is_valid() {
     let alerts = parse_alerts(EXAMPLE_ALERTS).expect("the example is valid");
     assert_eq!(alerts.rules.len(), 3);
     let rule = &alerts.rules[0];
-    assert_eq!((rule.rollup.text.as_str(), rule.hold_for), ("cpu_by_host", Duration::from_secs(300)));
+    assert_eq!(
+        (rule.located("rollup").text.as_str(), rule.hold_for),
+        ("cpu_by_host", Duration::from_secs(300))
+    );
     assert_eq!(rule.recovery.as_ref().map(|recovery| recovery.text.as_str()), Some("avg < 80"));
     // A later check, of the condition as SQL or of a template, points at the same place.
     for (key, place) in
@@ -261,7 +264,10 @@ fn mistakes_in_alerts() {
     let email =
         "[[receiver]]\nname = \"mail\"\n[receiver.email]\nhost = \"mx\"\nfrom = \"a@b\"\nto = [\"c@d\"]\n";
     let cases = [
-        ("[[rule]]\nname = \"r\"\n".to_owned(), "alerts.toml:1:1: missing key `rollup`"),
+        (
+            "[[rule]]\nname = \"r\"\n".to_owned(),
+            "alerts.toml:2:8: rule `r` has no `rollup`: name a rollup, like rollup = \"cpu_by_host\"; or write `query`, or `all` and `any` with names of rules",
+        ),
         (format!("{rule}{rule}"), "alerts.toml:6:8: there is already a rule `r`: give each its own name"),
         (
             format!("{webhook}{webhook}"),
@@ -285,7 +291,23 @@ fn mistakes_in_alerts() {
         ),
         (
             rule.replace("avg > 1", " "),
-            "alerts.toml:4:13: `condition` is empty: write the rollup's name and a condition over its columns, like avg > 90",
+            "alerts.toml:4:13: `condition` is empty: write a condition over the columns, like condition = \"avg > 90\"",
+        ),
+        (
+            format!("{rule}windows = \"3/5\"\n"),
+            "alerts.toml:5:11: `3/5` is not a number of windows: write windows = \"3 of 5\": true in three of the last five windows",
+        ),
+        (
+            format!("{rule}missing_data = \"none\"\n"),
+            "alerts.toml:5:16: unknown value `none` of `missing_data`: known: keep, ok, alert, no_data",
+        ),
+        (
+            format!("{rule}all = [\"other\"]\n"),
+            "alerts.toml:3:10: a rule with `all, any or none` has no use for `rollup`: remove it, or make two rules",
+        ),
+        (
+            format!("{rule}dead_man = \"5m\"\n"),
+            "alerts.toml:4:13: a rule with `dead_man` has no use for `condition`: remove it, or make two rules",
         ),
         (
             "[[receiver]]\nname = \"x\"\n".to_owned(),

@@ -8,7 +8,6 @@ mod burn;
 mod receiver;
 mod screen;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,16 +15,15 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::Args;
 use operators::sql::compile;
-use operators::threshold::{Rule, RuleSpec};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use tokio::runtime::Handle;
 use tokio::sync::broadcast;
 
-use crate::config::{Config, ReceiverConfig, ReceiverKind, WebhookConfig};
+use crate::alerting::Alerting;
+use crate::config::{Config, Environment};
 use crate::launch::{self, Role};
 use crate::roles::Context;
-use crate::rollup::Rules;
 use crate::sample::Sampler;
 use crate::{kafka, topics};
 
@@ -34,6 +32,7 @@ const SQL: [(&str, &str); 3] = [
     ("demo_memory.sql", include_str!("demo_memory.sql")),
     ("demo_network.sql", include_str!("demo_network.sql")),
 ];
+const ALERTS: &str = include_str!("demo_alerts.toml");
 const PARTITIONS: i32 = 2;
 
 #[derive(Debug, Args)]
@@ -71,10 +70,9 @@ pub async fn run(args: DemoArgs) -> Result<()> {
     if let Some(error) = catalog.errors.first() {
         anyhow::bail!("{error}");
     }
-    let rules: Rules = {
-        let catalog = Arc::clone(&catalog);
-        Arc::new(move || cpu_rule(&catalog).into_iter().collect())
-    };
+    let file = folder.path().join("alerts.toml");
+    std::fs::write(&file, ALERTS.replace("URL", receiver.url.as_str())).context("cannot write the alerts")?;
+    let alerting = Alerting::load(&file, &Environment::default(), Arc::clone(&catalog))?;
     let (events, watching) = broadcast::channel(1_024);
     let context = Context::new(config, catalog, Handle::current());
     tokio::spawn(launch::stop_on_signal(context.shutdown.clone()));
@@ -91,47 +89,12 @@ pub async fn run(args: DemoArgs) -> Result<()> {
     if !args.no_burn {
         burn::start(context.clone());
     }
-    let webhook = ReceiverConfig { name: "demo".to_owned(), kind: webhook(receiver.url) };
     let roles = [Role::Ingest, Role::Rollup, Role::Notify];
-    let outcome = launch::start(context.clone(), &roles, rules, vec![webhook], Some(events)).await;
+    let outcome = launch::start(context.clone(), &roles, alerting, Some(events)).await;
     context.shutdown.trigger();
     sampling.await??;
     showing.await?;
     Ok(outcome?)
-}
-
-/// Fires while all cores are busy: `burn` does that once, and so does anything else the user starts.
-fn cpu_rule(catalog: &operators::sql::Catalog) -> Option<Rule> {
-    let rollup = catalog.rollups.iter().find(|rollup| rollup.name == "demo_cpu")?;
-    let spec = RuleSpec {
-        name: "CpuBusy".to_owned(),
-        rollup: rollup.name.clone(),
-        condition: "avg > 80".to_owned(),
-        recovery: Some("avg < 60".to_owned()),
-        severity: "warning".to_owned(),
-        labels: BTreeMap::new(),
-        summary: "CPU of {{ labels.host }} is at {{ values.avg | round(1) }} %".to_owned(),
-        description: "Average of a 10-second window. It resolves below 60 %.".to_owned(),
-        receivers: vec!["demo".to_owned()],
-        ..RuleSpec::default()
-    };
-    match Rule::compile(spec, &rollup.schema, &rollup.shape) {
-        Ok(rule) => Some(rule),
-        Err(error) => {
-            tracing::error!(%error, "the demo's rule does not compile");
-            None
-        }
-    }
-}
-
-fn webhook(url: url::Url) -> ReceiverKind {
-    ReceiverKind::Webhook(WebhookConfig {
-        url,
-        headers: BTreeMap::new(),
-        bearer_token: None,
-        signing_key: None,
-        timeout: Duration::from_secs(5),
-    })
 }
 
 /// This machine's metrics, each second, one point a message.

@@ -25,7 +25,7 @@ mod sink_fake;
 
 use std::time::Duration;
 
-use crate::config::ReceiverConfig;
+use crate::alerting::Alerting;
 use crate::error::Result;
 use crate::roles::Context;
 
@@ -34,7 +34,8 @@ use crate::roles::Context;
 ///
 /// # Errors
 /// A receiver whose configuration cannot work, and what trying again does not mend.
-pub fn run(context: &Context, receivers: Vec<ReceiverConfig>) -> Result<()> {
+pub fn run(context: &Context, alerting: &Alerting) -> Result<()> {
+    let receivers = alerting.config().receivers.clone();
     // Connection pools start tasks of their own, when they are made and when they are dropped.
     let receivers = context.runtime.block_on(async { receivers::connect(receivers) })?;
     let outcome = crate::roles::keep_running("notify", context, Duration::from_secs(1), || {

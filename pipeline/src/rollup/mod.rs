@@ -22,16 +22,16 @@ mod share;
 pub(crate) mod snapshots;
 mod tell;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use operators::sql::Rollup;
-use operators::threshold::{Rule, Transition};
+use operators::threshold::Transition;
 use operators::watermark::WatermarkOptions;
 use sinks::Table;
 use tokio::sync::broadcast;
 
+use crate::alerting::Alerting;
 use crate::clock::nanoseconds;
 use crate::config::Config;
 use crate::error::Result;
@@ -43,9 +43,6 @@ pub(crate) use session::influx_config;
 /// Facts of `ingest` older than this, in epochs, say nothing about idleness any more.
 const OWNER_EPOCHS: u32 = 10;
 const LEAST_OWNER_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The rules that the role judges closed windows by.
-pub type Rules = Arc<dyn Fn() -> Vec<Rule> + Send + Sync>;
 
 /// What a watcher in the same process sees, the demo above all.
 #[derive(Debug, Clone)]
@@ -88,8 +85,8 @@ pub(crate) fn watermark_options(config: &Config) -> WatermarkOptions {
 ///
 /// # Errors
 /// What trying again does not mend.
-pub fn run(context: &Context, rules: &Rules, events: Option<&broadcast::Sender<Event>>) -> Result<()> {
+pub fn run(context: &Context, alerting: &Alerting, events: Option<&broadcast::Sender<Event>>) -> Result<()> {
     crate::roles::keep_running("rollup", context, Duration::from_secs(1), || {
-        session::run(context, rules, events.cloned())
+        session::run(context, alerting, events.cloned())
     })
 }

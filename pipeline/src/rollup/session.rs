@@ -9,11 +9,12 @@ use sinks::influx::{InfluxTiers, Permit};
 use sinks::parquet::RollupParquet;
 use tokio::sync::broadcast;
 
+use super::Event;
 use super::announce::Announcer;
 use super::outputs::{Outputs, RollupSink};
 use super::share::RollupShare;
 use super::snapshots::Snapshots;
-use super::{Event, Rules};
+use crate::alerting::Alerting;
 use crate::check::coarser_tiers;
 use crate::config::InfluxConfig;
 use crate::error::{Error, Result};
@@ -29,7 +30,12 @@ const REPORT: Duration = Duration::from_secs(1);
 
 type RollupConsumer = BaseConsumer<Group<RollupShare>>;
 
-pub(super) fn run(context: &Context, rules: &Rules, events: Option<broadcast::Sender<Event>>) -> Result<()> {
+pub(super) fn run(
+    context: &Context,
+    alerting: &Alerting,
+    events: Option<broadcast::Sender<Event>>,
+) -> Result<()> {
+    let generation = alerting.generation();
     context.readiness.waiting("rollup", "no partition assigned yet");
     let announcer = Arc::new(Announcer::new(context)?);
     let snapshots = Snapshots::open(context.config.storage.url.as_str())?;
@@ -37,13 +43,14 @@ pub(super) fn run(context: &Context, rules: &Rules, events: Option<broadcast::Se
     let sink = sink(context, &lease)?;
     context.board.sink_connected(sink.name);
     let outputs = Outputs::start(context, sink, snapshots.clone(), Arc::clone(&announcer));
-    let share = RollupShare::new(context, rules, announcer, snapshots, outputs, events);
+    let share = RollupShare::new(context, alerting, announcer, snapshots, outputs, events);
     let settings = ConsumerSettings::of_large(&context.config.rollup.group, context.shares.partials_ahead);
     let consumer = kafka::consumer(&context.config.kafka, settings, Group::new(share))?;
     consumer
         .subscribe(&[&context.config.topics.partials])
         .map_err(Error::client("subscribe to the partials topic"))?;
-    let result = consume(context, &consumer, &lease);
+    let unchanged = || alerting.generation() == generation;
+    let result = consume(context, &consumer, &lease, unchanged);
     if result.is_err() {
         consumer.context().share().abandon();
     }
@@ -51,12 +58,18 @@ pub(super) fn run(context: &Context, rules: &Rules, events: Option<broadcast::Se
     result
 }
 
-fn consume(context: &Context, consumer: &RollupConsumer, lease: &Lease) -> Result<()> {
+/// Ends in order at shutdown, and when the rules are no longer those that the session began with.
+fn consume(
+    context: &Context,
+    consumer: &RollupConsumer,
+    lease: &Lease,
+    unchanged: impl Fn() -> bool,
+) -> Result<()> {
     let group = consumer.context();
     let mut valve = Valve::default();
     let mut checkpointed = context.clock.monotonic();
     let mut reported = checkpointed;
-    while !context.shutdown.is_triggered() {
+    while !context.shutdown.is_triggered() && unchanged() {
         // While the sinks have no room nothing is read, but the group is still polled: the log waits.
         let full = !group.share().has_room();
         valve.set(consumer, full)?;
@@ -86,7 +99,8 @@ fn consume(context: &Context, consumer: &RollupConsumer, lease: &Lease) -> Resul
     }
     tracing::info!("rollup ends: writing what it holds");
     let (offsets, _) = group.share().finish()?;
-    commit(consumer, &offsets)
+    commit(consumer, &offsets)?;
+    if context.shutdown.is_triggered() { Ok(()) } else { Err(Error::Changed("the alert rules")) }
 }
 
 /// Shows the sink's retries on `/metrics`, and its trouble to `why`, for as long as it lives.

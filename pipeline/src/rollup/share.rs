@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use operators::exchange::Partials;
 use operators::fold::{Applied, Fold, ResultKind, Results};
-use operators::threshold::Threshold;
+use operators::threshold::{StageTimes, Threshold, WindowRows};
+use operators::watermark::EpochFacts;
 use rdkafka::message::{BorrowedMessage, Message};
 use sinks::{RollupRows, Table};
 use tokio::sync::broadcast;
@@ -16,7 +17,8 @@ use super::outputs::{Outputs, PartitionState, Settled};
 use super::rebuild::Rebuilds;
 use super::snapshots::Snapshots;
 use super::tell::{tell_changes, tell_rebuilds, warn_of_overflow};
-use super::{Event, Rules, tables_of, watermark_options};
+use super::{Event, tables_of, watermark_options};
+use crate::alerting::Alerting;
 use crate::clock::nanoseconds;
 use crate::error::{Error, Result};
 use crate::group::{Assigned, Commit, Membership, Share, Source};
@@ -28,7 +30,7 @@ use crate::why::{Folded, view};
 
 pub(super) struct RollupShare {
     context: Context,
-    rules: Rules,
+    alerting: Alerting,
     announcer: Arc<Announcer>,
     snapshots: Snapshots,
     outputs: Outputs,
@@ -59,7 +61,7 @@ pub(super) struct Partition {
 impl RollupShare {
     pub(super) fn new(
         context: &Context,
-        rules: &Rules,
+        alerting: &Alerting,
         announcer: Arc<Announcer>,
         snapshots: Snapshots,
         outputs: Outputs,
@@ -72,7 +74,7 @@ impl RollupShare {
         Self {
             tables: tables.collect(),
             context: context.clone(),
-            rules: Arc::clone(rules),
+            alerting: alerting.clone(),
             announcer,
             snapshots,
             outputs,
@@ -128,8 +130,42 @@ impl RollupShare {
         for late in &applied.late {
             self.announcer.late(late)?;
         }
+        self.judge(partition, &applied.results, &partials.facts)?;
         for results in applied.results {
             self.give_out(partition, offset, results)?;
+        }
+        Ok(())
+    }
+
+    /// Evaluates the rules on what a message led to, and announces what changed.
+    fn judge(&mut self, partition: i32, results: &[Results], facts: &EpochFacts) -> Result<()> {
+        let Some(state) = self.partitions.get_mut(&partition) else { return Ok(()) };
+        let of_tier = |results: &Results| {
+            self.tables.get(&results.rollup.name)?.get(results.tier).map(|table| table.tier.clone())
+        };
+        let tiers: Vec<String> = results.iter().map(|results| of_tier(results).unwrap_or_default()).collect();
+        let rows = results.iter().zip(&tiers).map(|(results, tier)| WindowRows {
+            rollup: &results.rollup.name,
+            tier,
+            rows: &results.rows,
+            window_ends: &results.window_ends,
+            corrected: results.kind == ResultKind::Corrected,
+        });
+        let times = StageTimes {
+            sample: facts.newest(),
+            ingested: Some(facts.wall),
+            evaluated: Some(self.context.clock.now_ns()),
+        };
+        let rows: Vec<WindowRows<'_>> = rows.collect();
+        let transitions = state.threshold.apply(&rows, state.fold.watermark(), times);
+        for failure in state.threshold.take_failures() {
+            tracing::error!(?failure, "a rule could not judge a row");
+        }
+        for transition in transitions {
+            let labels = AlertLabels { rule: transition.rule.clone(), status: transition.status.as_str() };
+            self.context.metrics.notify.transitions.get_or_create(&labels).inc();
+            self.announcer.alert(&transition)?;
+            self.tell(Event::Alert(Box::new(transition)));
         }
         Ok(())
     }
@@ -165,20 +201,6 @@ impl RollupShare {
                 let mut ends = results.window_ends.clone();
                 ends.dedup();
                 metrics.rollup.windows_closed.get_or_create(&labels).inc_by(ends.len() as u64);
-                let Some(state) = self.partitions.get_mut(&partition) else { return Ok(()) };
-                let transitions =
-                    state.threshold.evaluate(name, &table.tier, &results.rows, &results.window_ends);
-                for transition in transitions {
-                    let status = transition.status.as_str();
-                    let labels = AlertLabels { rule: transition.rule.clone(), status };
-                    metrics.notify.transitions.get_or_create(&labels).inc();
-                    self.announcer.alert(&transition)?;
-                    self.tell(Event::Alert(Box::new(transition)));
-                }
-                let Some(state) = self.partitions.get_mut(&partition) else { return Ok(()) };
-                for failure in state.threshold.take_failures() {
-                    tracing::error!(?failure, "a rule could not judge a row");
-                }
             }
         }
         self.tell(Event::Rows { table: table.name.clone(), rows: results.rows.clone() });
@@ -345,7 +367,7 @@ impl RollupShare {
         let options = watermark_options(&self.context.config);
         let rollups = &self.context.catalog.rollups;
         let bounds = self.context.shares.bounds(&self.context.config, assigned.partition);
-        let mut threshold = Threshold::new((self.rules)());
+        let mut threshold = self.alerting.threshold();
         let missed = assigned.log.0 > assigned.offset.unwrap_or(0);
         let Some(offset) = assigned.offset else {
             let fold = Fold::new(rollups, options).bounded(bounds);

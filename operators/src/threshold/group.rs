@@ -1,0 +1,173 @@
+//! The groups that a rule remembers, and how windows without a row count for them.
+
+use super::history::History;
+use super::rule::Rule;
+use super::state::{Change, Phase};
+use super::transition::Cause;
+use super::verdict::{MissingData, Verdict};
+use serde::{Deserialize, Serialize};
+
+/// What a rule knows of a group.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(super) struct Group {
+    /// Values of the rule's tags. Null and empty are the same.
+    pub(super) tags: Vec<String>,
+    #[serde(flatten)]
+    pub(super) history: History,
+    /// Of the alert about missing data, where the rule has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    absence: Option<History>,
+    /// End of the newest window with a row; 0 in snapshots of releases that did not know it.
+    #[serde(default)]
+    seen: i64,
+    /// How often late points have changed what was said.
+    #[serde(default)]
+    pub(super) revision: u32,
+    /// Rules that fire for the group, of those that this one is composed of: a bit for each.
+    #[serde(default)]
+    pub(super) firing: u64,
+}
+
+/// What changed for a group.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Said {
+    pub(super) change: Change,
+    pub(super) cause: Cause,
+    /// End of the window that made the change.
+    pub(super) end: i64,
+    /// The alert about missing data, not the rule's own.
+    pub(super) is_absence: bool,
+    pub(super) revision: u32,
+}
+
+impl Group {
+    pub(super) fn new(tags: Vec<String>, rule: &Rule) -> Self {
+        let absence = (rule.missing() == MissingData::NoData).then(History::new);
+        Self { tags, history: History::new(), absence, seen: 0, revision: 0, firing: 0 }
+    }
+
+    /// Whether it need not be remembered.
+    pub(super) fn is_idle(&self, rule: &Rule, newest: i64) -> bool {
+        if remembers_all(rule) || self.firing != 0 {
+            return false;
+        }
+        self.history.is_idle() && self.history.state.last < newest
+    }
+
+    /// Takes in the verdict on the group's row in a window, after those on windows without one.
+    pub(super) fn judge(
+        &mut self,
+        verdict: Verdict,
+        end: i64,
+        rule: &Rule,
+        final_until: i64,
+        said: &mut Vec<Said>,
+    ) {
+        self.seen = self.seen.max(end);
+        self.step(verdict, end, rule, final_until, said);
+    }
+
+    /// The windows up to `until` have closed, and the group has no row in those after its newest. False: it is to be
+    /// forgotten.
+    pub(super) fn pass(&mut self, until: i64, rule: &Rule, final_until: i64, said: &mut Vec<Said>) -> bool {
+        if rule.missing() == MissingData::Keep && rule.spec.forget_after.is_none() {
+            return true;
+        }
+        if self.seen == 0 {
+            self.seen = self.history.state.last;
+        }
+        let forget_after = rule.forget_after();
+        let mut end = rule.windows.end_after(self.history.state.last);
+        while end <= until {
+            if end.saturating_sub(self.seen) >= forget_after {
+                self.resolve(Cause::Forgotten, end, said);
+                return false;
+            }
+            self.step(Verdict::MISSING, end, rule, final_until, said);
+            if self.history.is_idle() && !remembers_all(rule) {
+                break;
+            }
+            end = rule.windows.end_after(end);
+        }
+        true
+    }
+
+    /// Late points changed the group's row in a window that had closed.
+    pub(super) fn correct(
+        &mut self,
+        verdict: Verdict,
+        end: i64,
+        rule: &Rule,
+        final_until: i64,
+        said: &mut Vec<Said>,
+    ) {
+        if end > self.history.state.last {
+            // It had no row there, and nobody asked.
+            return self.judge(verdict, end, rule, final_until, said);
+        }
+        self.seen = self.seen.max(end);
+        let patience = &rule.patience;
+        let changes = self.history.correct(end, verdict.counted(rule.missing()), patience);
+        let of_absence =
+            self.absence.as_mut().map(|absence| absence.correct(end, verdict.of_absence(), patience));
+        for (changes, is_absence) in [(changes, false), (of_absence.unwrap_or_default(), true)] {
+            for change in changes {
+                self.revision += 1;
+                said.push(Said {
+                    change,
+                    cause: Cause::Correction,
+                    end,
+                    is_absence,
+                    revision: self.revision,
+                });
+            }
+        }
+    }
+
+    /// Ends what is firing, whatever the verdicts.
+    pub(super) fn resolve(&mut self, cause: Cause, end: i64, said: &mut Vec<Said>) {
+        let histories = [(Some(&mut self.history), false), (self.absence.as_mut(), true)];
+        for (history, is_absence) in
+            histories.into_iter().filter_map(|(history, kind)| Some((history?, kind)))
+        {
+            let change = match history.state.phase {
+                Phase::Inactive => continue,
+                Phase::Pending { since } => Change::Ended { since: history.said_since().unwrap_or(since) },
+                Phase::Firing { since, .. } => {
+                    Change::Resolved { since: history.said_since().unwrap_or(since) }
+                }
+            };
+            history.state.phase = Phase::Inactive;
+            said.push(Said { change, cause, end, is_absence, revision: self.revision });
+        }
+    }
+
+    pub(super) fn settle(&mut self, final_until: i64, rule: &Rule) {
+        self.history.settle(final_until, &rule.patience);
+        if let Some(absence) = &mut self.absence {
+            absence.settle(final_until, &rule.patience);
+        }
+    }
+
+    fn step(&mut self, verdict: Verdict, end: i64, rule: &Rule, final_until: i64, said: &mut Vec<Said>) {
+        let counted = verdict.counted(rule.missing());
+        let change = self.history.step(end, counted, &rule.patience, final_until);
+        let revision = self.revision;
+        if let Some(change) = change {
+            // A dead man's alert begins with silence and ends with a row: both are about data.
+            let of_data = verdict.is_missing() || rule.is_dead_man();
+            let cause = if of_data { Cause::NoData } else { Cause::Condition };
+            said.push(Said { change, cause, end, is_absence: false, revision });
+        }
+        if let Some(absence) = &mut self.absence
+            && let Some(change) = absence.step(end, verdict.of_absence(), &rule.patience, final_until)
+        {
+            said.push(Said { change, cause: Cause::NoData, end, is_absence: true, revision });
+        }
+    }
+}
+
+/// Whether every group that ever had a row is remembered, for its silence means something.
+pub(super) fn remembers_all(rule: &Rule) -> bool {
+    matches!(rule.missing(), MissingData::Alert | MissingData::NoData)
+}
