@@ -10,9 +10,11 @@
 //! - `overflow`: bounds on groups and state, and the group that takes what is beyond them
 //! - `gaps`, `rebuild`: windows that the stream cannot give whole, computed from raw points instead
 //! - `threshold`: alert rules over closed windows
+//! - `dispatch`: who is told of which alerts, and when
 //! - `watermark`, `window`, `state`, `keys`, `stages`: the parts of the fold and of the plans it runs
 
 pub mod decode;
+pub mod dispatch;
 mod error;
 pub mod exchange;
 pub mod fold;

@@ -1,0 +1,96 @@
+//! How an alert stands with its receivers, for people who ask why they were or were not told.
+
+use super::Dispatcher;
+use super::group::{Group, Hold, Member, Suppression};
+use super::policy::fingerprint;
+use super::queue::Queued;
+use crate::threshold::Transition;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Standing {
+    pub receiver: String,
+    /// The name of the group in which it is told.
+    pub group: String,
+    #[serde(flatten)]
+    pub state: State,
+}
+
+/// Times are nanoseconds since the epoch.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub enum State {
+    /// For others of its group, for the group's interval, or to be escalated.
+    Waiting { until: Option<i64> },
+    /// Delivered.
+    Told { at: i64, dispatch: String },
+    /// Under way, or behind what is.
+    Sending { dispatch: String, attempts: u32, last_error: Option<String> },
+    Silenced { id: String, until: Option<i64> },
+    Inhibited { by: String },
+    Muted { by: String, until: Option<i64> },
+    /// Neither repeated nor escalated.
+    Acknowledged { by: String },
+}
+
+impl Dispatcher {
+    /// Empty if nobody is to be told of the alert, or nothing of it is left to tell.
+    pub fn standing(&self, rule: &str, labels: &BTreeMap<String, String>, now: i64) -> Vec<Standing> {
+        let is_meant = |transition: &Transition| transition.rule == rule && transition.labels == *labels;
+        let alert = fingerprint(rule, labels);
+        let mut standings = Vec::new();
+        for group in self.groups.values() {
+            let under_way = group
+                .queue
+                .iter()
+                .rfind(|queued| queued.dispatch.alerts.iter().any(|alert| is_meant(&alert.transition)));
+            let state = match (group.members().get(&alert), under_way) {
+                (Some(member), under_way) => self.state(group, member, under_way, now),
+                (None, Some(queued)) => sending(queued),
+                (None, None) => continue,
+            };
+            let receiver = group.target.receiver.clone();
+            standings.push((
+                group.target.after,
+                Standing { receiver, group: group.target.group_key(&group.labels), state },
+            ));
+        }
+        standings.sort_by(|(left_after, left), (right_after, right)| {
+            (left_after, &left.receiver, &left.group).cmp(&(right_after, &right.receiver, &right.group))
+        });
+        standings.into_iter().map(|(_, standing)| standing).collect()
+    }
+
+    fn state(&self, group: &Group, member: &Member, under_way: Option<&Queued>, now: i64) -> State {
+        if let Some(Hold { by, until }) = member.hold() {
+            let until = until.filter(|until| *until > now);
+            return match by {
+                Suppression::Silence(id) => State::Silenced { id: id.clone(), until },
+                Suppression::Inhibition { source, .. } => State::Inhibited { by: source.clone() },
+                Suppression::Mute(name) => State::Muted { by: name.clone(), until },
+                Suppression::Acknowledged { by, .. } => State::Acknowledged { by: by.clone() },
+            };
+        }
+        if let Some(untold) = member.untold.last() {
+            let until = if untold.eligible > 0 { Some(untold.eligible) } else { group.due };
+            return State::Waiting { until };
+        }
+        if let Some(queued) = under_way {
+            return sending(queued);
+        }
+        let Some(open) = &member.open else { return State::Waiting { until: group.due } };
+        match self.commands.acknowledged(&open.transition.incident) {
+            Some(acknowledge) => State::Acknowledged { by: acknowledge.by.clone() },
+            None => State::Told { at: open.at, dispatch: open.dispatch.clone() },
+        }
+    }
+}
+
+fn sending(queued: &Queued) -> State {
+    State::Sending {
+        dispatch: queued.dispatch.id.clone(),
+        attempts: queued.attempts,
+        last_error: queued.last_error.clone(),
+    }
+}
