@@ -13,6 +13,7 @@ pub mod check;
 pub mod cli;
 pub mod clock;
 mod cold;
+mod compacted;
 pub mod config;
 pub mod demo;
 pub mod error;

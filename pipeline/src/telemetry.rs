@@ -7,5 +7,6 @@ pub use logs::{LogFormat, LogsError, init};
 pub use metrics::{
     AgeLabels, AlertLabels, ArchiveMetrics, DeliveryLabels, ErrorLabels, HolderLabels, IngestMetrics,
     MemoryMetrics, Metrics, NotifyMetrics, PartLabels, PartitionLabels, ReasonLabels, RollupLabels,
-    RollupMetrics, Seconds, SinkLabels, SinkMetrics, SourceLabels, StateLabels, TierLabels, age_label,
+    RollupMetrics, Seconds, SinkLabels, SinkMetrics, SourceLabels, StageLabels, StateLabels, TierLabels,
+    age_label,
 };

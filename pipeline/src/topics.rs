@@ -47,6 +47,7 @@ const PARTIALS_DAYS: u64 = 7;
 const LATE_DAYS: u64 = 7;
 const DEAD_LETTER_DAYS: u64 = 14;
 const ALERTS_DAYS: u64 = 30;
+const LEDGER_DAYS: u64 = 90;
 
 /// How often, and how many times, the broker is asked whether it knows a new topic.
 const SEEN_POLL: Duration = Duration::from_millis(50);
@@ -78,6 +79,11 @@ pub fn plan(topics: &TopicsConfig, points_partitions: i32) -> Vec<TopicPlan> {
     plans.push(own(&topics.dead_letter, "messages that could not be read", 4, days(DEAD_LETTER_DAYS), false));
     // One partition, so that transitions of all alerts are read in one order.
     plans.push(own(&topics.alerts, "transitions of alerts", 1, days(ALERTS_DAYS), false));
+    let compacted = || vec![("cleanup.policy", "compact".to_owned())];
+    plans.push(own(&topics.alert_states(), "state of each alert", 1, compacted(), false));
+    plans.push(own(&topics.alert_manager(), "what the alert manager remembers", 1, compacted(), true));
+    plans.push(own(&topics.alert_commands(), "silences and acknowledgements", 1, compacted(), true));
+    plans.push(own(&topics.alert_log(), "who was told what, and why not", 1, days(LEDGER_DAYS), false));
     plans
 }
 
@@ -226,11 +232,15 @@ mod tests {
         assert_eq!(
             report.to_string(),
             "\
-points                exists      4 partitions  raw points
-tidemark-partials     exists      3 partitions  partial states
-tidemark-late         exists      4 partitions  points too late for their window
-tidemark-dead-letter  exists      4 partitions  messages that could not be read
-tidemark-alerts       exists      1 partitions  transitions of alerts
+points                    exists      4 partitions  raw points
+tidemark-partials         exists      3 partitions  partial states
+tidemark-late             exists      4 partitions  points too late for their window
+tidemark-dead-letter      exists      4 partitions  messages that could not be read
+tidemark-alerts           exists      1 partitions  transitions of alerts
+tidemark-alerts-states    exists      1 partitions  state of each alert
+tidemark-alerts-manager   exists      1 partitions  what the alert manager remembers
+tidemark-alerts-commands  exists      1 partitions  silences and acknowledgements
+tidemark-alerts-log       exists      1 partitions  who was told what, and why not
 topic `tidemark-partials` has 3 partitions and the configuration says 8: set partials_partitions = 3, or name a new topic in `partials`
 "
         );

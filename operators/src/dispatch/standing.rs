@@ -22,19 +22,43 @@ pub struct Standing {
 #[serde(rename_all = "snake_case", tag = "state")]
 pub enum State {
     /// For others of its group, for the group's interval, or to be escalated.
-    Waiting { until: Option<i64> },
+    Waiting {
+        until: Option<i64>,
+    },
     /// Delivered.
-    Told { at: i64, dispatch: String },
+    Told {
+        at: i64,
+        dispatch: String,
+    },
     /// Under way, or behind what is.
-    Sending { dispatch: String, attempts: u32, last_error: Option<String> },
-    Silenced { id: String, until: Option<i64> },
-    Inhibited { by: String },
-    Muted { by: String, until: Option<i64> },
+    Sending {
+        dispatch: String,
+        attempts: u32,
+        last_error: Option<String>,
+    },
+    Silenced {
+        id: String,
+        until: Option<i64>,
+    },
+    Inhibited {
+        by: String,
+    },
+    Muted {
+        by: String,
+        until: Option<i64>,
+    },
     /// Neither repeated nor escalated.
-    Acknowledged { by: String },
+    Acknowledged {
+        by: String,
+    },
 }
 
 impl Dispatcher {
+    /// The newest transition of an alert, if it fires.
+    pub fn firing(&self, rule: &str, labels: &BTreeMap<String, String>) -> Option<&Transition> {
+        self.alerts.get(&fingerprint(rule, labels)).map(|alert| &alert.transition)
+    }
+
     /// Empty if nobody is to be told of the alert, or nothing of it is left to tell.
     pub fn standing(&self, rule: &str, labels: &BTreeMap<String, String>, now: i64) -> Vec<Standing> {
         let is_meant = |transition: &Transition| transition.rule == rule && transition.labels == *labels;

@@ -44,7 +44,7 @@ mod tests;
 
 pub use judge::WindowRows;
 pub use rule::{Rule, RuleError, RuleSpec, Watched, Watches};
-pub use transition::{Cause, StageTimes, Status, Transition};
+pub use transition::{Cause, StageTimes, Status, SystemAlert, Transition};
 pub use verdict::MissingData;
 pub use wording::NO_DATA_LABEL;
 

@@ -131,6 +131,49 @@ pub struct Transition {
     pub times: StageTimes,
 }
 
+/// An alert that no rule makes: about the pipeline itself.
+#[derive(Clone, Copy, Debug)]
+pub struct SystemAlert<'a> {
+    pub rule: &'a str,
+    pub status: Status,
+    pub severity: &'a str,
+    pub receivers: &'a [String],
+    /// When what it is about began, wall time in nanoseconds since the epoch.
+    pub since: i64,
+    pub at: i64,
+}
+
+impl SystemAlert<'_> {
+    /// The same `since` gives the same ids, whoever notices.
+    pub fn transition(&self, summary: String, description: String) -> Transition {
+        let Self { rule, status, since, at, .. } = *self;
+        let nothing = || std::iter::empty::<(&str, &str)>();
+        Transition {
+            id: transition_id(rule, nothing(), since, status, 0),
+            incident: incident_id(rule, nothing(), since),
+            rule: rule.to_owned(),
+            status,
+            severity: self.severity.to_owned(),
+            labels: BTreeMap::new(),
+            summary,
+            description,
+            values: BTreeMap::new(),
+            starts_at: since,
+            ends_at: (status == Status::Resolved).then_some(at),
+            window_start: since,
+            window_end: at,
+            receivers: self.receivers.to_vec(),
+            cause: Cause::NoData,
+            provisional: false,
+            revision: 0,
+            rule_hash: String::new(),
+            owner: None,
+            runbook: None,
+            times: StageTimes { evaluated: Some(at), ..StageTimes::default() },
+        }
+    }
+}
+
 /// The id of the transition of `rule` to `status`, for the group with these tags, by the window that ends
 /// at `window_end`. `revision` is 0 unless late points have changed what was judged.
 pub(super) fn transition_id<'a>(

@@ -1,5 +1,7 @@
 //! The alert configuration of a running process: read at its start, and again whenever its file changes.
 
+pub(crate) mod progress;
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};

@@ -1,15 +1,24 @@
 //! `config/alerts.toml`: alert rules, and the receivers they go to.
 
 use std::path::Path;
+use std::time::Duration;
 
+use operators::dispatch::{Policy, ReceiverPolicy};
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::environment::Environment;
 use super::error::ConfigError;
-use super::receivers::{RawReceiver, ReceiverConfig, check_receiver};
-use super::rules::{RawRule, RuleConfig, check_rule};
+use super::raw::Setting;
+use super::receivers::{RawReceiver, ReceiverConfig, check_fallbacks, check_receiver};
+use super::routes::{
+    LONGEST, REPEAT, RawInhibition, RawMute, RawRoute, check_inhibition, check_mute, check_route, route_name,
+};
+use super::rules::{RawRule, RuleConfig, check_receivers, check_rule};
+use super::settings::{duration, text};
 use super::source::Source;
+use super::values::HumanDuration;
+use crate::clock::nanoseconds;
 
 /// Everything `config/alerts.toml` decides, checked.
 #[derive(Debug, Clone, Default)]
@@ -18,6 +27,24 @@ pub struct AlertsConfig {
     pub rules: Vec<RuleConfig>,
     /// Unique by name, in the order of the file.
     pub receivers: Vec<ReceiverConfig>,
+    /// Routes, inhibitions, mutes.
+    pub policy: Policy,
+    pub behind: BehindConfig,
+}
+
+/// The alert about the pipeline itself.
+#[derive(Debug, Clone)]
+pub struct BehindConfig {
+    /// How long event time may stand still.
+    pub after: Duration,
+    pub severity: String,
+    pub receivers: Vec<String>,
+}
+
+impl Default for BehindConfig {
+    fn default() -> Self {
+        Self { after: Duration::from_secs(300), severity: "critical".to_owned(), receivers: Vec::new() }
+    }
 }
 
 #[derive(Deserialize)]
@@ -27,6 +54,24 @@ struct RawAlerts {
     rule: Vec<Spanned<RawRule>>,
     #[serde(default)]
     receiver: Vec<Spanned<RawReceiver>>,
+    #[serde(default)]
+    route: Vec<Spanned<RawRoute>>,
+    #[serde(default)]
+    inhibit: Vec<RawInhibition>,
+    #[serde(default)]
+    mute: Vec<RawMute>,
+    #[serde(default)]
+    behind: RawBehind,
+    repeat_interval: Setting<HumanDuration>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawBehind {
+    after: Setting<HumanDuration>,
+    severity: Setting<String>,
+    #[serde(default)]
+    receivers: Vec<Spanned<String>>,
 }
 
 impl AlertsConfig {
@@ -63,16 +108,22 @@ impl AlertsConfig {
         };
         let (mut config, mut problems) = (Self::default(), Vec::new());
         let mut declared: Vec<String> = Vec::new();
+        let mut fallbacks: Vec<(String, Spanned<String>)> = Vec::new();
         for receiver in raw.receiver {
             let name = receiver.get_ref().name.clone();
+            let fallback = receiver.get_ref().fallback.clone();
             let checked = check_name(&source, "receiver", &name, &declared)
                 .and_then(|()| check_receiver(&source, receiver));
             declared.push(name.into_inner());
             match checked {
-                Ok(receiver) => config.receivers.push(receiver),
+                Ok(receiver) => {
+                    fallbacks.extend(fallback.map(|fallback| (receiver.name.clone(), fallback)));
+                    config.receivers.push(receiver);
+                }
                 Err(error) => problems.push(error),
             }
         }
+        problems.extend(check_fallbacks(&source, fallbacks, &declared, &mut config.receivers));
         let mut names: Vec<String> = Vec::new();
         for rule in raw.rule {
             let name = rule.get_ref().name.clone();
@@ -87,8 +138,68 @@ impl AlertsConfig {
                 Err(error) => problems.push(error),
             }
         }
+        let usable = |name: &String| config.receivers.iter().any(|known| known.name == *name);
+        match check_behind(&source, raw.behind, &declared) {
+            Ok(behind) => config.behind = behind,
+            Err(error) => problems.push(error),
+        }
+        config.behind.receivers.retain(usable);
+        let mut names: Vec<String> = Vec::new();
+        for mute in raw.mute {
+            let name = mute.name.clone();
+            let checked = check_name(&source, "mute", &name, &names).and_then(|()| check_mute(&source, mute));
+            names.push(name.into_inner());
+            match checked {
+                Ok(mute) => config.policy.mutes.push(mute),
+                Err(error) => problems.push(error),
+            }
+        }
+        let mutes = names;
+        let mut names: Vec<String> = Vec::new();
+        for route in raw.route {
+            let name = Spanned::new(route.span(), route_name(route.get_ref()));
+            let checked = check_name(&source, "route", &name, &names)
+                .and_then(|()| check_route(&source, route, &declared, &mutes));
+            names.push(name.into_inner());
+            match checked {
+                Ok(mut route) => {
+                    route.receivers.retain(usable);
+                    route.escalations.iter_mut().for_each(|step| step.receivers.retain(usable));
+                    config.policy.routes.push(route);
+                }
+                Err(error) => problems.push(error),
+            }
+        }
+        for inhibition in raw.inhibit {
+            match check_inhibition(&source, inhibition) {
+                Ok(inhibition) => config.policy.inhibitions.push(inhibition),
+                Err(error) => problems.push(error),
+            }
+        }
+        match duration(&source, "repeat_interval", raw.repeat_interval, REPEAT, Duration::ZERO..=LONGEST) {
+            Ok(repeat) => config.policy.default_repeat = nanoseconds(repeat),
+            Err(error) => problems.push(error),
+        }
+        let receivers = config.receivers.iter().map(|receiver| {
+            (receiver.name.clone(), ReceiverPolicy { send_resolved: receiver.send_resolved })
+        });
+        config.policy.receivers = receivers.collect();
         (config, problems)
     }
+}
+
+fn check_behind(
+    source: &Source<'_>,
+    raw: RawBehind,
+    receivers: &[String],
+) -> Result<BehindConfig, ConfigError> {
+    let defaults = BehindConfig::default();
+    let least = Duration::from_secs(10);
+    Ok(BehindConfig {
+        after: duration(source, "after", raw.after, defaults.after, least..=LONGEST)?,
+        severity: text(source, "severity", raw.severity, defaults.severity)?,
+        receivers: check_receivers(source, raw.receivers, receivers)?,
+    })
 }
 
 fn first_problem<T>(config: T, problems: Vec<ConfigError>) -> Result<T, ConfigError> {

@@ -188,6 +188,29 @@ impl Default for KafkaConfig {
     }
 }
 
+/// Topics of the alerting side are called after that of the transitions.
+impl TopicsConfig {
+    /// The newest state of every alert.
+    pub fn alert_states(&self) -> String {
+        format!("{}-states", self.alerts)
+    }
+
+    /// What the alert manager remembers; as many partitions as `alerts`.
+    pub fn alert_manager(&self) -> String {
+        format!("{}-manager", self.alerts)
+    }
+
+    /// Silences and acknowledgements.
+    pub fn alert_commands(&self) -> String {
+        format!("{}-commands", self.alerts)
+    }
+
+    /// The ledger.
+    pub fn alert_log(&self) -> String {
+        format!("{}-log", self.alerts)
+    }
+}
+
 impl Default for TopicsConfig {
     fn default() -> Self {
         Self {

@@ -13,6 +13,7 @@ mod error;
 mod located;
 mod raw;
 mod receivers;
+mod routes;
 mod rules;
 mod secret;
 mod settings;
@@ -20,7 +21,7 @@ mod source;
 mod tiers;
 mod values;
 
-pub use alerts::AlertsConfig;
+pub use alerts::{AlertsConfig, BehindConfig};
 pub use checked::{
     AlertsFile, ArchiveConfig, Config, DEFAULT_PATH, HttpConfig, InfluxConfig, IngestConfig, KafkaConfig,
     MemoryConfig, PayloadFormat, RollupConfig, StorageConfig, TopicsConfig,
@@ -28,7 +29,9 @@ pub use checked::{
 pub use environment::Environment;
 pub use error::ConfigError;
 pub use located::Located;
-pub use receivers::{EmailConfig, ReceiverConfig, ReceiverKind, SmtpTls, WebhookConfig};
+pub use receivers::{
+    AlertmanagerConfig, EmailConfig, ReceiverConfig, ReceiverKind, SlackConfig, SmtpTls, WebhookConfig,
+};
 pub use rules::{RuleConfig, WatchesConfig};
 pub(crate) use source::suggest;
 pub use tiers::TierConfig;

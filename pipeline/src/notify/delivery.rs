@@ -1,40 +1,27 @@
-//! The queue and the task of each receiver: a slow or failing one delays no other.
+//! Dispatches until they are delivered: attempts, pauses between them, and the receiver that is told instead.
 //!
-//! A task has a few deliveries under way at once, each of another alert, so that a message which a receiver chokes on
-//! holds up what follows for the same rule and group, and nothing else. What fails in passing is tried again until
-//! it succeeds, fails for good, or [`Retry::total`] is over. The queues have no bound of their own: whoever submits
-//! bounds what is unsettled.
+//! What fails in passing is tried again until it succeeds, fails for good, or [`Retry::total`] is over. Then the
+//! receiver's fallback has it, under the same id; and the fallback's fallback, if that fails too.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::pin::pin;
-use std::sync::{Arc, mpsc};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
-use futures::StreamExt;
-use futures::future::join_all;
-use futures::stream::FuturesUnordered;
+use operators::dispatch::Dispatch;
 use sinks::Notification;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout};
 
-use super::message::same_alert;
+use super::attempts::{Attempts, Outcome};
+use super::message;
 use super::receivers::Receiver;
-use crate::error::{Error, Result};
-use crate::shutdown::Shutdown;
-use crate::telemetry::{DeliveryLabels, Metrics};
-
-/// Deliveries that one receiver has under way at once.
-const PARALLEL: usize = 4;
 
 /// How a delivery that failed in passing is tried again.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Retry {
     /// The first pause; each further one is about twice as long.
     pub(super) min: Duration,
-    /// The longest pause.
+    /// The longest pause, unless the receiver asks for a longer one.
     pub(super) max: Duration,
     /// No attempt starts later than this after the first.
     pub(super) total: Duration,
@@ -56,187 +43,159 @@ impl Retry {
             .with_jitter()
             .build()
     }
+
+    /// How long to wait after an attempt that failed so, `elapsed` after the first began and with `pause` next; `None`:
+    /// no more. A receiver that asks for a longer pause gets it, as far as there is time left.
+    pub(super) fn wait(self, error: &sinks::Error, pause: Duration, elapsed: Duration) -> Option<Duration> {
+        let left = self.total.checked_sub(elapsed)?;
+        if !error.retryable() || pause > left {
+            return None;
+        }
+        let asked = error.retry_after().unwrap_or(Duration::ZERO);
+        Some(pause.max(asked.min(left)))
+    }
 }
 
-/// A notification to be delivered, and the message it came with.
+/// What has become of a dispatch.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Report {
+    Delivered(Arc<Notification>),
+    /// An attempt failed, and there will be another.
+    Failed {
+        reason: String,
+        doubtful: bool,
+    },
+    GaveUp {
+        reason: String,
+        told_by_fallback: Option<String>,
+    },
+}
+
+/// A dispatch that is not settled.
 #[derive(Debug)]
-pub(super) struct Job {
-    pub(super) partition: i32,
-    pub(super) offset: i64,
-    pub(super) notification: Arc<Notification>,
+struct Job {
+    notification: Arc<Notification>,
+    /// Who is tried: the dispatch's own receiver first.
+    receiver: Receiver,
+    /// Why those before it were given up.
+    given_up: Option<String>,
+    pauses: ExponentialBackoff,
+    /// When the first attempt with this receiver began, and when the next begins; by the monotonic clock.
+    started: Duration,
+    due: Option<Duration>,
+    tried: Vec<Arc<str>>,
 }
 
-/// A job that is done: the receiver was told, or never will be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Settled {
-    pub(super) receiver: Arc<str>,
-    pub(super) partition: i32,
-    pub(super) offset: i64,
-}
-
-/// The tasks of all receivers. To be ended with [`Deliveries::stop`].
 #[derive(Debug)]
 pub(super) struct Deliveries {
-    runtime: Handle,
-    queues: BTreeMap<Arc<str>, UnboundedSender<Job>>,
-    settled: mpsc::Receiver<Settled>,
-    stop: Shutdown,
-    tasks: Vec<JoinHandle<()>>,
+    receivers: BTreeMap<Arc<str>, Receiver>,
+    retry: Retry,
+    attempts: Attempts,
+    jobs: BTreeMap<String, Job>,
 }
 
 impl Deliveries {
-    pub(super) fn start(
-        runtime: &Handle,
-        metrics: &Arc<Metrics>,
-        receivers: &[Receiver],
-        retry: Retry,
-    ) -> Self {
-        let stop = Shutdown::new();
-        let (report, settled) = mpsc::channel();
-        let mut queues = BTreeMap::new();
-        let mut tasks = Vec::new();
-        for receiver in receivers {
-            let (queue, jobs) = unbounded_channel();
-            let courier = Courier {
-                receiver: receiver.clone(),
-                metrics: Arc::clone(metrics),
-                retry,
-                stop: stop.clone(),
-                report: report.clone(),
+    pub(super) fn new(runtime: &Handle, receivers: &[Receiver], retry: Retry) -> Self {
+        let receivers = receivers.iter().map(|receiver| (Arc::clone(&receiver.name), receiver.clone()));
+        Self {
+            receivers: receivers.collect(),
+            retry,
+            attempts: Attempts::new(runtime),
+            jobs: BTreeMap::new(),
+        }
+    }
+
+    /// Dispatches that are not settled.
+    pub(super) fn unsettled(&self) -> usize {
+        self.jobs.len()
+    }
+
+    /// Delivers a dispatch, with a note about the data behind it. False: there is no receiver of its name.
+    pub(super) fn submit(&mut self, dispatch: &Dispatch, note: Option<&str>, now: Duration) -> bool {
+        let Some(receiver) = self.receivers.get(dispatch.receiver.as_str()) else { return false };
+        let notification = message::notification(dispatch, note);
+        self.attempts.start(receiver, Arc::clone(&notification));
+        let job = Job {
+            notification,
+            receiver: receiver.clone(),
+            given_up: None,
+            pauses: self.retry.pauses(),
+            started: now,
+            due: None,
+            tried: vec![Arc::clone(&receiver.name)],
+        };
+        self.jobs.insert(dispatch.id.clone(), job);
+        true
+    }
+
+    /// Another one is in its place. It is between two attempts.
+    pub(super) fn withdraw(&mut self, id: &str) {
+        self.jobs.remove(id);
+    }
+
+    /// Starts the attempts that are due, and says what has become of dispatches since the last call, with the receiver
+    /// that was tried.
+    pub(super) fn advance(&mut self, now: Duration) -> Vec<(String, Arc<str>, Report)> {
+        let ended = self.attempts.ended();
+        let reports = ended.into_iter().filter_map(|outcome| self.end(outcome, now)).collect();
+        for job in self.jobs.values_mut().filter(|job| job.due.is_some_and(|due| due <= now)) {
+            job.due = None;
+            self.attempts.start(&job.receiver, Arc::clone(&job.notification));
+        }
+        reports
+    }
+
+    /// Ends all attempts, and says what they came to. What is not settled is left to the next owner.
+    pub(super) fn stop(&mut self, grace: Duration, now: Duration) -> Vec<(String, Arc<str>, Report)> {
+        let ended = self.attempts.stop(grace);
+        let reports = ended.into_iter().filter_map(|outcome| self.end(outcome, now)).collect();
+        self.attempts.stop(Duration::ZERO);
+        self.jobs.clear();
+        reports
+    }
+
+    fn end(&mut self, outcome: Outcome, now: Duration) -> Option<(String, Arc<str>, Report)> {
+        let Outcome { id, result } = outcome;
+        let job = self.jobs.get_mut(&id)?;
+        let tried = Arc::clone(&job.receiver.name);
+        let Err(error) = result else {
+            let fallback = job.given_up.take();
+            let notification = Arc::clone(&job.notification);
+            self.jobs.remove(&id);
+            let report = match fallback {
+                None => Report::Delivered(notification),
+                Some(reason) => Report::GaveUp { reason, told_by_fallback: Some(tried.to_string()) },
             };
-            queues.insert(Arc::clone(&receiver.name), queue);
-            tasks.push(runtime.spawn(courier.run(jobs)));
+            return Some((id, tried, report));
+        };
+        let reason = error.to_string();
+        let pause = job.pauses.next().unwrap_or(self.retry.max);
+        if let Some(wait) = self.retry.wait(&error, pause, now.saturating_sub(job.started)) {
+            job.due = Some(now + wait);
+            let doubtful = error.may_have_arrived();
+            return Some((id, tried, Report::Failed { reason, doubtful }));
         }
-        Self { runtime: runtime.clone(), queues, settled, stop, tasks }
-    }
-
-    /// Queues a job of a receiver, behind those of the same alert.
-    ///
-    /// # Errors
-    /// [`Error::Stopped`] when the receiver's task is gone.
-    pub(super) fn submit(&self, receiver: &str, job: Job) -> Result<()> {
-        let queue = self.queues.get(receiver).ok_or(Error::Stopped("a receiver's task"))?;
-        queue.send(job).map_err(|_| Error::Stopped("a receiver's task"))
-    }
-
-    /// What was settled since the last call. Does not wait.
-    ///
-    /// # Errors
-    /// [`Error::Stopped`] when a task is gone: what it had will not be settled.
-    pub(super) fn settled(&self) -> Result<Vec<Settled>> {
-        if self.tasks.iter().any(JoinHandle::is_finished) {
-            return Err(Error::Stopped("a receiver's task"));
-        }
-        Ok(self.settled.try_iter().collect())
-    }
-
-    /// Starts nothing more, gives what is under way up to `grace`, and returns what was settled since the last call.
-    /// Blocks: not to be called on a thread of the runtime.
-    pub(super) fn stop(mut self, grace: Duration) -> Vec<Settled> {
-        self.stop.trigger();
-        self.runtime.block_on(async {
-            if timeout(grace, join_all(&mut self.tasks)).await.is_ok() {
-                return;
-            }
-            tracing::warn!("deliveries under way are broken off, they are repeated under the same id");
-            self.tasks.retain(|task| !task.is_finished());
-            self.tasks.iter().for_each(JoinHandle::abort);
-            join_all(&mut self.tasks).await;
-        });
-        self.settled.try_iter().collect()
-    }
-}
-
-/// The task of one receiver.
-struct Courier {
-    receiver: Receiver,
-    metrics: Arc<Metrics>,
-    retry: Retry,
-    stop: Shutdown,
-    report: mpsc::Sender<Settled>,
-}
-
-impl Courier {
-    async fn run(self, mut jobs: UnboundedReceiver<Job>) {
-        let mut waiting: VecDeque<Job> = VecDeque::new();
-        let mut busy: Vec<Arc<Notification>> = Vec::new();
-        let mut under_way = FuturesUnordered::new();
-        let mut stopped = pin!(self.stop.triggered());
-        loop {
-            while under_way.len() < PARALLEL && !self.stop.is_triggered() {
-                // The first one, so that none overtakes another of its alert.
-                let idle = |job: &Job| !busy.iter().any(|other| same_alert(other, &job.notification));
-                let Some(job) = waiting.iter().position(idle).and_then(|i| waiting.remove(i)) else { break };
-                busy.push(Arc::clone(&job.notification));
-                under_way.push(self.deliver(job));
-            }
-            tokio::select! {
-                () = &mut stopped => break,
-                Some(notification) = under_way.next() => {
-                    busy.retain(|other| !Arc::ptr_eq(other, &notification));
-                }
-                job = jobs.recv() => match job {
-                    Some(job) => waiting.push_back(job),
-                    None => break,
-                },
-            }
-        }
-        // What waits is left to the next owner.
-        while under_way.next().await.is_some() {}
-    }
-
-    /// Delivers, with as many attempts as it takes, and reports it. Gives up silently when asked to stop between
-    /// two attempts.
-    async fn deliver(&self, job: Job) -> Arc<Notification> {
-        let Job { partition, offset, notification } = job;
-        let started = Instant::now();
-        let mut pauses = self.retry.pauses();
-        loop {
-            let Err(error) = self.attempt(&notification).await else {
-                self.count("delivered");
-                break;
-            };
-            let pause = pauses.next().unwrap_or(self.retry.max);
-            if !error.retryable() || started.elapsed() + pause > self.retry.total {
-                self.count("failed");
-                tracing::error!(
-                    receiver = &*self.receiver.name,
-                    rule = notification.rule,
-                    id = notification.id,
-                    status = %notification.status,
-                    reason = %error,
-                    "notification not delivered, it will not be tried again"
-                );
-                break;
-            }
-            self.count("retried");
-            tracing::warn!(
-                receiver = &*self.receiver.name,
-                rule = notification.rule,
-                id = notification.id,
-                reason = %error,
-                ?pause,
-                "notification not delivered, trying again"
-            );
-            tokio::select! {
-                () = sleep(pause) => {}
-                () = self.stop.triggered() => return notification,
-            }
-        }
-        let receiver = Arc::clone(&self.receiver.name);
-        // Nobody listens any more once the deliveries were stopped.
-        let _ = self.report.send(Settled { receiver, partition, offset });
-        notification
-    }
-
-    async fn attempt(&self, notification: &Arc<Notification>) -> Result<(), sinks::Error> {
-        self.receiver.sink.write(Arc::clone(notification)).await?;
-        self.receiver.sink.flush().await
-    }
-
-    fn count(&self, result: &'static str) {
-        let labels = DeliveryLabels { receiver: self.receiver.name.to_string(), result };
-        self.metrics.notify.deliveries.get_or_create(&labels).inc();
+        let given_up = match job.given_up.take() {
+            None => reason,
+            Some(before) => format!("{before}; {tried}: {reason}"),
+        };
+        let next = job.receiver.fallback.as_ref().filter(|name| !job.tried.contains(name));
+        let Some(next) = next.and_then(|name| self.receivers.get(name)) else {
+            self.jobs.remove(&id);
+            return Some((id, tried, Report::GaveUp { reason: given_up, told_by_fallback: None }));
+        };
+        tracing::error!(
+            receiver = &*tried,
+            id,
+            reason = given_up,
+            fallback = &*next.name,
+            "notification not delivered, the fallback is told"
+        );
+        job.tried.push(Arc::clone(&next.name));
+        job.receiver = next.clone();
+        (job.pauses, job.started, job.given_up) = (self.retry.pauses(), now, Some(given_up));
+        self.attempts.start(next, Arc::clone(&job.notification));
+        None
     }
 }
 

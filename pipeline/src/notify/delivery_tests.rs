@@ -1,175 +1,162 @@
-use std::iter::repeat_n;
+//! Dispatches to receivers that are well, away, slow, or say no. Time is what the tests say it is.
 
+use std::thread;
+use std::time::Instant;
+
+use operators::dispatch::{DispatchAlert, Reason};
 use tokio::runtime::Runtime;
-use tokio::sync::Semaphore;
 
 use super::*;
-use crate::notify::message::notification;
 use crate::notify::message::tests::transition;
 use crate::notify::sink_fake::{Answer, FakeSink};
 
-const LONG: Duration = Duration::from_secs(30);
+/// Ends a test that has failed.
+const LIMIT: Duration = Duration::from_secs(60);
+const SECOND: Duration = Duration::from_secs(1);
+
+fn dispatch(id: &str, receiver: &str) -> Dispatch {
+    Dispatch {
+        id: id.to_owned(),
+        receiver: receiver.to_owned(),
+        group: id.to_owned(),
+        group_labels: BTreeMap::new(),
+        reason: Reason::Changed,
+        alerts: vec![DispatchAlert {
+            transition: transition(id, "a", &[]),
+            transitions: vec![id.to_owned()],
+        }],
+        notes: Vec::new(),
+        made_at: 0,
+    }
+}
 
 struct Bench {
-    runtime: Runtime,
-    metrics: Arc<Metrics>,
     deliveries: Deliveries,
+    sink: Arc<FakeSink>,
+    _runtime: Runtime,
 }
 
 impl Bench {
-    /// `min` is the first pause between attempts.
-    fn start(receivers: &[Receiver], min: Duration, total: Duration) -> Self {
+    /// Receivers over one sink, each with its fallback.
+    fn new(receivers: &[(&str, Option<&str>)]) -> Self {
         let runtime = Runtime::new().expect("a runtime");
-        let metrics = Arc::new(Metrics::new());
-        let retry = Retry { min, max: 4 * min, total };
-        let deliveries = Deliveries::start(runtime.handle(), &metrics, receivers, retry);
-        Self { runtime, metrics, deliveries }
-    }
-
-    /// Submits jobs of `receiver` at offsets from 0: ids, and the hosts their alerts are about.
-    fn submit(&self, receiver: &str, jobs: &[(&str, &str)]) {
-        for (offset, (id, host)) in (0..).zip(jobs) {
-            let notification = notification(&transition(id, host, &[receiver]), receiver);
-            self.deliveries.submit(receiver, Job { partition: 0, offset, notification }).expect("a task");
-        }
-    }
-
-    /// Waits until `what` is true; the bound only ends a test that has failed.
-    fn wait_until(&self, mut what: impl FnMut() -> bool) {
-        self.runtime.block_on(async {
-            let waiting = async {
-                while !what() {
-                    sleep(Duration::from_millis(1)).await;
-                }
-            };
-            timeout(LONG, waiting).await.expect("it happens before long");
-        });
-    }
-
-    /// Waits for `count` settled jobs, as receiver and offset in order of offset.
-    fn settled(&self, count: usize) -> Vec<(String, i64)> {
-        let mut settled = Vec::new();
-        self.wait_until(|| {
-            settled.extend(self.deliveries.settled().expect("the tasks live"));
-            settled.len() >= count
-        });
-        shown(settled)
-    }
-
-    fn counted(&self, receiver: &str, result: &'static str) -> u64 {
-        let labels = DeliveryLabels { receiver: receiver.to_owned(), result };
-        self.metrics.notify.deliveries.get_or_create(&labels).get()
-    }
-}
-
-fn shown(settled: Vec<Settled>) -> Vec<(String, i64)> {
-    let mut shown: Vec<_> =
-        settled.into_iter().map(|settled| (settled.receiver.to_string(), settled.offset)).collect();
-    shown.sort_by_key(|(_, offset)| *offset);
-    shown
-}
-
-fn quick(receivers: &[Receiver]) -> Bench {
-    Bench::start(receivers, Duration::from_millis(1), LONG)
-}
-
-#[test]
-fn a_failure_is_tried_again_or_given_up() {
-    let long = Duration::from_secs(3600);
-    for (answers, total, attempts, [delivered, retried, failed]) in [
-        (vec![], long, 1, [1, 0, 0]),
-        (vec![Answer::Busy; 3], long, 4, [1, 3, 0]),
-        (vec![Answer::Refused], long, 1, [0, 0, 1]),
-        (vec![Answer::Busy, Answer::Refused], long, 2, [0, 1, 1]),
-        (vec![Answer::Busy], Duration::ZERO, 1, [0, 0, 1]),
-    ] {
         let sink = FakeSink::new();
-        sink.answer("i", answers.clone());
-        let bench = Bench::start(&[sink.receiver("r")], Duration::from_millis(1), total);
-        bench.submit("r", &[("i", "a")]);
-        assert_eq!(bench.settled(1), [("r".to_owned(), 0)], "{answers:?}");
-        assert_eq!(sink.attempts().len(), attempts, "{answers:?}");
-        let counted = ["delivered", "retried", "failed"].map(|result| bench.counted("r", result));
-        assert_eq!(counted, [delivered, retried, failed], "{answers:?}");
+        let receivers: Vec<Receiver> = receivers
+            .iter()
+            .map(|(name, fallback)| Receiver { fallback: fallback.map(Into::into), ..sink.receiver(name) })
+            .collect();
+        let retry = Retry { min: SECOND, max: 2 * SECOND, total: 10 * SECOND };
+        let deliveries = Deliveries::new(runtime.handle(), &receivers, retry);
+        Self { deliveries, sink, _runtime: runtime }
+    }
+
+    /// Waits for reports, with the clock at `now`.
+    fn reports(&mut self, now: Duration, count: usize) -> Vec<(String, String, Report)> {
+        let started = Instant::now();
+        let mut reports = Vec::new();
+        while reports.len() < count {
+            assert!(started.elapsed() < LIMIT, "{count} reports expected, there are {reports:?}");
+            let new = self.deliveries.advance(now).into_iter();
+            reports.extend(new.map(|(id, receiver, report)| (id, receiver.to_string(), report)));
+            thread::park_timeout(Duration::from_millis(2));
+        }
+        reports
     }
 }
 
 #[test]
-fn one_alert_is_told_in_order() {
-    let sink = FakeSink::new();
-    sink.answer("1", repeat_n(Answer::Busy, 5));
-    sink.answer("2", [Answer::Refused]);
-    sink.answer("3", [Answer::Busy]);
-    let bench = quick(&[sink.receiver("r")]);
-    bench.submit("r", &[("1", "a"), ("2", "a"), ("3", "a"), ("4", "a")]);
-    assert_eq!(bench.settled(4).len(), 4);
-    assert_eq!(sink.taken(), ["1", "3", "4"]);
-    assert_eq!(sink.attempts(), ["1", "1", "1", "1", "1", "1", "2", "3", "3", "4"]);
+fn what_fails_in_passing_is_tried_again_after_a_pause() {
+    let mut bench = Bench::new(&[("hook", None)]);
+    bench.sink.answer("a", [Answer::Busy]);
+    assert!(bench.deliveries.submit(&dispatch("a", "hook"), None, Duration::ZERO));
+    let reports = bench.reports(Duration::ZERO, 1);
+    assert!(matches!(&reports[0].2, Report::Failed { doubtful: false, .. }), "{reports:?}");
+    assert_eq!(bench.deliveries.unsettled(), 1);
+    // Too early.
+    assert_eq!(bench.deliveries.advance(SECOND / 2), []);
+    assert_eq!(bench.sink.attempts().len(), 1);
+    let reports = bench.reports(3 * SECOND, 1);
+    assert!(matches!(&reports[0].2, Report::Delivered(_)), "{reports:?}");
+    assert_eq!((bench.sink.attempts().len(), bench.deliveries.unsettled()), (2, 0));
 }
 
 #[test]
-fn a_stuck_alert_holds_up_no_other_and_a_stuck_receiver_no_other() {
-    let (stuck, well) = (FakeSink::new(), FakeSink::new());
-    stuck.answer("1", [Answer::Never]);
-    let bench = quick(&[stuck.receiver("stuck"), well.receiver("well")]);
-    bench.submit("stuck", &[("1", "a"), ("2", "a"), ("3", "b")]);
-    assert_eq!(bench.settled(1), [("stuck".to_owned(), 2)]);
-    for id in ["4", "5", "6", "7"] {
-        stuck.answer(id, [Answer::Never]);
+fn what_is_in_its_place_is_sent_instead() {
+    let mut bench = Bench::new(&[("hook", None)]);
+    bench.sink.answer("a", [Answer::Busy]);
+    bench.deliveries.submit(&dispatch("a", "hook"), None, Duration::ZERO);
+    bench.reports(Duration::ZERO, 1);
+    bench.deliveries.withdraw("a");
+    bench.deliveries.submit(&dispatch("b", "hook"), None, Duration::ZERO);
+    bench.reports(10 * SECOND, 1);
+    assert_eq!((bench.sink.attempts(), bench.sink.taken()), (vec!["a".into(), "b".into()], vec!["b".into()]));
+}
+
+#[test]
+fn the_fallback_is_told_what_fails_for_good() {
+    let mut bench = Bench::new(&[("first", Some("second")), ("second", Some("third")), ("third", None)]);
+    bench.sink.answer("a", [Answer::Refused, Answer::Refused]);
+    bench.deliveries.submit(&dispatch("a", "first"), None, Duration::ZERO);
+    let reports = bench.reports(Duration::ZERO, 1);
+    let (id, receiver, report) = &reports[0];
+    assert_eq!((id.as_str(), receiver.as_str()), ("a", "third"));
+    let Report::GaveUp { reason, told_by_fallback: Some(told) } = report else { panic!("{report:?}") };
+    assert!(told == "third" && reason.contains("; second: "), "{report:?}");
+    // Nobody is left.
+    bench.sink.answer("b", [Answer::Refused]);
+    bench.deliveries.submit(&dispatch("b", "third"), None, Duration::ZERO);
+    let reports = bench.reports(Duration::ZERO, 1);
+    assert!(matches!(&reports[0].2, Report::GaveUp { told_by_fallback: None, .. }), "{reports:?}");
+}
+
+#[test]
+fn an_hour_is_enough() {
+    let mut bench = Bench::new(&[("hook", None)]);
+    bench.sink.answer("a", [Answer::Busy, Answer::Busy]);
+    bench.deliveries.submit(&dispatch("a", "hook"), None, Duration::ZERO);
+    bench.reports(Duration::ZERO, 1);
+    let reports = bench.reports(11 * SECOND, 1);
+    assert!(matches!(&reports[0].2, Report::GaveUp { .. }), "{reports:?}");
+}
+
+#[test]
+fn a_slow_or_panicking_receiver_delays_no_other() {
+    let mut bench = Bench::new(&[("slow", None), ("hook", None)]);
+    for number in 0..20 {
+        bench.sink.answer(&format!("slow{number}"), [Answer::Never]);
+        bench.deliveries.submit(&dispatch(&format!("slow{number}"), "slow"), None, Duration::ZERO);
     }
-    bench.submit("stuck", &[("4", "d"), ("5", "e"), ("6", "f"), ("7", "g")]);
-    bench.submit("well", &[("1", "a"), ("2", "a")]);
-    assert_eq!(bench.settled(2), [("well".to_owned(), 0), ("well".to_owned(), 1)]);
-    // At most so many are under way.
-    bench.wait_until(|| stuck.attempts().len() == 1 + PARALLEL);
-    assert!(!stuck.attempts().contains(&"7".to_owned()));
+    bench.sink.answer("panic", [Answer::Panic]);
+    bench.deliveries.submit(&dispatch("panic", "hook"), None, Duration::ZERO);
+    bench.deliveries.submit(&dispatch("a", "hook"), None, Duration::ZERO);
+    let mut ids: Vec<_> = bench.reports(Duration::ZERO, 2).into_iter().map(|report| report.0).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, ["a", "panic"]);
+    assert_eq!(bench.deliveries.unsettled(), 20);
+    // What is under way at the end is broken off, and left to the next owner.
+    assert_eq!(bench.deliveries.stop(Duration::ZERO, Duration::ZERO), []);
+    assert_eq!(bench.deliveries.unsettled(), 0);
 }
 
 #[test]
-fn stopping_waits_for_what_is_under_way_and_starts_nothing() {
-    let sink = FakeSink::new();
-    let permits = Arc::new(Semaphore::new(0));
-    sink.answer("1", [Answer::When(Arc::clone(&permits))]);
-    let bench = quick(&[sink.receiver("r")]);
-    bench.submit("r", &[("1", "a"), ("2", "a")]);
-    bench.wait_until(|| !sink.attempts().is_empty());
-    let stop = bench.deliveries.stop.clone();
-    bench.runtime.spawn(async move {
-        stop.triggered().await;
-        permits.add_permits(1);
-    });
-    assert_eq!(shown(bench.deliveries.stop(LONG)), [("r".to_owned(), 0)]);
-    assert_eq!(sink.attempts(), ["1"]);
+fn a_receiver_that_is_not_there_is_said_so() {
+    let mut bench = Bench::new(&[]);
+    assert!(!bench.deliveries.submit(&dispatch("a", "hook"), None, Duration::ZERO));
 }
 
 #[test]
-fn stopping_ends_pauses_and_breaks_off_what_takes_too_long() {
-    let sink = FakeSink::new();
-    sink.answer("1", [Answer::Busy]);
-    sink.answer("2", [Answer::Never]);
-    let bench = Bench::start(&[sink.receiver("r")], Duration::from_secs(600), Duration::from_secs(3600));
-    bench.submit("r", &[("1", "a"), ("2", "b")]);
-    bench.wait_until(|| sink.attempts().len() == 2);
-    assert_eq!(bench.deliveries.stop(Duration::ZERO), []);
-    assert_eq!(sink.taken(), [""; 0]);
-}
-
-#[test]
-fn a_task_that_is_gone_is_noticed() {
-    let sink = FakeSink::new();
-    sink.answer("1", [Answer::Panic]);
-    let bench = quick(&[sink.receiver("r")]);
-    bench.submit("r", &[("1", "a")]);
-    bench.wait_until(|| bench.deliveries.settled().is_err());
-    let notification = notification(&transition("2", "a", &["r"]), "r");
-    assert!(bench.deliveries.submit("r", Job { partition: 0, offset: 1, notification }).is_err());
-    assert!(bench.deliveries.stop(LONG).is_empty());
-}
-
-#[test]
-fn pauses_grow_and_stay_below_the_longest() {
-    let pauses: Vec<Duration> = Retry::default().pauses().take(20).collect();
-    assert!(pauses[0] >= Duration::from_secs(1) && pauses[0] <= Duration::from_secs(2), "{pauses:?}");
-    assert!(pauses.iter().all(|pause| *pause <= Duration::from_secs(30)), "{pauses:?}");
-    assert!(pauses[10..].iter().all(|pause| *pause >= Duration::from_secs(15)), "{pauses:?}");
+fn a_receiver_may_ask_for_a_longer_pause() {
+    let retry = Retry { min: SECOND, max: 2 * SECOND, total: 100 * SECOND };
+    let busy = |retry_after: Option<u64>| sinks::Error::Unavailable {
+        place: "hook".into(),
+        reason: "busy".into(),
+        doubtful: false,
+        retry_after: retry_after.map(Duration::from_secs),
+    };
+    for (asked, elapsed, expected) in
+        [(None, 0, Some(1)), (Some(30), 0, Some(30)), (Some(300), 10, Some(90)), (None, 100, None)]
+    {
+        let wait = retry.wait(&busy(asked), SECOND, SECOND * elapsed);
+        assert_eq!(wait, expected.map(Duration::from_secs), "asked for {asked:?} after {elapsed} s");
+    }
 }

@@ -1,21 +1,49 @@
-//! A message of the alerts topic: from its JSON to what the sinks take.
+//! Messages: transitions and commands as they are read, and what the sinks take.
 
 use std::sync::Arc;
 
+use operators::dispatch::{Command, Dispatch, DispatchAlert, Reason};
 use operators::threshold::{Status, Transition};
-use sinks::Notification;
+use sinks::{Alert, Notification};
 
-/// Reads a message, or says why it is not a transition.
+/// Reads a message of the alerts topic, or says why it is not a transition.
 pub(super) fn read(payload: Option<&[u8]>) -> Result<Transition, String> {
     let Some(payload) = payload else { return Err("it has no payload".to_owned()) };
     serde_json::from_slice(payload).map_err(|error| error.to_string())
 }
 
-/// What `receiver` is told. The id is that of the transition, so each attempt and replay carries the same.
-pub(super) fn notification(transition: &Transition, receiver: &str) -> Arc<Notification> {
+/// Reads a record of the topic of commands; `None` takes a command back.
+pub(super) fn read_command(value: Option<&[u8]>) -> Result<Option<Command>, String> {
+    let Some(value) = value else { return Ok(None) };
+    serde_json::from_slice(value).map(Some).map_err(|error| error.to_string())
+}
+
+/// What a receiver is told, with a note about the data behind it. The id is that of the dispatch, so each attempt carries
+/// the same.
+pub(super) fn notification(dispatch: &Dispatch, note: Option<&str>) -> Arc<Notification> {
+    let mut alerts: Vec<Alert> = dispatch.alerts.iter().map(alert).collect();
+    // The order of equals stays as it is.
+    alerts.sort_by_key(|alert| alert.status == sinks::Status::Resolved);
     Arc::new(Notification {
-        id: transition.id.clone(),
-        receiver: receiver.to_owned(),
+        id: dispatch.id.clone(),
+        receiver: dispatch.receiver.clone(),
+        group_key: dispatch.group.clone(),
+        group_labels: dispatch.group_labels.clone(),
+        alerts,
+        reason: match dispatch.reason {
+            Reason::Changed => sinks::Reason::Changed,
+            Reason::Repeated => sinks::Reason::Repeated,
+            Reason::Escalated => sinks::Reason::Escalated,
+        },
+        notes: dispatch.notes.iter().map(String::as_str).chain(note).map(str::to_owned).collect(),
+    })
+}
+
+fn alert(told: &DispatchAlert) -> Alert {
+    let transition = &told.transition;
+    Alert {
+        transitions: told.transitions.clone(),
+        incident: transition.incident.clone(),
         status: match transition.status {
             Status::Pending | Status::Firing => sinks::Status::Firing,
             Status::Resolved | Status::Inactive => sinks::Status::Resolved,
@@ -30,13 +58,15 @@ pub(super) fn notification(transition: &Transition, receiver: &str) -> Arc<Notif
         ends_at: transition.ends_at,
         window_start: transition.window_start,
         window_end: transition.window_end,
+        cause: transition.cause.as_str().to_owned(),
+        provisional: transition.provisional,
+        owner: transition.owner.clone(),
+        runbook: transition.runbook.clone(),
         generator_url: None,
-    })
-}
-
-/// Whether two notifications are about one rule and group, so that their order matters.
-pub(super) fn same_alert(one: &Notification, other: &Notification) -> bool {
-    one.rule == other.rule && one.labels == other.labels
+        sample: transition.times.sample,
+        ingested: transition.times.ingested,
+        evaluated: transition.times.evaluated,
+    }
 }
 
 #[cfg(test)]
@@ -61,7 +91,7 @@ pub(super) mod tests {
             window_start: 0,
             window_end: 60,
             receivers: receivers.iter().map(|&name| name.to_owned()).collect(),
-            incident: "incident".to_owned(),
+            incident: format!("incident of {host}"),
             cause: Cause::Condition,
             provisional: false,
             revision: 0,
@@ -78,11 +108,7 @@ pub(super) mod tests {
         written.status = Status::Resolved;
         written.ends_at = Some(120);
         let payload = serde_json::to_vec(&written).expect("JSON");
-        let transition = read(Some(&payload)).expect("a transition");
-        assert_eq!(transition, written);
-        let told = notification(&transition, "hook");
-        assert_eq!((told.id.as_str(), told.receiver.as_str()), ("id", "hook"));
-        assert_eq!((told.status, told.starts_at, told.ends_at), (sinks::Status::Resolved, 60, Some(120)));
+        assert_eq!(read(Some(&payload)).expect("a transition"), written);
     }
 
     #[test]
@@ -99,9 +125,33 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn alerts_are_told_apart_by_rule_and_group() {
-        let a = notification(&transition("1", "a", &[]), "hook");
-        assert!(same_alert(&a, &notification(&transition("2", "a", &[]), "hook")));
-        assert!(!same_alert(&a, &notification(&transition("2", "b", &[]), "hook")));
+    fn a_dispatch_tells_what_fires_first() {
+        let told = |status, host: &str| DispatchAlert {
+            transition: Transition { status, ..transition("id", host, &[]) },
+            transitions: vec![host.to_owned()],
+        };
+        let dispatch = Dispatch {
+            id: "key".to_owned(),
+            receiver: "hook".to_owned(),
+            group: "{r}:{}".to_owned(),
+            group_labels: [("region".to_owned(), "eu".to_owned())].into(),
+            reason: Reason::Escalated,
+            alerts: vec![told(Status::Resolved, "a"), told(Status::Firing, "b"), told(Status::Firing, "c")],
+            notes: vec!["late".to_owned()],
+            made_at: 7,
+        };
+        let told = notification(&dispatch, None);
+        assert_eq!(
+            (told.id.as_str(), told.receiver.as_str(), told.group_key.as_str()),
+            ("key", "hook", "{r}:{}")
+        );
+        let order: Vec<_> =
+            told.alerts.iter().map(|alert| (alert.transitions[0].as_str(), alert.status)).collect();
+        use sinks::Status::{Firing, Resolved};
+        assert_eq!(order, [("b", Firing), ("c", Firing), ("a", Resolved)]);
+        assert_eq!(
+            (told.reason, told.notes.as_slice()),
+            (sinks::Reason::Escalated, &["late".to_owned()][..])
+        );
     }
 }

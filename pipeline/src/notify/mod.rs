@@ -1,22 +1,23 @@
-//! The `notify` role: transitions of alerts to people and programs.
+//! The `notify` role, the alert manager: transitions of alerts to people and programs.
 //!
-//! Every transition of the alerts topic goes to each of its receivers, at least once, and once under its id. The
-//! offset of a message is committed when all of its receivers have settled it: it was delivered, or failed for good
-//! and an ERROR says so. A receiver that is away holds the commit and nothing else: the others get what is theirs, and
-//! the text that is committed with the offset says who has what already.
+//! Who is told what and when is decided by [`operators::dispatch`], a state machine without clock and I/O. This role gives it
+//! the transitions of the alerts topic, people's commands, the time and what became of deliveries; it keeps its state in a
+//! compacted topic, records what it decided in the ledger, and does the delivering. What has been decided is committed before
+//! it is sent, together with the offset of the transitions, so every transition is told at least once, and once under the id
+//! of its notification.
 //!
 //! - `session`: the consumer's loop, from joining the group to leaving it
-//! - `share`: the owned partitions, the deliveries under way
-//! - `ledger`: which message is settled by whom, which offset that allows to commit
-//! - `progress`: what receivers settled ahead of the committed offset, and its text
-//! - `delivery`: the queue and the task of each receiver
-//! - `message`: from the JSON of the topic to what the sinks take
+//! - `share`: the owned partitions; `desk`: one of them, its dispatcher and its transactions
+//! - `delivery`: dispatches until they are settled; `attempts`: each attempt
+//! - `behind`: the alert about the pipeline itself
+//! - `message`: from the JSON of the topics to what the sinks take
 //! - `receivers`: from configuration to sinks
 
+mod attempts;
+pub(crate) mod behind;
 mod delivery;
-mod ledger;
+mod desk;
 mod message;
-mod progress;
 mod receivers;
 mod session;
 mod share;
@@ -30,17 +31,19 @@ use crate::error::Result;
 use crate::roles::Context;
 
 /// Runs the role on the calling thread, which must not be one of the runtime's, until shutdown. A session that fails
-/// for a passing reason starts again from the committed offsets.
+/// for a passing reason starts again from what is committed.
 ///
 /// # Errors
 /// A receiver whose configuration cannot work, and what trying again does not mend.
 pub fn run(context: &Context, alerting: &Alerting) -> Result<()> {
-    let receivers = alerting.config().receivers.clone();
-    // Connection pools start tasks of their own, when they are made and when they are dropped.
-    let receivers = context.runtime.block_on(async { receivers::connect(receivers) })?;
-    let outcome = crate::roles::keep_running("notify", context, Duration::from_secs(1), || {
-        session::run(context, &receivers)
-    });
-    context.runtime.block_on(async { drop(receivers) });
-    outcome
+    crate::roles::keep_running("notify", context, Duration::from_secs(1), || {
+        let generation = alerting.generation();
+        let config = alerting.config();
+        // Connection pools start tasks of their own, when they are made and when they are dropped.
+        let receivers = context.runtime.block_on(async { receivers::connect(config.receivers.clone()) })?;
+        let unchanged = || alerting.generation() == generation;
+        let outcome = session::run(context, &config, &receivers, delivery::Retry::default(), unchanged);
+        context.runtime.block_on(async { drop(receivers) });
+        outcome
+    })
 }

@@ -6,45 +6,62 @@ use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::topic_partition_list::Offset;
 
+use super::delivery::Retry;
 use super::receivers::Receiver;
 use super::share::NotifyShare;
+use crate::compacted::Reader;
+use crate::config::AlertsConfig;
 use crate::error::{Error, Result};
-use crate::group::{self, Group, Valve, go_on_after};
+use crate::group::{Group, Valve, go_on_after, membership};
 use crate::kafka::{self, ConsumerSettings};
 use crate::roles::Context;
 
 const ROLE: &str = "notify";
 const POLL: Duration = Duration::from_millis(50);
-
-/// What is settled is committed this often: how much a kill can make repeat, besides what is under way.
-const COMMIT_INTERVAL: Duration = Duration::from_millis(100);
+/// Transitions that are taken in before what they lead to is committed, in one transaction.
+const BATCH: usize = 1_000;
 
 const BROKER_TIMEOUT: Duration = Duration::from_secs(30);
 
 type NotifyConsumer = BaseConsumer<Group<NotifyShare>>;
 
-pub(super) fn run(context: &Context, receivers: &[Receiver]) -> Result<()> {
+/// Ends in order at shutdown, and when `unchanged` says no more.
+pub(super) fn run(
+    context: &Context,
+    alerts: &AlertsConfig,
+    receivers: &[Receiver],
+    retry: Retry,
+    unchanged: impl Fn() -> bool,
+) -> Result<()> {
     context.readiness.waiting(ROLE, "no answer from the consumer group yet");
-    let topic = context.config.topics.alerts.as_str();
-    check_topic(context, topic)?;
-    let memory = context.shares.alerts_ahead;
+    let config = &context.config;
+    let topics = &config.topics;
+    check_topic(context, &topics.alerts)?;
+    let mut commands = Reader::new(&config.kafka, &topics.alert_commands(), None)?;
+    let mut states = Reader::new(&config.kafka, &topics.alert_states(), None)?;
+    let mut share = NotifyShare::new(context, alerts, receivers, retry);
+    // Silences hold from the first transition on.
+    commands.read_to_end(|record| share.command(&record))?;
+    states.read_to_end(|record| share.progress(&record))?;
     let settings = ConsumerSettings {
         // The topic has one partition: there is nothing that could be kept.
         cooperative: false,
-        ..ConsumerSettings::of_large(&context.config.alerts.group, memory)
+        ..ConsumerSettings::of_large(&config.alerts.group, context.shares.alerts_ahead)
     };
-    let share = NotifyShare::new(context, receivers);
-    let consumer = kafka::consumer(&context.config.kafka, settings, Group::new(share))?;
-    consumer.subscribe(&[topic]).map_err(Error::client("subscribe to the alerts topic"))?;
+    let consumer = kafka::consumer(&config.kafka, settings, Group::new(share))?;
+    consumer.subscribe(&[&topics.alerts]).map_err(Error::client("subscribe to the alerts topic"))?;
 
-    let consumed = consume(context, topic, &consumer);
+    let consumed = consume(context, &consumer, &mut commands, &mut states, unchanged);
     // Still the owner: what is settled until now need not be repeated.
-    let given_up = consumer.context().share().give_up();
-    let committed = group::commit(&consumer, &given_up);
+    let given_up = consumer.context().share().give_up(membership(&consumer));
     crate::roles::leave(consumer);
-    consumed.and(committed)
+    consumed.and(given_up)?;
+    if context.shutdown.is_triggered() {
+        Ok(())
+    } else {
+        Err(Error::Changed("the alerts' receivers or routes"))
+    }
 }
 
 fn check_topic(context: &Context, topic: &str) -> Result<()> {
@@ -58,75 +75,50 @@ fn check_topic(context: &Context, topic: &str) -> Result<()> {
     Ok(())
 }
 
-fn consume(context: &Context, topic: &str, consumer: &NotifyConsumer) -> Result<()> {
+fn consume(
+    context: &Context,
+    consumer: &NotifyConsumer,
+    commands: &mut Reader,
+    states: &mut Reader,
+    unchanged: impl Fn() -> bool,
+) -> Result<()> {
     let group = consumer.context();
     let mut ready = false;
     let mut valve = Valve::default();
-    let mut last_commit = context.clock.monotonic();
-    while !context.shutdown.is_triggered() {
-        match consumer.poll(POLL) {
-            None => {}
-            Some(Ok(message)) => group.share().take(&message)?,
-            Some(Err(KafkaError::PartitionEOF(partition))) => check_end(topic, consumer, partition)?,
-            Some(Err(error)) => go_on_after("read alerts", error)?,
+    while !context.shutdown.is_triggered() && unchanged() {
+        let mut patience = POLL;
+        for _ in 0..BATCH {
+            match consumer.poll(patience) {
+                None => break,
+                Some(Ok(message)) => group.share().take(&message),
+                Some(Err(KafkaError::PartitionEOF(_))) => {}
+                Some(Err(error)) => go_on_after("read alerts", error)?,
+            }
+            // What is there is taken together.
+            patience = Duration::ZERO;
         }
         group.check()?;
+        while let Some(record) = commands.poll(Duration::ZERO)? {
+            group.share().command(&record);
+        }
+        while let Some(record) = states.poll(Duration::ZERO)? {
+            group.share().progress(&record);
+        }
         if !ready && group.share().has_joined() {
             context.readiness.ready(ROLE);
             ready = true;
         }
-        let now = context.clock.monotonic();
-        if now.saturating_sub(last_commit) >= COMMIT_INTERVAL {
-            commit(consumer)?;
-            last_commit = now;
+        if group.share().is_owner() {
+            let member = membership(consumer)?;
+            group.share().advance(&member)?;
         }
         let full = group.share().is_full(valve.is_closed());
         if full && !valve.is_closed() {
-            tracing::warn!("too many transitions are not settled, reading pauses until receivers take them");
+            tracing::warn!(
+                "too many notifications are not settled, reading pauses until receivers take them"
+            );
         }
         valve.set(consumer, full)?;
     }
     Ok(())
 }
-
-/// Commits what is settled. A failure is not the end: it is due again at the next time, and a new owner repeats
-/// at worst what was settled since.
-fn commit(consumer: &NotifyConsumer) -> Result<()> {
-    let group = consumer.context();
-    let due = group.share().due()?;
-    let offsets = group.share().as_commit(&due);
-    match group::commit(consumer, &offsets) {
-        Ok(()) => group.share().committed(due),
-        Err(error) if error.retryable() => tracing::warn!(%error, "what is settled is not committed yet"),
-        Err(error) => return Err(error),
-    }
-    Ok(())
-}
-
-/// All of a partition was read: makes sure that this is the log which the committed offset belongs to. A topic that
-/// was deleted and made anew ends before it, and nobody would be told of its transitions.
-fn check_end(topic: &str, consumer: &NotifyConsumer, partition: i32) -> Result<()> {
-    let group = consumer.context();
-    if !group.share().reads_history(partition) {
-        return Ok(());
-    }
-    let (_, end) = consumer
-        .fetch_watermarks(topic, partition, BROKER_TIMEOUT)
-        .map_err(Error::client("look for the end of the alerts topic"))?;
-    if !group.share().ended(partition, end) {
-        return Ok(());
-    }
-    tracing::error!(
-        topic,
-        partition,
-        end,
-        "the topic ends before the committed offset: was it made anew? it is read from its beginning"
-    );
-    consumer
-        .seek(topic, partition, Offset::Beginning, BROKER_TIMEOUT)
-        .map_err(Error::client("go to the beginning of the alerts topic"))
-}
-
-#[cfg(test)]
-#[path = "session_tests.rs"]
-mod tests;

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use sinks::{Error, Notification, Sink};
-use tokio::sync::Semaphore;
 
 use super::receivers::Receiver;
 
@@ -17,8 +16,6 @@ pub(super) enum Answer {
     Refused,
     Panic,
     Never,
-    /// Takes it when there is a permit.
-    When(Arc<Semaphore>),
 }
 
 #[derive(Debug, Default)]
@@ -35,12 +32,17 @@ impl FakeSink {
     }
 
     pub(super) fn receiver(self: &Arc<Self>, name: &str) -> Receiver {
-        Receiver { name: name.into(), sink: Arc::clone(self) as _ }
+        Receiver { name: name.into(), sink: Arc::clone(self) as _, fallback: None }
     }
 
     /// Answers each of the next attempts of `id` so.
     pub(super) fn answer(&self, id: &str, answers: impl IntoIterator<Item = Answer>) {
         lock(&self.answers).entry(id.to_owned()).or_default().extend(answers);
+    }
+
+    /// Answers the next attempts so, whatever their id.
+    pub(super) fn answer_all(&self, answers: impl IntoIterator<Item = Answer>) {
+        self.answer("", answers);
     }
 
     /// The id of every attempt, in order.
@@ -57,18 +59,26 @@ impl FakeSink {
 impl FakeSink {
     async fn take(&self, notification: Arc<Notification>) -> Result<(), Error> {
         lock(&self.attempts).push(notification.id.clone());
-        let answer = lock(&self.answers).get_mut(&notification.id).and_then(VecDeque::pop_front);
+        let answer = {
+            let mut answers = lock(&self.answers);
+            let of_id = answers.get_mut(&notification.id).and_then(VecDeque::pop_front);
+            of_id.or_else(|| answers.get_mut("").and_then(VecDeque::pop_front))
+        };
         match answer {
             None => {}
             Some(Answer::Busy) => {
-                return Err(Error::Unavailable { place: "fake".into(), reason: "busy".into() });
+                return Err(Error::Unavailable {
+                    place: "fake".into(),
+                    reason: "busy".into(),
+                    doubtful: false,
+                    retry_after: None,
+                });
             }
             Some(Answer::Refused) => {
                 return Err(Error::Refused { place: "fake".into(), status: 403, message: "no".into() });
             }
             Some(Answer::Panic) => panic!("asked to"),
             Some(Answer::Never) => pending().await,
-            Some(Answer::When(permits)) => permits.acquire().await.expect("never closed").forget(),
         }
         lock(&self.taken).push(notification.id.clone());
         Ok(())

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use arrow::json::LineDelimitedWriter;
 use operators::fold::Late;
-use operators::threshold::Transition;
+use operators::threshold::{Status, Transition};
 use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
 
+use crate::alerting::progress::{self, Progress};
 use crate::error::{Error, Result};
 use crate::kafka;
 use crate::roles::Context;
@@ -53,6 +54,7 @@ pub(super) struct Announcer {
     producer: ThreadedProducer<Deliveries>,
     late: String,
     alerts: String,
+    alert_states: String,
 }
 
 impl Announcer {
@@ -63,14 +65,29 @@ impl Announcer {
         let producer =
             config.create_with_context(Deliveries::default()).map_err(Error::client("set up a producer"))?;
         let topics = &context.config.topics;
-        Ok(Self { producer, late: topics.late.clone(), alerts: topics.alerts.clone() })
+        Ok(Self {
+            producer,
+            late: topics.late.clone(),
+            alerts: topics.alerts.clone(),
+            alert_states: topics.alert_states(),
+        })
     }
 
-    /// One message a transition. The key, rule and labels, keeps the transitions of one alert in order.
+    /// One message a transition. The key, rule and labels, keeps the transitions of one alert in order. The topic of states
+    /// has the newest of each alert, until it neither fires nor is pending any more.
     pub(super) fn alert(&self, transition: &Transition) -> Result<()> {
         let payload = json(transition)?;
         let key = json(&(&transition.rule, &transition.labels))?;
-        self.send(&self.alerts, Some(&key), &payload, OwnedHeaders::new())
+        self.send(&self.alerts, Some(&key), Some(&payload), OwnedHeaders::new())?;
+        let is_active = matches!(transition.status, Status::Pending | Status::Firing);
+        let state = is_active.then_some(payload.as_slice());
+        self.send(&self.alert_states, Some(&key), state, OwnedHeaders::new())
+    }
+
+    /// How far event time of a partition has come, for those who show alerts.
+    pub(super) fn progress(&self, partition: i32, progress: &Progress) -> Result<()> {
+        let key = progress::key(partition);
+        self.send(&self.alert_states, Some(key.as_bytes()), Some(&json(progress)?), OwnedHeaders::new())
     }
 
     /// The rollup of the late points alone, a JSON object a line, and how late they were. One message, or
@@ -105,7 +122,7 @@ impl Announcer {
         {
             headers = headers.insert(Header { key, value: Some(value) });
         }
-        self.send(&self.late, Some(late.rollup.name.as_bytes()), &payload, headers)
+        self.send(&self.late, Some(late.rollup.name.as_bytes()), Some(&payload), headers)
     }
 
     /// Ok means that everything sent before is on the topics.
@@ -114,8 +131,17 @@ impl Announcer {
         self.producer.context().check()
     }
 
-    fn send(&self, topic: &str, key: Option<&[u8]>, payload: &[u8], headers: OwnedHeaders) -> Result<()> {
-        let mut record = BaseRecord::<[u8], [u8]>::to(topic).payload(payload).headers(headers);
+    fn send(
+        &self,
+        topic: &str,
+        key: Option<&[u8]>,
+        payload: Option<&[u8]>,
+        headers: OwnedHeaders,
+    ) -> Result<()> {
+        let mut record = BaseRecord::<[u8], [u8]>::to(topic).headers(headers);
+        if let Some(payload) = payload {
+            record = record.payload(payload);
+        }
         if let Some(key) = key {
             record = record.key(key);
         }

@@ -27,6 +27,8 @@ use crate::why::Board;
 
 const POLL: Duration = Duration::from_millis(50);
 const REPORT: Duration = Duration::from_secs(1);
+/// How often others are told how far event time has come.
+const PROGRESS: Duration = Duration::from_secs(5);
 
 type RollupConsumer = BaseConsumer<Group<RollupShare>>;
 
@@ -68,7 +70,7 @@ fn consume(
     let group = consumer.context();
     let mut valve = Valve::default();
     let mut checkpointed = context.clock.monotonic();
-    let mut reported = checkpointed;
+    let (mut reported, mut announced) = (checkpointed, checkpointed);
     while !context.shutdown.is_triggered() && unchanged() {
         // While the sinks have no room nothing is read, but the group is still polled: the log waits.
         let full = !group.share().has_room();
@@ -95,6 +97,10 @@ fn consume(
         if now.saturating_sub(reported) >= REPORT {
             group.share().report();
             reported = now;
+        }
+        if now.saturating_sub(announced) >= PROGRESS {
+            group.share().announce_progress()?;
+            announced = now;
         }
     }
     tracing::info!("rollup ends: writing what it holds");

@@ -19,6 +19,7 @@ use super::snapshots::Snapshots;
 use super::tell::{tell_changes, tell_rebuilds, warn_of_overflow};
 use super::{Event, tables_of, watermark_options};
 use crate::alerting::Alerting;
+use crate::alerting::progress::Progress;
 use crate::clock::nanoseconds;
 use crate::error::{Error, Result};
 use crate::group::{Assigned, Commit, Membership, Share, Source};
@@ -26,7 +27,7 @@ use crate::roles::{Context, HANDOVER};
 use crate::telemetry::{
     AgeLabels, AlertLabels, HolderLabels, PartitionLabels, RollupLabels, StateLabels, TierLabels, age_label,
 };
-use crate::why::{Folded, view};
+use crate::why::{Folded, Time, view};
 
 pub(super) struct RollupShare {
     context: Context,
@@ -56,6 +57,8 @@ pub(super) struct Partition {
     checkpointed: i64,
     /// Messages before the next one were removed before anyone read them.
     missed: bool,
+    /// How far event time had come when it was announced.
+    announced: Option<Progress>,
 }
 
 impl RollupShare {
@@ -363,6 +366,26 @@ impl RollupShare {
         }
     }
 
+    /// Says how far event time has come, of the partitions in which it moved or stands for another reason.
+    pub(super) fn announce_progress(&mut self) -> Result<()> {
+        let now = self.context.clock.now_ns();
+        for (partition, state) in &mut self.partitions {
+            let Some(watermark) = state.fold.watermark() else { continue };
+            let held_by = state.fold.holder().map(|holder| {
+                let (topic, number) = holder.source;
+                format!("{topic}-{number}: {}", holder.reason)
+            });
+            let before = state.announced.as_ref().filter(|before| before.watermark == Time(watermark));
+            let moved_at = before.map_or(Time(now), |before| before.moved_at);
+            let progress = Progress { watermark: Time(watermark), moved_at, held_by };
+            if state.announced.as_ref() != Some(&progress) {
+                self.announcer.progress(*partition, &progress)?;
+                state.announced = Some(progress);
+            }
+        }
+        Ok(())
+    }
+
     fn load(&self, assigned: &Assigned) -> Result<Partition> {
         let options = watermark_options(&self.context.config);
         let rollups = &self.context.catalog.rollups;
@@ -371,7 +394,7 @@ impl RollupShare {
         let missed = assigned.log.0 > assigned.offset.unwrap_or(0);
         let Some(offset) = assigned.offset else {
             let fold = Fold::new(rollups, options).bounded(bounds);
-            return Ok(Partition { fold, threshold, next: 0, checkpointed: 0, missed });
+            return Ok(Partition { fold, threshold, next: 0, checkpointed: 0, missed, announced: None });
         };
         let started = self.context.clock.monotonic();
         let bytes = self.context.runtime.block_on(self.snapshots.get(assigned.partition, offset))?;
@@ -389,7 +412,7 @@ impl RollupShare {
         let took = self.context.clock.monotonic().saturating_sub(started);
         self.context.metrics.rollup.restore_seconds.observe(took.as_secs_f64());
         let fold = restored.fold.bounded(bounds);
-        Ok(Partition { fold, threshold, next: offset, checkpointed: offset, missed })
+        Ok(Partition { fold, threshold, next: offset, checkpointed: offset, missed, announced: None })
     }
 }
 

@@ -100,8 +100,16 @@ pub struct AlertLabels {
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct DeliveryLabels {
     pub receiver: String,
-    /// `delivered`, `retried`, `failed`, `unreadable`.
+    /// `delivered`, `retried`, `fallback`, `failed`, `unreadable`.
     pub result: &'static str,
+}
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct StageLabels {
+    pub rule: String,
+    /// From the window's end, until it was `evaluated` and until a receiver had it, `delivered`; from the newest sample
+    /// until then, `sample_to_delivered`.
+    pub stage: &'static str,
 }
 
 /// Reading, decoding, partial aggregation.
@@ -165,6 +173,7 @@ pub struct SinkMetrics {
 pub struct NotifyMetrics {
     pub transitions: Family<AlertLabels, Counter>,
     pub deliveries: Family<DeliveryLabels, Counter>,
+    pub latency_seconds: Family<StageLabels, Histogram, fn() -> Histogram>,
 }
 
 impl Metrics {
@@ -291,7 +300,14 @@ impl SinkMetrics {
 
 impl NotifyMetrics {
     fn register(registry: &mut Registry) -> Self {
+        let latency_seconds = Family::new_with_constructor(latency as fn() -> Histogram);
+        registry.register(
+            "alerts_latency_seconds",
+            "From the end of an alert's window, or from its newest sample, to a stage",
+            latency_seconds.clone(),
+        );
         Self {
+            latency_seconds,
             transitions: Registrar { registry, prefix: "alerts" }
                 .metric("transitions", "Transitions of alerts, by rule and new status"),
             deliveries: Registrar { registry, prefix: "notify" }

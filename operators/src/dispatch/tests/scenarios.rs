@@ -206,19 +206,25 @@ fn what_nobody_takes_on_is_escalated_and_its_end_is_told() {
     let mut lines = std::mem::take(&mut s.lines);
     lines[1..3].sort();
     let sends = lines.iter().map(String::as_str).collect::<Vec<_>>();
-    assert_eq!(sends[0..3], [
-        "0: send ops changed A:firing[A/firing@0]",
-        "900: send boss escalated A:firing[A/firing@0]",
-        "900: send ops escalated A:firing[]",
-    ]);
+    assert_eq!(
+        sends[0..3],
+        [
+            "0: send ops changed A:firing[A/firing@0]",
+            "900: send boss escalated A:firing[A/firing@0]",
+            "900: send ops escalated A:firing[]",
+        ]
+    );
     let mut ends = sends[3..].to_vec();
     ends.sort_unstable();
-    assert_eq!(ends, [
-        "1000: EndedUntold pager A/firing@0",
-        "1000: EndedUntold pager A/resolved@1000",
-        "1000: send boss changed A:resolved[A/resolved@1000]",
-        "1000: send ops changed A:resolved[A/resolved@1000]",
-    ]);
+    assert_eq!(
+        ends,
+        [
+            "1000: EndedUntold pager A/firing@0",
+            "1000: EndedUntold pager A/resolved@1000",
+            "1000: send boss changed A:resolved[A/resolved@1000]",
+            "1000: send ops changed A:resolved[A/resolved@1000]",
+        ]
+    );
     assert_eq!(s.dispatcher.next_due(), None, "nothing is left");
 }
 
@@ -246,13 +252,16 @@ fn what_is_acknowledged_is_neither_repeated_nor_escalated() {
     s.until(8901);
     let mut lines = std::mem::take(&mut s.lines);
     lines.sort();
-    assert_eq!(lines, [
-        "8000: Acknowledged - A/firing@0 by ann",
-        "8000: send boss changed A:resolved[A/resolved@8000]",
-        "8000: send ops changed A:resolved[A/resolved@8000]",
-        "8000: send ops changed B:firing[B/firing@8000]",
-        "8900: send boss escalated B:firing[B/firing@8000]",
-    ]);
+    assert_eq!(
+        lines,
+        [
+            "8000: Acknowledged - A/firing@0 by ann",
+            "8000: send boss changed A:resolved[A/resolved@8000]",
+            "8000: send ops changed A:resolved[A/resolved@8000]",
+            "8000: send ops changed B:firing[B/firing@8000]",
+            "8900: send boss escalated B:firing[B/firing@8000]",
+        ]
+    );
 }
 
 #[test]
@@ -269,9 +278,12 @@ fn an_incident_while_the_receiver_is_away_is_told_once() {
     s.fail(false);
     s.check(&["120: replace ops changed A:resolved[A/firing@0 A/resolved@60], B:firing[B/firing@120]"]);
     let head = s.dispatcher.groups.values().next().unwrap().queue.head().unwrap();
-    assert_eq!(head.dispatch.notes, [
-        "told late, the receiver was away: cpu host=a began 1970-01-01T00:01:00Z, ended 1970-01-01T00:01:00Z"
-    ]);
+    assert_eq!(
+        head.dispatch.notes,
+        [
+            "told late, the receiver was away: cpu host=a began 1970-01-01T00:01:00Z, ended 1970-01-01T00:01:00Z"
+        ]
+    );
     // Another failure changes nothing: there is nothing behind it.
     s.fail(false);
     s.back();

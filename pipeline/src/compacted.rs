@@ -1,0 +1,131 @@
+//! Topics that hold a state: the newest record of each key is what holds, and one without a value removes it.
+//!
+//! They are read without a consumer group, from the beginning to the end, by whoever wants to know.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rdkafka::Message;
+use rdkafka::consumer::{BaseConsumer, Consumer, DefaultConsumerContext};
+use rdkafka::error::KafkaError;
+use rdkafka::message::BorrowedMessage;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use crate::config::KafkaConfig;
+use crate::error::{Error, Result};
+use crate::kafka::{self, ConsumerSettings};
+
+/// Memory of a reader: states are small.
+const READ_AHEAD: usize = 8 << 20;
+const POLL: Duration = Duration::from_millis(50);
+/// How long a broker may say nothing.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// A record as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
+    /// Milliseconds since the epoch, as the producer or broker has it.
+    pub(crate) timestamp: i64,
+    pub(crate) key: String,
+    pub(crate) value: Option<Vec<u8>>,
+}
+
+/// Reads partitions of a topic from their beginning, and then what comes.
+pub(crate) struct Reader {
+    consumer: BaseConsumer,
+    topic: String,
+    /// Partitions whose end has not been seen.
+    unread: Vec<i32>,
+}
+
+impl Reader {
+    /// Of one partition, or of all.
+    ///
+    /// # Errors
+    /// When the topic does not exist, or no broker answers.
+    pub(crate) fn new(config: &KafkaConfig, topic: &str, partition: Option<i32>) -> Result<Self> {
+        let settings = ConsumerSettings::of_small("tidemark-reader", READ_AHEAD);
+        let consumer = kafka::consumer(config, settings, DefaultConsumerContext)?;
+        let count = kafka::partition_count(config, consumer.client(), topic, SILENCE)?;
+        if count == 0 {
+            return Err(Error::Refused(format!(
+                "topic `{topic}` does not exist: create it with `tidemark topics create`"
+            )));
+        }
+        let all = 0..i32::try_from(count).unwrap_or(i32::MAX);
+        let unread: Vec<i32> = all.filter(|number| partition.is_none_or(|only| only == *number)).collect();
+        let mut list = TopicPartitionList::new();
+        for partition in &unread {
+            list.add_partition_offset(topic, *partition, Offset::Beginning)
+                .map_err(Error::client("read a topic from its beginning"))?;
+        }
+        consumer.assign(&list).map_err(Error::client("read a topic from its beginning"))?;
+        Ok(Self { consumer, topic: topic.to_owned(), unread })
+    }
+
+    /// The next record, if one comes in time.
+    pub(crate) fn poll(&mut self, patience: Duration) -> Result<Option<Record>> {
+        match self.consumer.poll(patience) {
+            None => Ok(None),
+            Some(Ok(message)) => Ok(Some(record(&message))),
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                self.unread.retain(|unread| *unread != partition);
+                Ok(None)
+            }
+            Some(Err(error)) => {
+                crate::group::go_on_after("read a topic", error)?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Hands out everything that is there now.
+    ///
+    /// # Errors
+    /// When the broker says nothing for half a minute.
+    pub(crate) fn read_to_end(&mut self, mut take: impl FnMut(Record)) -> Result<()> {
+        let mut heard = Instant::now();
+        while !self.unread.is_empty() {
+            match self.poll(POLL)? {
+                Some(record) => {
+                    heard = Instant::now();
+                    take(record);
+                }
+                None if heard.elapsed() > SILENCE => {
+                    let topic = &self.topic;
+                    return Err(Error::Refused(format!("no broker answers for topic `{topic}`")));
+                }
+                None => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The state that a topic holds: the newest value of each key.
+pub(crate) fn read_state(
+    config: &KafkaConfig,
+    topic: &str,
+    partition: Option<i32>,
+) -> Result<BTreeMap<String, Vec<u8>>> {
+    let mut state = BTreeMap::new();
+    Reader::new(config, topic, partition)?.read_to_end(|record| {
+        match record.value {
+            Some(value) => state.insert(record.key, value),
+            None => state.remove(&record.key),
+        };
+    })?;
+    Ok(state)
+}
+
+fn record(message: &BorrowedMessage<'_>) -> Record {
+    Record {
+        partition: message.partition(),
+        offset: message.offset(),
+        timestamp: message.timestamp().to_millis().unwrap_or_default(),
+        key: String::from_utf8_lossy(message.key().unwrap_or_default()).into_owned(),
+        value: message.payload().map(<[u8]>::to_vec),
+    }
+}

@@ -1,0 +1,165 @@
+//! Sessions of the role on librdkafka's mock cluster, which takes transactions and rolls none back: what survives a kill is
+//! shown on real Kafka.
+
+use std::path::Path;
+use std::thread;
+use std::time::Instant;
+
+use operators::dispatch::{Entry, Silence, What};
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer};
+use tokio::runtime::Runtime;
+
+use super::*;
+use crate::compacted::Reader;
+use crate::config::Config;
+use crate::kafka;
+use crate::notify::message::tests::transition;
+use crate::notify::session;
+use crate::notify::sink_fake::{Answer, FakeSink};
+use crate::topics;
+
+/// Ends a test that has failed.
+const LIMIT: Duration = Duration::from_secs(60);
+
+struct Bench {
+    context: Context,
+    alerts: AlertsConfig,
+    /// For the deliveries; ends with the test.
+    _runtime: Runtime,
+    _cluster: MockCluster<'static, DefaultProducerContext>,
+}
+
+impl Bench {
+    fn new(receivers: &[&str]) -> Self {
+        let cluster = MockCluster::new(1).expect("mock cluster");
+        let config = Config::local(&cluster.bootstrap_servers(), Path::new("/tmp"));
+        for plan in topics::plan(&config.topics, 1) {
+            cluster.create_topic(&plan.name, plan.partitions, 1).expect("mock topic");
+        }
+        let runtime = Runtime::new().expect("a runtime");
+        let catalog = Arc::new(operators::sql::compile(&[]));
+        let context = Context::new(config, catalog, runtime.handle().clone());
+        let mut alerts = AlertsConfig::default();
+        let known = receivers
+            .iter()
+            .map(|name| ((*name).to_owned(), operators::dispatch::ReceiverPolicy { send_resolved: true }));
+        alerts.policy.receivers = known.collect();
+        Self { context, alerts, _runtime: runtime, _cluster: cluster }
+    }
+
+    fn produce(&self, topic: &str, records: &[(&str, Vec<u8>)]) {
+        let producer =
+            kafka::producer(&self.context.config.kafka, DefaultProducerContext).expect("a producer");
+        for (key, payload) in records {
+            let record = BaseRecord::<str, [u8]>::to(topic).key(key).payload(payload);
+            producer.send(record).map_err(|(error, _)| error).expect("room in the queue");
+        }
+        producer.flush(LIMIT).expect("the broker takes messages");
+    }
+
+    /// Runs a session until `done`, then shuts it down.
+    fn run(&self, receivers: &[Receiver], mut done: impl FnMut() -> bool) {
+        let retry = Retry { min: Duration::from_millis(10), max: Duration::from_millis(20), total: LIMIT };
+        let (context, alerts) = (&self.context, &self.alerts);
+        thread::scope(|scope| {
+            let role = scope.spawn(|| session::run(context, alerts, receivers, retry, || true));
+            let started = Instant::now();
+            while !done() && started.elapsed() < LIMIT && !role.is_finished() {
+                thread::park_timeout(Duration::from_millis(10));
+            }
+            context.shutdown.trigger();
+            role.join().expect("no panic").expect("a clean end");
+        });
+        assert!(done(), "not done within {LIMIT:?}");
+    }
+
+    fn ledger(&self) -> Vec<Entry> {
+        let config = &self.context.config;
+        let mut entries = Vec::new();
+        Reader::new(&config.kafka, &config.topics.alert_log(), None)
+            .expect("the topic is there")
+            .read_to_end(|record| {
+                let value = record.value.expect("an entry");
+                entries.push(serde_json::from_slice(&value).expect("an entry"));
+            })
+            .expect("the broker answers");
+        entries
+    }
+}
+
+fn json(value: &impl serde::Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("JSON")
+}
+
+#[test]
+fn transitions_are_told_to_their_receivers_and_recorded() {
+    let bench = Bench::new(&["mail", "hook"]);
+    let (mail, hook) = (FakeSink::new(), FakeSink::new());
+    let topic = bench.context.config.topics.alerts.clone();
+    bench.produce(
+        &topic,
+        &[
+            ("a", json(&transition("1", "a", &["mail", "hook"]))),
+            ("b", b"no transition".to_vec()),
+            ("c", json(&transition("2", "c", &["hook", "nobody"]))),
+        ],
+    );
+    bench.run(&[mail.receiver("mail"), hook.receiver("hook")], || {
+        mail.taken().len() == 1 && hook.taken().len() == 2
+    });
+    let entries = bench.ledger();
+    let count = |what: What| entries.iter().filter(|entry| entry.what == what).count();
+    assert_eq!(
+        (count(What::Received), count(What::Dispatched), count(What::Delivered)),
+        (2, 3, 3),
+        "{entries:#?}"
+    );
+    let results = &bench.context.metrics.notify.deliveries;
+    let delivered = DeliveryLabels { receiver: "hook".to_owned(), result: "delivered" };
+    assert_eq!(results.get_or_create(&delivered).get(), 2);
+    let unreadable = DeliveryLabels { receiver: String::new(), result: "unreadable" };
+    assert_eq!(results.get_or_create(&unreadable).get(), 1);
+}
+
+#[test]
+fn a_silence_from_before_the_start_holds() {
+    let bench = Bench::new(&["hook"]);
+    let hook = FakeSink::new();
+    let now = bench.context.clock.now_ns();
+    let silence = Command::Silence(Silence {
+        id: "s1".to_owned(),
+        matchers: vec![operators::dispatch::Matcher::parse("host=\"a\"").expect("a matcher")],
+        starts_at: now - 1,
+        ends_at: now + 3_600_000_000_000,
+        created_by: "test".to_owned(),
+        comment: String::new(),
+        created_at: now,
+    });
+    let topics = &bench.context.config.topics;
+    bench.produce(&topics.alert_commands(), &[("silence/s1", json(&silence))]);
+    bench.produce(
+        &topics.alerts,
+        &[("a", json(&transition("1", "a", &["hook"]))), ("b", json(&transition("2", "b", &["hook"])))],
+    );
+    bench.run(&[hook.receiver("hook")], || hook.taken().len() == 1);
+    let silenced: Vec<Entry> =
+        bench.ledger().into_iter().filter(|entry| entry.what == What::Silenced).collect();
+    assert_eq!(silenced.len(), 1, "{silenced:#?}");
+    assert_eq!((silenced[0].transition.as_deref(), silenced[0].by.as_deref()), (Some("1"), Some("s1")));
+}
+
+#[test]
+fn a_receiver_that_is_busy_is_told_later_and_holds_up_no_other() {
+    let bench = Bench::new(&["busy", "hook"]);
+    let (busy, hook) = (FakeSink::new(), FakeSink::new());
+    busy.answer_all([Answer::Busy, Answer::Busy]);
+    let topic = &bench.context.config.topics.alerts;
+    bench.produce(topic, &[("a", json(&transition("1", "a", &["busy", "hook"])))]);
+    bench.run(&[busy.receiver("busy"), hook.receiver("hook")], || {
+        busy.taken().len() == 1 && hook.taken().len() == 1
+    });
+    assert_eq!(busy.attempts().len(), 3);
+    let ids: std::collections::BTreeSet<String> = busy.attempts().into_iter().collect();
+    assert_eq!(ids.len(), 1, "each attempt has the same key");
+}
