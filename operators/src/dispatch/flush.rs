@@ -26,8 +26,12 @@ impl Dispatcher {
             self.recheck(hash, alert, now);
         }
         let Some(group) = self.groups.get_mut(&hash) else { return };
-        let mut alerts: BTreeSet<Digest> =
-            group.waiting.iter().take_while(|(eligible, _)| *eligible <= now).map(|(_, alert)| *alert).collect();
+        let mut alerts: BTreeSet<Digest> = group
+            .waiting
+            .iter()
+            .take_while(|(eligible, _)| *eligible <= now)
+            .map(|(_, alert)| *alert)
+            .collect();
         if group.due.is_some_and(|due| due <= now) {
             group.due = None;
             alerts.extend(&group.fresh);
@@ -36,7 +40,10 @@ impl Dispatcher {
             self.flush(hash, &alerts, now);
         }
         let repeats = |at: i64| at <= now;
-        if self.groups.get(&hash).is_some_and(|group| group.queue.is_empty() && group.repeat_at.is_some_and(repeats))
+        if self
+            .groups
+            .get(&hash)
+            .is_some_and(|group| group.queue.is_empty() && group.repeat_at.is_some_and(repeats))
         {
             self.repeat(hash, now);
         }
@@ -97,7 +104,8 @@ impl Dispatcher {
         }
         let names = &self.policy.route(&target.route)?.mutes;
         let mutes = self.policy.mutes.iter().filter(|mute| names.contains(&mute.name));
-        let (until, mute) = mutes.filter_map(|mute| Some((mute.ends(now)?, mute))).max_by_key(|(until, _)| *until)?;
+        let (until, mute) =
+            mutes.filter_map(|mute| Some((mute.ends(now)?, mute))).max_by_key(|(until, _)| *until)?;
         Some(Hold { by: Suppression::Mute(mute.name.clone()), until: Some(until) })
     }
 
@@ -243,7 +251,10 @@ impl Dispatcher {
                 let next = self.group(target, labels.clone());
                 let mut member = self.take_member(next, alert).unwrap_or_default();
                 let is_known = member.is_open(&untold.transition.incident)
-                    || member.untold.iter().any(|next| next.transition.incident == untold.transition.incident);
+                    || member
+                        .untold
+                        .iter()
+                        .any(|next| next.transition.incident == untold.transition.incident);
                 if !is_known {
                     let ids = if is_told { Vec::new() } else { untold.ids.clone() };
                     let eligible = now.saturating_add(step.after);

@@ -3,7 +3,7 @@
 use super::digest::Digest;
 use super::group::{Group, Hold, Member, Suppression, Untold};
 use super::inhibit::Place;
-use super::policy::{Target, fingerprint};
+use super::policy::{Routed, Target, fingerprint};
 use super::record::Key;
 use super::silence::Command;
 use super::{Alert, Dispatcher, Entry, What};
@@ -47,7 +47,8 @@ impl Dispatcher {
             None => {}
         }
         if let Some(Command::Acknowledge(acknowledge)) = value
-            && let Some(alert) = self.incidents.get(&acknowledge.incident).and_then(|alert| self.alerts.get(alert))
+            && let Some(alert) =
+                self.incidents.get(&acknowledge.incident).and_then(|alert| self.alerts.get(alert))
         {
             let mut entry = Self::entry(&alert.transition, &alert.transition.id, What::Acknowledged, now);
             entry.by = Some(acknowledge.by.clone());
@@ -74,7 +75,7 @@ impl Dispatcher {
         self.inhibitors.insert(alert, transition);
 
         let mut receivers: BTreeSet<String> = self.first_told(&groups);
-        let (targets, unknown) = self.policy.targets(transition);
+        let Routed { targets, unknown } = self.policy.targets(transition);
         for receiver in unknown {
             let mut entry = Self::entry(transition, &transition.id, What::NotRouted, now);
             entry.reason = Some(format!("there is no receiver `{receiver}`"));
@@ -132,7 +133,7 @@ impl Dispatcher {
             self.log(entry);
             return;
         }
-        let (targets, _) = self.policy.targets(transition);
+        let targets = self.policy.targets(transition).targets;
         if targets.is_empty() {
             self.log_not_routed(transition, now);
         }
@@ -175,7 +176,14 @@ impl Dispatcher {
     }
 
     /// What a group has to tell of an alert after this transition. `id` is None when it is told nowhere here.
-    pub(super) fn apply(&mut self, hash: Digest, alert: Digest, transition: &Transition, id: Option<&String>, now: i64) {
+    pub(super) fn apply(
+        &mut self,
+        hash: Digest,
+        alert: Digest,
+        transition: &Transition,
+        id: Option<&String>,
+        now: i64,
+    ) {
         let Some(group) = self.groups.get(&hash) else { return };
         let target = group.target.clone();
         let mut member = self.take_member(hash, alert).unwrap_or_default();
@@ -288,7 +296,11 @@ impl Dispatcher {
             let held = group.held.iter().map(|(_, alert)| *alert);
             concerned.extend(
                 held.filter(|alert| {
-                    group.members().get(alert).and_then(Member::hold).is_some_and(|hold| is_concerned(&hold.by))
+                    group
+                        .members()
+                        .get(alert)
+                        .and_then(Member::hold)
+                        .is_some_and(|hold| is_concerned(&hold.by))
                 })
                 .map(|alert| (*hash, alert)),
             );
@@ -315,8 +327,7 @@ impl Untold {
 fn is_quiet(member: &Member, transition: &Transition) -> bool {
     member.open.as_ref().is_some_and(|open| {
         let confirms = open.transition.provisional && !transition.provisional;
-        confirms
-            || (transition.cause != Cause::Correction && open.transition.severity == transition.severity)
+        confirms || (transition.cause != Cause::Correction && open.transition.severity == transition.severity)
     })
 }
 

@@ -71,9 +71,6 @@ pub enum What {
 impl What {
     /// Whether it is the last thing to be said of a transition that is in no dispatch.
     pub fn ends_untold(self) -> bool {
-        matches!(
-            self,
-            Self::Confirmed | Self::NotRouted | Self::NotSent | Self::EndedUntold | Self::GaveUp
-        )
+        matches!(self, Self::Confirmed | Self::NotRouted | Self::NotSent | Self::EndedUntold | Self::GaveUp)
     }
 }

@@ -42,7 +42,9 @@ impl Matcher {
     pub fn parse(text: &str) -> Result<Self, String> {
         let trimmed = text.trim();
         let end = trimmed.find(['=', '!']).ok_or_else(|| {
-            format!("the matcher `{text}` has no operator; write `label=\"value\"`, or one of `!=`, `=~`, `!~`")
+            format!(
+                "the matcher `{text}` has no operator; write `label=\"value\"`, or one of `!=`, `=~`, `!~`"
+            )
         })?;
         let (label, rest) = trimmed.split_at(end);
         let label = label.trim();
@@ -53,8 +55,11 @@ impl Matcher {
                  `region=\"eu\"`"
             ));
         }
-        let Some(operator) = Operator::ALL.into_iter().find(|operator| rest.starts_with(operator.as_str())) else {
-            return Err(format!("the matcher `{text}` has an unknown operator; use one of `=`, `!=`, `=~`, `!~`"));
+        let Some(operator) = Operator::ALL.into_iter().find(|operator| rest.starts_with(operator.as_str()))
+        else {
+            return Err(format!(
+                "the matcher `{text}` has an unknown operator; use one of `=`, `!=`, `=~`, `!~`"
+            ));
         };
         let value = unquoted(rest[operator.as_str().len()..].trim())
             .map_err(|problem| format!("the matcher `{text}` {problem}"))?;
@@ -63,7 +68,9 @@ impl Matcher {
             // Anchored only after it has compiled alone: `a)|(b` must not pass for being put in brackets.
             Operator::Matches | Operator::NotMatches => Some(
                 Regex::new(&value).and_then(|_| Regex::new(&format!("^(?s:{value})$"))).map_err(|error| {
-                    format!("the matcher `{text}` has a mistake in its regular expression; correct it: {error}")
+                    format!(
+                        "the matcher `{text}` has a mistake in its regular expression; correct it: {error}"
+                    )
                 })?,
             ),
         };

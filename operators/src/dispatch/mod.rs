@@ -125,7 +125,8 @@ impl Dispatcher {
 
     /// Gives out what was under way when the state was written once more.
     pub fn resume(&mut self) {
-        let known = self.groups.values().filter(|group| self.policy.receivers.contains_key(&group.target.receiver));
+        let known =
+            self.groups.values().filter(|group| self.policy.receivers.contains_key(&group.target.receiver));
         let heads = known.filter_map(|group| group.queue.head());
         self.effects.extend(heads.map(|head| Effect::Send(head.dispatch.clone())));
     }

@@ -12,7 +12,17 @@ const HORIZON_DAYS: usize = 40;
 const DAY_MINUTES: u16 = 24 * 60;
 const WEEKDAYS: [&str; 7] = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
 const MONTHS: [&str; 12] = [
-    "january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november",
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
     "december",
 ];
 
@@ -70,7 +80,8 @@ impl TimeRange {
 impl Range {
     /// Reads `mon`, `monday`, `mon-fri`, `sat-mon`.
     pub fn parse_weekdays(text: &str) -> Result<Self, String> {
-        named(text, &WEEKDAYS).ok_or_else(|| format!("`{text}` is no weekday; write one or two, as in `mon-fri`"))
+        named(text, &WEEKDAYS)
+            .ok_or_else(|| format!("`{text}` is no weekday; write one or two, as in `mon-fri`"))
     }
 
     /// Reads `january`, `jan`, `1`, `nov-feb`.
@@ -138,7 +149,9 @@ fn named(text: &str, names: &[&str]) -> Option<Range> {
 
 impl Window {
     fn is_on(&self, date: NaiveDate) -> bool {
-        let any = |ranges: &[Range], has: &dyn Fn(Range) -> bool| ranges.is_empty() || ranges.iter().any(|r| has(*r));
+        let any = |ranges: &[Range], has: &dyn Fn(Range) -> bool| {
+            ranges.is_empty() || ranges.iter().any(|r| has(*r))
+        };
         any(&self.weekdays, &|range| range.has(date.weekday().number_from_monday()))
             && any(&self.days_of_month, &|range| range.has_day(date))
             && any(&self.months, &|range| range.has(date.month()))
@@ -284,7 +297,8 @@ mod tests {
 
     #[test]
     fn mistakes_come_with_their_remedy() {
-        let times = ["", "22:00", "22-06", "22:00-25:00", "22:60-23:00", "24:00-06:00", "08:00-08:00", "+1:00-02:00"];
+        let times =
+            ["", "22:00", "22-06", "22:00-25:00", "22:60-23:00", "24:00-06:00", "08:00-08:00", "+1:00-02:00"];
         for text in times {
             assert!(TimeRange::parse(text).unwrap_err().contains("`22:00-06:00`"), "{text}");
         }

@@ -131,7 +131,9 @@ impl Dispatcher {
             (group.last, group.due, group.repeat_at) = (record.last, record.due, record.repeat_at);
             for id in record.queue {
                 let key = Key::Dispatch(id.clone()).to_string();
-                let queued = dispatches.remove(&id).ok_or_else(|| damaged(&key, "a group has it, and it is not there"))?;
+                let queued = dispatches
+                    .remove(&id)
+                    .ok_or_else(|| damaged(&key, "a group has it, and it is not there"))?;
                 group.queue.push(queued);
                 dispatcher.dispatches.insert(id, hash);
             }

@@ -104,7 +104,9 @@ impl Dispatcher {
             self.changed.insert(Key::Dispatch(dispatch.id.clone()));
             self.log_dispatch(dispatch, What::Replaced, Some(by.clone()), None, now);
         }
-        if let (true, Some(old), Some(by)) = (coalesced.with_head, coalesced.old.first(), coalesced.new.first()) {
+        if let (true, Some(old), Some(by)) =
+            (coalesced.with_head, coalesced.old.first(), coalesced.new.first())
+        {
             self.effects.push(Effect::Replaced { old: old.id.clone(), by: by.clone() });
         }
         self.schedule(hash);
@@ -175,7 +177,7 @@ impl Dispatcher {
         // Receivers that the policy did not have before are told what fires.
         for (alert, known) in self.alerts.clone() {
             let mut receivers = self.first_told(&known.groups);
-            for (target, labels) in self.policy.targets(&known.transition).0 {
+            for (target, labels) in self.policy.targets(&known.transition).targets {
                 if !receivers.insert(target.receiver.clone()) {
                     continue;
                 }
@@ -192,7 +194,9 @@ impl Dispatcher {
     /// Gives up a group whose receiver is gone.
     fn abandon(&mut self, hash: Digest, now: i64) {
         const REASON: &str = "the receiver is gone from the configuration";
-        while let Some(id) = self.groups.get(&hash).and_then(|group| Some(group.queue.head()?.dispatch.id.clone())) {
+        while let Some(id) =
+            self.groups.get(&hash).and_then(|group| Some(group.queue.head()?.dispatch.id.clone()))
+        {
             let Some((_, queued)) = self.pop(&id, now) else { break };
             self.log_dispatch(&queued.dispatch, What::GaveUp, None, Some(REASON), now);
         }
@@ -203,7 +207,8 @@ impl Dispatcher {
             let Some(member) = self.take_member(hash, alert) else { continue };
             if let Some(open) = member.open {
                 let ids = [&open.transition.id];
-                let reason = "the receiver is gone from the configuration, and will not be told that it is over";
+                let reason =
+                    "the receiver is gone from the configuration, and will not be told that it is over";
                 self.log_ids(&open.transition, ids, &target, What::GaveUp, None, reason, now);
             }
             for untold in member.untold {

@@ -22,16 +22,35 @@ pub struct Standing {
 #[serde(rename_all = "snake_case", tag = "state")]
 pub enum State {
     /// For others of its group, for the group's interval, or to be escalated.
-    Waiting { until: Option<i64> },
+    Waiting {
+        until: Option<i64>,
+    },
     /// Delivered.
-    Told { at: i64, dispatch: String },
+    Told {
+        at: i64,
+        dispatch: String,
+    },
     /// Under way, or behind what is.
-    Sending { dispatch: String, attempts: u32, last_error: Option<String> },
-    Silenced { id: String, until: Option<i64> },
-    Inhibited { by: String },
-    Muted { by: String, until: Option<i64> },
+    Sending {
+        dispatch: String,
+        attempts: u32,
+        last_error: Option<String>,
+    },
+    Silenced {
+        id: String,
+        until: Option<i64>,
+    },
+    Inhibited {
+        by: String,
+    },
+    Muted {
+        by: String,
+        until: Option<i64>,
+    },
     /// Neither repeated nor escalated.
-    Acknowledged { by: String },
+    Acknowledged {
+        by: String,
+    },
 }
 
 impl Dispatcher {

@@ -103,7 +103,12 @@ fn shown_effects(effects: &[Effect], now: i64) -> Vec<String> {
         Effect::Log(entry) => {
             let is_noise = matches!(
                 entry.what,
-                What::Received | What::Dispatched | What::Escalated | What::Delivered | What::Attempted | What::Replaced
+                What::Received
+                    | What::Dispatched
+                    | What::Escalated
+                    | What::Delivered
+                    | What::Attempted
+                    | What::Replaced
             );
             let receiver = entry.receiver.as_deref().unwrap_or("-");
             let by = entry.by.as_deref().map(|by| format!(" by {by}")).unwrap_or_default();

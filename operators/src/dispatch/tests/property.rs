@@ -59,7 +59,11 @@ fn policy() -> Policy {
                 target: matchers("alertname=cpu"),
                 equal: vec!["host".into()],
             },
-            Inhibition { source: matchers("host=h0"), target: matchers("host=~\"h0|h1\""), equal: Vec::new() },
+            Inhibition {
+                source: matchers("host=h0"),
+                target: matchers("host=~\"h0|h1\""),
+                equal: Vec::new(),
+            },
         ],
         mutes: vec![Mute { name: "hours".into(), zone: chrono_tz::UTC, windows: vec![window] }],
         receivers: receivers(&["ops", "pager", "boss", "desk", "mail"]),
@@ -156,7 +160,8 @@ impl World {
 
     fn step(&mut self, step: &Step) {
         let now = self.now * SECOND;
-        let nth = |which: usize, of: &BTreeMap<String, Dispatch>| of.keys().nth(which % of.len().max(1)).cloned();
+        let nth =
+            |which: usize, of: &BTreeMap<String, Dispatch>| of.keys().nth(which % of.len().max(1)).cloned();
         match step {
             Step::Toggle(alert) => match self.firing[*alert].take() {
                 Some(incident) => {
@@ -172,7 +177,8 @@ impl World {
             },
             Step::Correct(alert) => match self.firing[*alert].clone() {
                 Some(incident) => {
-                    let cause = if self.count.is_multiple_of(2) { Cause::Correction } else { Cause::Condition };
+                    let cause =
+                        if self.count.is_multiple_of(2) { Cause::Correction } else { Cause::Condition };
                     self.change(*alert, &incident, Status::Firing, cause, false);
                 }
                 None if self.incidents[*alert] > 0 => {
@@ -265,7 +271,9 @@ fn check(steps: &[Step]) {
                 delivered.insert(&by.id, by);
             }
             Effect::Log(entry) => {
-                let Some(id) = entry.transition.as_deref().filter(|_| entry.what.ends_untold()) else { continue };
+                let Some(id) = entry.transition.as_deref().filter(|_| entry.what.ends_untold()) else {
+                    continue;
+                };
                 match &entry.receiver {
                     Some(receiver) => *ends.entry((id, receiver.as_str())).or_default() += 1,
                     None => *not_routed.entry(id).or_insert(0) += 1,
@@ -286,11 +294,12 @@ fn check(steps: &[Step]) {
             *ends.entry((id, &dispatch.receiver)).or_default() += 1;
         }
     }
-    for transition in &world.taken_in {
-        let targets = policy().targets(transition).0;
+    let routed: Vec<_> =
+        world.taken_in.iter().map(|transition| (transition, policy().targets(transition).targets)).collect();
+    for (transition, targets) in &routed {
         assert!(!targets.is_empty());
         for (target, _) in targets {
-            let count = ends.remove(&(&transition.id, &target.receiver)).unwrap_or(0);
+            let count = ends.remove(&(transition.id.as_str(), target.receiver.as_str())).unwrap_or(0);
             let count = count + not_routed.get(transition.id.as_str()).copied().unwrap_or(0);
             assert_eq!(count, 1, "ends of {} for {}", transition.id, target.receiver);
         }
@@ -298,7 +307,8 @@ fn check(steps: &[Step]) {
     for ((id, receiver), count) in ends {
         assert_eq!((receiver, count), ("boss", 1), "ends of {id} for whom it is not routed to");
     }
-    let given_up = world.effects.iter().any(|effect| matches!(effect, Effect::Log(entry) if entry.what == What::GaveUp));
+    let given_up =
+        world.effects.iter().any(|effect| matches!(effect, Effect::Log(entry) if entry.what == What::GaveUp));
     for ((receiver, incident), status) in known {
         let is_over = status == Status::Resolved || receiver.starts_with("pager") || given_up;
         assert!(is_over, "{receiver} is left with an open incident {incident}");

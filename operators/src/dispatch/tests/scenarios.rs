@@ -72,8 +72,8 @@ fn the_first_route_takes_the_alert_unless_it_goes_on() {
     s.change(&named);
     s.resolve("disk", "", "D");
     s.check(&[
-        "0: send boss changed A:firing[A/firing@0]",
         "0: send ops changed A:firing[A/firing@0]",
+        "0: send boss changed A:firing[A/firing@0]",
         "0: send ops changed B:firing[B/firing@0]",
         "0: send boss changed C:firing[C/firing@0]",
         "0: NotRouted - D/firing@0",
@@ -134,21 +134,19 @@ fn a_source_inhibits_its_targets_until_it_is_over() {
     s.resolve("down", "host=a n=1", "D1");
     s.until(20);
     s.resolve("down", "host=a n=2", "D2");
-    let lines: Vec<String> =
-        s.lines.iter().filter(|line| !line.contains("D1:") && !line.contains("D2:")).cloned().collect();
-    assert_eq!(
-        lines.iter().map(|line| line.split(" by ").next().unwrap()).collect::<Vec<_>>(),
-        [
-            "0: Inhibited ops A/firing@0",
-            "0: send ops changed B:firing[B/firing@0]",
-            "20: send ops changed A:firing[A/firing@0]",
-        ]
-        .into_iter()
-        .collect::<Vec<_>>(),
-        "{:#?}",
-        s.lines
-    );
-    assert_eq!(s.lines.len(), lines.len() + 4);
+    // The name of the source is one of two.
+    for line in &mut s.lines {
+        line.truncate(line.find(" by ").unwrap_or(line.len()));
+    }
+    s.check(&[
+        "0: send ops changed D1:firing[D1/firing@0]",
+        "0: send ops changed D2:firing[D2/firing@0]",
+        "0: Inhibited ops A/firing@0",
+        "0: send ops changed B:firing[B/firing@0]",
+        "10: send ops changed D1:resolved[D1/resolved@10]",
+        "20: send ops changed D2:resolved[D2/resolved@20]",
+        "20: send ops changed A:firing[A/firing@0]",
+    ]);
 }
 
 #[test]
@@ -206,19 +204,25 @@ fn what_nobody_takes_on_is_escalated_and_its_end_is_told() {
     let mut lines = std::mem::take(&mut s.lines);
     lines[1..3].sort();
     let sends = lines.iter().map(String::as_str).collect::<Vec<_>>();
-    assert_eq!(sends[0..3], [
-        "0: send ops changed A:firing[A/firing@0]",
-        "900: send boss escalated A:firing[A/firing@0]",
-        "900: send ops escalated A:firing[]",
-    ]);
+    assert_eq!(
+        sends[0..3],
+        [
+            "0: send ops changed A:firing[A/firing@0]",
+            "900: send boss escalated A:firing[A/firing@0]",
+            "900: send ops escalated A:firing[]",
+        ]
+    );
     let mut ends = sends[3..].to_vec();
     ends.sort_unstable();
-    assert_eq!(ends, [
-        "1000: EndedUntold pager A/firing@0",
-        "1000: EndedUntold pager A/resolved@1000",
-        "1000: send boss changed A:resolved[A/resolved@1000]",
-        "1000: send ops changed A:resolved[A/resolved@1000]",
-    ]);
+    assert_eq!(
+        ends,
+        [
+            "1000: EndedUntold pager A/firing@0",
+            "1000: EndedUntold pager A/resolved@1000",
+            "1000: send boss changed A:resolved[A/resolved@1000]",
+            "1000: send ops changed A:resolved[A/resolved@1000]",
+        ]
+    );
     assert_eq!(s.dispatcher.next_due(), None, "nothing is left");
 }
 
@@ -246,13 +250,16 @@ fn what_is_acknowledged_is_neither_repeated_nor_escalated() {
     s.until(8901);
     let mut lines = std::mem::take(&mut s.lines);
     lines.sort();
-    assert_eq!(lines, [
-        "8000: Acknowledged - A/firing@0 by ann",
-        "8000: send boss changed A:resolved[A/resolved@8000]",
-        "8000: send ops changed A:resolved[A/resolved@8000]",
-        "8000: send ops changed B:firing[B/firing@8000]",
-        "8900: send boss escalated B:firing[B/firing@8000]",
-    ]);
+    assert_eq!(
+        lines,
+        [
+            "8000: Acknowledged - A/firing@0 by ann",
+            "8000: send boss changed A:resolved[A/resolved@8000]",
+            "8000: send ops changed A:resolved[A/resolved@8000]",
+            "8000: send ops changed B:firing[B/firing@8000]",
+            "8900: send boss escalated B:firing[B/firing@8000]",
+        ]
+    );
 }
 
 #[test]
@@ -269,9 +276,12 @@ fn an_incident_while_the_receiver_is_away_is_told_once() {
     s.fail(false);
     s.check(&["120: replace ops changed A:resolved[A/firing@0 A/resolved@60], B:firing[B/firing@120]"]);
     let head = s.dispatcher.groups.values().next().unwrap().queue.head().unwrap();
-    assert_eq!(head.dispatch.notes, [
-        "told late, the receiver was away: cpu host=a began 1970-01-01T00:01:00Z, ended 1970-01-01T00:01:00Z"
-    ]);
+    assert_eq!(
+        head.dispatch.notes,
+        [
+            "told late, the receiver was away: cpu host=a began 1970-01-01T00:01:00Z, ended 1970-01-01T00:01:00Z"
+        ]
+    );
     // Another failure changes nothing: there is nothing behind it.
     s.fail(false);
     s.back();
@@ -403,5 +413,5 @@ fn group_keys_are_those_of_alertmanager_in_form() {
     assert_eq!(sent.group, "{all}:{region=\"e\\\"u\"}");
     assert_eq!(sent.group_labels, labels("region=e\"u"));
     // Receivers remember ids over restarts and upgrades.
-    assert_eq!(sent.id, "", "the id of a known dispatch changed");
+    assert_eq!(sent.id, "40ed3be3-9fed-5821-ac06-ea3175eadeb5", "the id of a known dispatch changed");
 }

@@ -88,16 +88,19 @@ fn a_new_policy_takes_over_what_fires() {
     s.resolve("cpu", "region=eu", "A");
     let mut lines = std::mem::take(&mut s.lines);
     lines.sort();
-    assert_eq!(lines, [
-        "80: GaveUp boss A/firing@0",
-        "80: GaveUp boss B/firing@40",
-        "80: GaveUp boss dispatch",
-        "80: send desk changed A:firing[A/firing@0]",
-        "80: send desk changed B:firing[B/firing@40]",
-        "80: send ops changed B:firing[B/firing@40]",
-        "81: send desk changed A:resolved[A/resolved@81]",
-        "81: send ops changed A:resolved[A/resolved@81]",
-    ]);
+    assert_eq!(
+        lines,
+        [
+            "80: GaveUp boss A/firing@0",
+            "80: GaveUp boss B/firing@40",
+            "80: GaveUp boss dispatch",
+            "80: send desk changed A:firing[A/firing@0]",
+            "80: send desk changed B:firing[B/firing@40]",
+            "80: send ops changed B:firing[B/firing@40]",
+            "81: send desk changed A:resolved[A/resolved@81]",
+            "81: send ops changed A:resolved[A/resolved@81]",
+        ]
+    );
 }
 
 #[test]
