@@ -3,7 +3,7 @@
 use super::digest::Digest;
 use super::group::{Group, Hold, Member, Suppression, Untold};
 use super::inhibit::Place;
-use super::policy::{Target, fingerprint};
+use super::policy::{Routed, Target, fingerprint};
 use super::record::Key;
 use super::silence::Command;
 use super::{Alert, Dispatcher, Entry, What};
@@ -75,7 +75,7 @@ impl Dispatcher {
         self.inhibitors.insert(alert, transition);
 
         let mut receivers: BTreeSet<String> = self.first_told(&groups);
-        let (targets, unknown) = self.policy.targets(transition);
+        let Routed { targets, unknown } = self.policy.targets(transition);
         for receiver in unknown {
             let mut entry = Self::entry(transition, &transition.id, What::NotRouted, now);
             entry.reason = Some(format!("there is no receiver `{receiver}`"));
@@ -133,7 +133,7 @@ impl Dispatcher {
             self.log(entry);
             return;
         }
-        let (targets, _) = self.policy.targets(transition);
+        let targets = self.policy.targets(transition).targets;
         if targets.is_empty() {
             self.log_not_routed(transition, now);
         }

@@ -160,6 +160,15 @@ pub(super) struct Timing {
     pub(super) repeat: i64,
 }
 
+/// Where an alert is to be told.
+#[derive(Debug)]
+pub(super) struct Routed {
+    /// With the labels of its group there.
+    pub(super) targets: Vec<(Target, BTreeMap<String, String>)>,
+    /// Receivers that are named and do not exist.
+    pub(super) unknown: Vec<String>,
+}
+
 impl Policy {
     pub(super) fn route(&self, name: &str) -> Option<&Route> {
         self.routes.iter().find(|route| route.name == name)
@@ -178,12 +187,8 @@ impl Policy {
         }
     }
 
-    /// Where an alert goes first, each receiver once, with the labels of its group there.
-    /// Receivers that do not exist are in the second list.
-    pub(super) fn targets(
-        &self,
-        transition: &Transition,
-    ) -> (Vec<(Target, BTreeMap<String, String>)>, Vec<String>) {
+    /// Where an alert goes first, each receiver once.
+    pub(super) fn targets(&self, transition: &Transition) -> Routed {
         let labels = AlertLabels(transition);
         let (mut targets, mut unknown, mut seen) = (Vec::new(), Vec::new(), BTreeSet::new());
         let mut add = |route: &str, receiver: &String, group: &BTreeMap<String, String>| {
@@ -218,7 +223,7 @@ impl Policy {
         for receiver in &transition.receivers {
             add("", receiver, &labels.all());
         }
-        (targets, unknown)
+        Routed { targets, unknown }
     }
 
     pub(super) fn sends_resolved(&self, receiver: &str) -> bool {

@@ -177,7 +177,7 @@ impl Dispatcher {
         // Receivers that the policy did not have before are told what fires.
         for (alert, known) in self.alerts.clone() {
             let mut receivers = self.first_told(&known.groups);
-            for (target, labels) in self.policy.targets(&known.transition).0 {
+            for (target, labels) in self.policy.targets(&known.transition).targets {
                 if !receivers.insert(target.receiver.clone()) {
                     continue;
                 }

@@ -295,7 +295,7 @@ fn check(steps: &[Step]) {
         }
     }
     let routed: Vec<_> =
-        world.taken_in.iter().map(|transition| (transition, policy().targets(transition).0)).collect();
+        world.taken_in.iter().map(|transition| (transition, policy().targets(transition).targets)).collect();
     for (transition, targets) in &routed {
         assert!(!targets.is_empty());
         for (target, _) in targets {
