@@ -56,7 +56,8 @@ impl Conversation {
     async fn hold(mut self) -> io::Result<()> {
         while self.request_begins().await? {
             let turn = self.record.lock().unwrap().next_turn();
-            let misbehaviour = if let Turn::Misbehave(misbehaviour) = &turn { Some(*misbehaviour) } else { None };
+            let misbehaviour =
+                if let Turn::Misbehave(misbehaviour) = &turn { Some(*misbehaviour) } else { None };
             match misbehaviour {
                 Some(Misbehaviour::CutBeforeReading) => return Ok(()),
                 Some(Misbehaviour::Refuse { pause }) => {
