@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A real Prometheus Alertmanager, built from the Go module proxy, for tests without containers.
 #   usage: get-alertmanager.sh [PATH]     prints PATH, an executable
-# Needs Go 1.22 or newer. 40 MB, a minute of two cores the first time.
+# Needs Go 1.22 or newer. 30 MB, a minute of two cores the first time.
 source "$(dirname "${BASH_SOURCE[0]}")/provide.sh"
 
 MODULE=github.com/prometheus/alertmanager

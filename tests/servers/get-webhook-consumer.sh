@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A consumer of Alertmanager's webhook that reads with Alertmanager's own types: the program in webhook-consumer/.
 #   usage: get-webhook-consumer.sh [PATH]     prints PATH, an executable
-# Needs Go 1.22 or newer. 25 MB, a minute of two cores the first time.
+# Needs Go 1.22 or newer. 20 MB, a minute of two cores the first time.
 source "$(dirname "${BASH_SOURCE[0]}")/provide.sh"
 
 SOURCE=$(absolute "$(dirname "${BASH_SOURCE[0]}")")/webhook-consumer

@@ -92,6 +92,8 @@ impl Alertmanager {
         let mut alertmanager = Command::new(&self.binary);
         alertmanager
             .args(["--web.listen-address", &self.address, "--cluster.listen-address="])
+            // By itself it would name the machine, and the recording of a webhook would never be the same.
+            .arg("--web.external-url=http://alertmanager.example")
             .arg("--config.file")
             .arg(at.join("alertmanager.yml"))
             .arg("--storage.path")

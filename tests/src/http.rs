@@ -16,7 +16,7 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::ports::free_port;
+use crate::ports::{free_port, listen};
 use crate::wait::wait_until;
 
 pub use misbehaviour::Misbehaviour;
@@ -200,7 +200,7 @@ impl Http {
     pub fn up(&self) {
         self.down();
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let listener = std::net::TcpListener::bind(("127.0.0.1", self.port)).unwrap();
+        let listener = listen(self.port);
         listener.set_nonblocking(true).unwrap();
         let record = Arc::clone(&self.record);
         runtime.spawn(async move {

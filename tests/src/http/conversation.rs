@@ -41,7 +41,13 @@ pub(super) async fn serve(mut listener: TcpListener, record: Shared) {
         // Another conversation may have asked for the same.
         while refusals.try_recv().is_ok() {}
         sleep(pause).await;
-        listener = TcpListener::bind(address).await.expect("ports of `free_port` are given to no connection");
+        // It may be taken still, as `ports::listen` says.
+        listener = loop {
+            match TcpListener::bind(address).await {
+                Ok(listener) => break listener,
+                Err(_) => sleep(Duration::from_millis(5)).await,
+            }
+        };
     }
 }
 
