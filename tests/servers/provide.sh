@@ -21,6 +21,15 @@ need() {
   done
 }
 
+# need_go MINOR WHAT : Go 1.MINOR or newer, which WHAT needs. An older one says so less clearly, and as a failure.
+need_go() {
+  local version minor
+  need go
+  version=$(GOTOOLCHAIN=local go env GOVERSION)
+  minor=$(sed -nE 's/^go1\.([0-9]+).*/\1/p' <<<"$version")
+  [[ ${minor:-0} -ge $1 ]] || missing "$2 needs Go 1.$1, and this one is version=\`$version\`"
+}
+
 absolute() { case $1 in /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }
 
 # lock PATH : held until the script ends. The file stays: removing it would let

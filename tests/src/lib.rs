@@ -2,10 +2,11 @@
 //!
 //! | module | gives |
 //! |---|---|
-//! | [`kafka`], [`influx`], [`duckdb`], [`flink`] | the real thing, provided by the scripts in `tests/servers` |
+//! | [`kafka`], [`influx`], [`alertmanager`], [`duckdb`], [`flink`] | the real thing, provided by the scripts in `tests/servers` |
+//! | [`webhook_consumer`] | webhooks read by Alertmanager's own code |
 //! | [`offsets`] | how far a group has come, asked again and again |
 //! | [`tidemark`] | the built program as a child process, its metrics, its end |
-//! | [`smtp`], [`mail`], [`http`] | receivers that record what they get and answer by a script |
+//! | [`smtp`], [`mail`], [`http`] | receivers that record what they get, and answer or misbehave by a script or a seed |
 //! | [`serving`] | any router on a port of loopback |
 //! | [`input`], [`nab`] | points: generated from a seed, or a recorded data set |
 //! | [`oracle`] | a rollup's SELECT in batch, and what differs from it |
@@ -19,6 +20,7 @@
 //! the process that started them, however that ends.
 #![allow(clippy::unwrap_used)]
 
+pub mod alertmanager;
 pub mod drill;
 pub mod duckdb;
 pub mod flink;
@@ -36,6 +38,7 @@ pub mod serving;
 pub mod smtp;
 pub mod tidemark;
 pub mod wait;
+pub mod webhook_consumer;
 
 mod background;
 mod ports;

@@ -37,6 +37,10 @@ pub enum Action {
     Reply(String),
     /// Closes the connection.
     Drop,
+    /// For `DATA`: asks for the mail, reads so many lines of it, and closes the connection.
+    DropInMail(usize),
+    /// For `.`: takes the mail, and closes the connection without saying so.
+    DropTaken,
     /// Leaves the connection open, and never answers.
     Silence,
 }
@@ -48,6 +52,8 @@ pub struct Delivery {
     /// The recipients that were not refused, in their order.
     pub to: Vec<String>,
     pub encrypted: bool,
+    /// Whether the client was told that its mail is taken.
+    pub acknowledged: bool,
     pub mail: Mail,
 }
 
@@ -119,7 +125,8 @@ impl Smtp {
     }
 
     /// The next `times` that a line of the client contains a text, does `action` instead of what the line asks for.
-    /// Lines are commands, `CONNECT` for a new connection and `.` for the end of a mail; the first rule counts.
+    /// Lines are commands, `CONNECT` for a new connection and `.` for the end of a mail; the first rule counts. An
+    /// address tells recipients apart: `RCPT TO:<gone@`.
     pub fn script(&self, containing: &str, times: usize, action: Action) {
         self.state.rules.lock().unwrap().push(Rule { containing: containing.to_owned(), times, action });
     }
@@ -253,22 +260,35 @@ impl Conversation {
 
     /// Notes a line, and does what the script has for it, if anything.
     async fn scripted(&mut self, line: &str) -> io::Result<bool> {
-        self.state.commands.lock().unwrap().push(line.to_owned());
-        let action = {
-            let mut rules = self.state.rules.lock().unwrap();
-            let matches = |rule: &&mut Rule| rule.times > 0 && line.contains(&rule.containing);
-            rules.iter_mut().find(matches).map(|rule| {
-                rule.times -= 1;
-                rule.action.clone()
-            })
-        };
-        match action {
-            None => return Ok(false),
-            Some(Action::Reply(reply)) => self.reply(&reply).await?,
-            Some(Action::Drop) => return Err(ErrorKind::ConnectionAborted.into()),
-            Some(Action::Silence) => std::future::pending().await,
-        }
+        let Some(action) = self.action(line) else { return Ok(false) };
+        self.obey(action).await?;
         Ok(true)
+    }
+
+    async fn obey(&mut self, action: Action) -> io::Result<()> {
+        match action {
+            Action::Reply(reply) => self.reply(&reply).await,
+            Action::Drop | Action::DropTaken => Err(ErrorKind::ConnectionAborted.into()),
+            Action::DropInMail(lines) => {
+                self.reply("354 end with a dot").await?;
+                for _ in 0..lines {
+                    self.line().await?;
+                }
+                Err(ErrorKind::ConnectionAborted.into())
+            }
+            Action::Silence => std::future::pending().await,
+        }
+    }
+
+    /// Notes a line, and gives what the script has for it.
+    fn action(&self, line: &str) -> Option<Action> {
+        self.state.commands.lock().unwrap().push(line.to_owned());
+        let mut rules = self.state.rules.lock().unwrap();
+        // Every address has a dot: that of the end is the whole line.
+        let matches = |text: &str| if text == "." { line == "." } else { line.contains(text) };
+        let rule = rules.iter_mut().find(|rule| rule.times > 0 && matches(&rule.containing))?;
+        rule.times -= 1;
+        Some(rule.action.clone())
     }
 
     async fn greet(&mut self) -> io::Result<()> {
@@ -336,12 +356,17 @@ impl Conversation {
         }
         let from = self.from.take().unwrap_or_default();
         let to = std::mem::take(&mut self.to);
-        if self.scripted(".").await? {
-            return Ok(());
+        let mail = Mail::parse(data.as_bytes());
+        let action = self.action(".");
+        if matches!(action, None | Some(Action::DropTaken)) {
+            // Noted before the answer, so that a client that has the answer finds it.
+            let delivery =
+                Delivery { from, to, encrypted: self.encrypted, acknowledged: action.is_none(), mail };
+            self.state.deliveries.lock().unwrap().push(delivery);
         }
-        // Noted before the answer, so that a client that has the answer finds it.
-        let delivery = Delivery { from, to, encrypted: self.encrypted, mail: Mail::parse(data.as_bytes()) };
-        self.state.deliveries.lock().unwrap().push(delivery);
+        if let Some(action) = action {
+            return self.obey(action).await;
+        }
         self.reply("250 2.0.0 taken").await
     }
 

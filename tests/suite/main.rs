@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod against_state;
+mod alertmanager;
 mod batch;
 mod broken;
 mod case;
@@ -18,6 +19,7 @@ mod plans;
 mod random;
 mod readme;
 mod real;
+mod receivers;
 mod rollups;
 mod stream;
 mod table;
@@ -37,6 +39,8 @@ fn main() {
         overflow::trials(),
         peers::trials(),
         readme::trials(),
+        receivers::trials(),
+        alertmanager::trials(),
         real::trials(),
         drills::trials(),
     ]
