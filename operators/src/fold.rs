@@ -50,6 +50,8 @@ struct RollupStates {
 pub struct Applied {
     /// Closed and corrected windows, in the order in which they must be written.
     pub results: Vec<Results>,
+    /// Windows that are still open, as far as they have come: for those alone who asked by [`Fold::watching_open`].
+    pub open: Vec<Results>,
     /// States that came after a window of the finest tier was final.
     pub late: Vec<Late>,
     /// Points merged, by rollup; each is either here, in `set_aside` or in `late`.
@@ -91,6 +93,8 @@ pub enum ResultKind {
     Closed,
     /// Windows that had closed before and have got late points since.
     Corrected,
+    /// Windows that will get more points.
+    Open,
 }
 
 /// What came too late for one rollup: the rollup of the late points alone.
@@ -119,6 +123,19 @@ impl Fold {
             }
         }
         self.bounds = bounds;
+        self
+    }
+
+    /// Tells from now on, for these rollups and tiers, what the groups of open windows have come to.
+    #[must_use]
+    pub fn watching_open(mut self, is_watched: impl Fn(&str, &str) -> bool) -> Self {
+        for kept in &mut self.rollups {
+            for (states, tier) in kept.tiers.iter_mut().zip(kept.rollup.tiers()) {
+                if is_watched(&kept.rollup.name, &tier.name) {
+                    states.watch_open();
+                }
+            }
+        }
         self
     }
 
@@ -241,6 +258,8 @@ impl Fold {
             for tier in 0..kept.tiers.len() {
                 let given_out = kept.give_out(tier, before, now, &mut applied);
                 applied.failures.extend(given_out.err());
+                let looked = kept.look_at_open(tier, now, &mut applied);
+                applied.failures.extend(looked.err());
             }
         }
         applied
@@ -316,6 +335,13 @@ impl RollupStates {
         let closed = self.tiers[tier].close(before, now)?;
         applied.results.extend(self.results(tier, closed, ResultKind::Closed, None));
         self.tiers[tier].purge(now);
+        Ok(())
+    }
+
+    fn look_at_open(&mut self, tier: usize, now: Option<i64>, applied: &mut Applied) -> Result<()> {
+        if let Some(rows) = self.tiers[tier].open_results(now)? {
+            applied.open.extend(self.results(tier, rows, ResultKind::Open, None));
+        }
         Ok(())
     }
 

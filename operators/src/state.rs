@@ -12,6 +12,7 @@ use std::sync::Arc;
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, TimestampNanosecondArray};
 use arrow::compute::{filter_record_batch, sort_to_indices, take_record_batch};
 use arrow::datatypes::{Float64Type, Int64Type, TimestampNanosecondType};
+use arrow::row::OwnedRow;
 
 use crate::error::Result;
 use crate::gaps::{Gap, Gaps};
@@ -31,6 +32,8 @@ pub(crate) struct WindowStates {
     panes: BTreeMap<i64, Pane>,
     /// States of closed windows that have come since the last correction, by window.
     touched: Vec<RecordBatch>,
+    /// States of open windows that have come since the last look, by window, when anyone looks at these.
+    fresh: Option<Vec<RecordBatch>>,
     gate: Gate,
     gaps: Gaps,
 }
@@ -78,6 +81,7 @@ impl WindowStates {
             windows: tier.windows,
             panes: BTreeMap::new(),
             touched: Vec::new(),
+            fresh: None,
             gate,
             gaps: Gaps::default(),
         }
@@ -86,6 +90,11 @@ impl WindowStates {
     /// Admits no more groups than `bounds` say from now on.
     pub(crate) fn bound(&mut self, tier: &Tier, bounds: &Bounds) {
         self.gate = Gate::new(&self.rollup, tier, bounds);
+    }
+
+    /// Remembers from now on what came to open windows, for [`WindowStates::open_results`].
+    pub(crate) fn watch_open(&mut self) {
+        self.fresh = Some(Vec::new());
     }
 
     pub(crate) fn gaps(&self) -> &Gaps {
@@ -185,6 +194,9 @@ impl WindowStates {
         for start in open {
             if watermark.is_some_and(|at| self.windows.end(start) <= at) {
                 self.touched.push(self.in_window(&part.rows, start)?);
+            } else if self.fresh.is_some() {
+                let rows = self.in_window(&part.rows, start)?;
+                self.fresh.get_or_insert_default().push(rows);
             }
         }
         let pane = self.panes.entry(part.start).or_default();
@@ -212,6 +224,18 @@ impl WindowStates {
         oldest_first(&self.rollup, &self.rollup.finish(states)?)
     }
 
+    /// Results, as they are now, of the groups in windows still open at `watermark` that states have come for since the last
+    /// call. Empty unless [`WindowStates::watch_open`].
+    pub(crate) fn open_results(&mut self, watermark: Option<i64>) -> Result<Option<RecordBatch>> {
+        let Some(fresh) = self.fresh.as_mut().map(std::mem::take).filter(|fresh| !fresh.is_empty()) else {
+            return Ok(None);
+        };
+        let keys = Keys::new(&self.rollup)?;
+        let is_open = |start: i64| watermark.is_none_or(|at| self.windows.end(start) > at);
+        let (_, rows) = self.results_of(&keys, &fresh, is_open)?;
+        Ok(Some(rows).filter(|rows| rows.num_rows() > 0))
+    }
+
     /// Results, as they are now, of the groups in closed windows that states have come for since the last call.
     pub(crate) fn correct(&mut self) -> Result<Option<Corrected>> {
         let touched = std::mem::take(&mut self.touched);
@@ -219,20 +243,7 @@ impl WindowStates {
             return Ok(None);
         }
         let keys = Keys::new(&self.rollup)?;
-        let (mut wanted, mut starts) = (HashSet::new(), BTreeSet::new());
-        for rows in &touched {
-            wanted.extend(keys.of_states(rows)?);
-            starts.extend(starts_of(&self.rollup, rows).values());
-        }
-        let mut states = Vec::new();
-        for start in starts {
-            for batch in self.states_of(start)? {
-                let mask: BooleanArray =
-                    keys.of_states(&batch)?.iter().map(|key| Some(wanted.contains(key))).collect();
-                states.push(filter_record_batch(&batch, &mask)?);
-            }
-        }
-        let rows = oldest_first(&self.rollup, &self.rollup.finish(states)?)?;
+        let (mut wanted, rows) = self.results_of(&keys, &touched, |_| true)?;
         for key in keys.of_results(&rows)? {
             wanted.remove(&key);
         }
@@ -243,6 +254,30 @@ impl WindowStates {
             false => Some(oldest_first(&self.rollup, &keys.to_results(&wanted)?)?),
         };
         Ok(Some(Corrected { rows, withdrawn }))
+    }
+
+    /// Keys and results of the groups that some states are of, in those of their windows that are wanted.
+    fn results_of(
+        &self,
+        keys: &Keys<'_>,
+        touched: &[RecordBatch],
+        is_wanted: impl Fn(i64) -> bool,
+    ) -> Result<(HashSet<OwnedRow>, RecordBatch)> {
+        let (mut wanted, mut starts) = (HashSet::new(), BTreeSet::new());
+        for rows in touched {
+            wanted.extend(keys.of_states(rows)?);
+            starts.extend(starts_of(&self.rollup, rows).values().iter().filter(|start| is_wanted(**start)));
+        }
+        let mut states = Vec::new();
+        for start in starts {
+            for batch in self.states_of(start)? {
+                let mask: BooleanArray =
+                    keys.of_states(&batch)?.iter().map(|key| Some(wanted.contains(key))).collect();
+                states.push(filter_record_batch(&batch, &mask)?);
+            }
+        }
+        let rows = oldest_first(&self.rollup, &self.rollup.finish(states)?)?;
+        Ok((wanted, rows))
     }
 
     /// Results of all windows that start from `from` up to, without, `to`, as a correction of every group gives them.

@@ -256,6 +256,7 @@ fn spec_of(config: &RuleConfig, tier_of: &dyn Fn(&str) -> String) -> RuleSpec {
         },
         recovery: config.recovery.as_ref().map(|recovery| recovery.text.clone()),
         for_: config.hold_for,
+        early: config.early,
         keep_firing_for: config.keep_firing_for,
         m_of_n: config.m_of_n,
         missing_data: config.missing_data,

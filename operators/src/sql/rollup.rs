@@ -42,6 +42,8 @@ pub struct Rollup {
     pub fingerprint: u64,
     /// The same for what is computed from the states: HAVING, and the columns of the result.
     pub results_fingerprint: u64,
+    /// Fields that only grow while a window gets points: counts and maxima, and sums where no value is negative.
+    pub growing: Vec<String>,
     /// The finest first, at least one.
     tiers: Vec<Tier>,
     /// The group column that holds the window's start; the same in states of all stages.
@@ -50,6 +52,22 @@ pub struct Rollup {
     groups: Vec<(String, usize)>,
     stages: Stages,
     context: Arc<TaskContext>,
+}
+
+/// Names of the columns that are one of these aggregates and nothing more.
+fn growing(select: &Select) -> Vec<String> {
+    let grows = |expr: &SqlExpr| match expr {
+        SqlExpr::Function(call) => {
+            let name = call.name.to_string().to_lowercase();
+            ["count", "max", "sum", "approx_distinct"].contains(&name.as_str()) && call.over.is_none()
+        }
+        _ => false,
+    };
+    let name = |item: &SelectItem| match item {
+        SelectItem::ExprWithAlias { expr, alias } if grows(expr) => Some(alias.value.clone()),
+        _ => None,
+    };
+    select.projection.iter().filter_map(name).collect()
 }
 
 /// What the columns of a result mean to a store.
@@ -87,6 +105,7 @@ impl Rollup {
             allowed_lateness: view.allowed_lateness,
             series_limit: view.series_limit,
             shape,
+            growing: growing(&view.select),
             fingerprint: fingerprint(&view, &stages, &columns),
             results_fingerprint: XxHash3_64::oneshot(
                 format!("{schema:?}{}", stages.finish.explain()).as_bytes(),

@@ -7,7 +7,7 @@ use arrow::datatypes::DataType;
 use arrow::record_batch::RecordBatch;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DataFusionError, SchemaError};
-use datafusion::logical_expr::{Expr, Volatility};
+use datafusion::logical_expr::{Expr, Operator, Volatility};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::prelude::SessionContext;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(super) struct Condition {
     expression: Arc<dyn PhysicalExpr>,
+    parsed: Expr,
 }
 
 impl Condition {
@@ -27,17 +28,32 @@ impl Condition {
         let parsed = context.parse_sql_expr(sql, schema).map_err(|error| explain(&error, schema))?;
         refuse_unrepeatable(&parsed)?;
         let expression =
-            context.create_physical_expr(parsed, schema).map_err(|error| explain(&error, schema))?;
+            context.create_physical_expr(parsed.clone(), schema).map_err(|error| explain(&error, schema))?;
         let found = expression.data_type(schema.as_arrow()).map_err(|error| explain(&error, schema))?;
         if found != DataType::Boolean {
             let message = format!("the expression is not true or false but a value, type=`{found}`");
             return Err(Complaint::new(message, format!("compare it, for example `({sql}) > 90`")));
         }
-        let condition = Self { expression };
+        let condition = Self { expression, parsed };
         // Mistakes in constants, such as text that is compared to a number, show without any rows.
         let no_rows = RecordBatch::new_empty(Arc::clone(schema.inner()));
         condition.evaluate_all(&no_rows).map_err(|error| explain(&error, schema))?;
         Ok(condition)
+    }
+
+    /// Refuses a condition that more points of a window could make false again: it has to be made of comparisons of
+    /// `growing` columns with constants, the column being the greater, joined by AND and OR.
+    pub(super) fn only_grows(&self, growing: &[String]) -> Result<(), Complaint> {
+        let Some(part) = first_that_may_shrink(&self.parsed, growing) else { return Ok(()) };
+        let message = format!("`{part}` may be true in an open window and false when it closes");
+        let remedy = match growing {
+            [] => "the rollup has no count(), max() or sum() of its own; remove `early`".to_owned(),
+            _ => format!(
+                "compare {} with a constant, by > or >=; or remove `early`",
+                listed(growing.iter().map(String::as_str))
+            ),
+        };
+        Err(Complaint::new(message, remedy))
     }
 
     /// True, false or null for each row. When the batch cannot be evaluated as a whole, rows are evaluated
@@ -107,6 +123,22 @@ pub(super) fn refuse_unrepeatable(expression: &Expr) -> Result<(), Complaint> {
         (None, Ok(_)) => Ok(()),
         (None, Err(error)) => Err(Complaint::new(error.strip_backtrace(), "simplify the expression")),
     }
+}
+
+fn first_that_may_shrink<'e>(expression: &'e Expr, growing: &[String]) -> Option<&'e Expr> {
+    let Expr::BinaryExpr(binary) = expression else { return Some(expression) };
+    let is_growing = |side: &Expr| matches!(side, Expr::Column(column) if growing.contains(&column.name));
+    let is_constant = |side: &Expr| matches!(side, Expr::Literal(..));
+    let fits = match binary.op {
+        Operator::And | Operator::Or => {
+            let of_sides = first_that_may_shrink(&binary.left, growing);
+            return of_sides.or_else(|| first_that_may_shrink(&binary.right, growing));
+        }
+        Operator::Gt | Operator::GtEq => is_growing(&binary.left) && is_constant(&binary.right),
+        Operator::Lt | Operator::LtEq => is_constant(&binary.left) && is_growing(&binary.right),
+        _ => false,
+    };
+    (!fits).then_some(expression)
 }
 
 fn subquery() -> Complaint {

@@ -26,6 +26,9 @@ pub(super) struct Group {
     /// Rules that fire for the group, of those that this one is composed of: a bit for each.
     #[serde(default)]
     pub(super) firing: u64,
+    /// End of the open window for which the alert has fired provisionally.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    early: Option<i64>,
 }
 
 /// What changed for a group.
@@ -38,17 +41,19 @@ pub(super) struct Said {
     /// The alert about missing data, not the rule's own.
     pub(super) is_absence: bool,
     pub(super) revision: u32,
+    /// The window is still open.
+    pub(super) is_provisional: bool,
 }
 
 impl Group {
     pub(super) fn new(tags: Vec<String>, rule: &Rule) -> Self {
         let absence = (rule.missing() == MissingData::NoData).then(History::new);
-        Self { tags, history: History::new(), absence, seen: 0, revision: 0, firing: 0 }
+        Self { tags, history: History::new(), absence, seen: 0, revision: 0, firing: 0, early: None }
     }
 
     /// Whether it need not be remembered.
     pub(super) fn is_idle(&self, rule: &Rule, newest: i64) -> bool {
-        if remembers_all(rule) || self.firing != 0 {
+        if remembers_all(rule) || self.firing != 0 || self.early.is_some() {
             return false;
         }
         self.history.is_idle() && self.history.state.last < newest
@@ -65,6 +70,36 @@ impl Group {
     ) {
         self.seen = self.seen.max(end);
         self.step(verdict, end, rule, final_until, said);
+    }
+
+    /// The condition is true in a window that is still open, and stays so.
+    pub(super) fn fire_early(&mut self, end: i64, said: &mut Vec<Said>) {
+        let fires = matches!(self.history.state.phase, Phase::Firing { .. });
+        if fires || self.early.is_some() || end <= self.history.state.last {
+            return;
+        }
+        self.early = Some(end);
+        let (change, revision) = (Change::Fired { since: end }, self.revision);
+        said.push(Said {
+            change,
+            cause: Cause::Condition,
+            end,
+            is_absence: false,
+            revision,
+            is_provisional: true,
+        });
+    }
+
+    /// The windows up to `until` have closed: withdraws what had fired in one of them and was not confirmed.
+    pub(super) fn withdraw_early(&mut self, until: i64, said: &mut Vec<Said>) {
+        let Some(end) = self.early.filter(|end| *end <= until) else { return };
+        self.early = None;
+        let is_confirmed = matches!(self.history.state.phase, Phase::Firing { since, .. } if since <= end);
+        if !is_confirmed {
+            let (change, revision) = (Change::Resolved { since: end }, self.revision);
+            let cause = Cause::Correction;
+            said.push(Said { change, cause, end, is_absence: false, revision, is_provisional: false });
+        }
     }
 
     /// The windows up to `until` have closed, and the group has no row in those after its newest. False: it is to be
@@ -119,6 +154,7 @@ impl Group {
                     end,
                     is_absence,
                     revision: self.revision,
+                    is_provisional: false,
                 });
             }
         }
@@ -138,7 +174,14 @@ impl Group {
                 }
             };
             history.state.phase = Phase::Inactive;
-            said.push(Said { change, cause, end, is_absence, revision: self.revision });
+            said.push(Said {
+                change,
+                cause,
+                end,
+                is_absence,
+                revision: self.revision,
+                is_provisional: false,
+            });
         }
     }
 
@@ -157,12 +200,19 @@ impl Group {
             // A dead man's alert begins with silence and ends with a row: both are about data.
             let of_data = verdict.is_missing() || rule.is_dead_man();
             let cause = if of_data { Cause::NoData } else { Cause::Condition };
-            said.push(Said { change, cause, end, is_absence: false, revision });
+            said.push(Said { change, cause, end, is_absence: false, revision, is_provisional: false });
         }
         if let Some(absence) = &mut self.absence
             && let Some(change) = absence.step(end, verdict.of_absence(), &rule.patience, final_until)
         {
-            said.push(Said { change, cause: Cause::NoData, end, is_absence: true, revision });
+            said.push(Said {
+                change,
+                cause: Cause::NoData,
+                end,
+                is_absence: true,
+                revision,
+                is_provisional: false,
+            });
         }
     }
 }

@@ -79,6 +79,38 @@ impl RuleState {
         failure.map_or(Ok(()), Err)
     }
 
+    /// Judges windows that are still open, if the rule may fire before they close.
+    pub(super) fn look(
+        &mut self,
+        given: &[WindowRows<'_>],
+        transitions: &mut Vec<Transition>,
+    ) -> Result<(), String> {
+        let Some((rollup, tier)) = self.rule.watches_open() else { return Ok(()) };
+        let mut failure = None;
+        for rows in given.iter().filter(|rows| rows.rollup == rollup && rows.tier == tier) {
+            let starts = starts(rows.rows, self.rule.time)?;
+            let starts = starts.as_primitive::<TimestampNanosecondType>();
+            let mut tags = Tags::new(rows.rows, &self.rule.tags)?;
+            let verdicts = Verdicts::new(&self.rule, rows.rows);
+            let wording = Wording { rule: &self.rule, rows: Some(rows.rows) };
+            let mut said = Vec::new();
+            for (row, &end) in rows.window_ends.iter().enumerate() {
+                if verdicts.of(row).condition() != Some(true) || end <= self.newest {
+                    continue;
+                }
+                let key = tags.key(row).to_vec();
+                let rule = &self.rule;
+                let group = self.groups.entry(key).or_insert_with(|| Group::new(tags.values.clone(), rule));
+                group.fire_early(end, &mut said);
+                for said in said.drain(..) {
+                    transitions.push(wording.transition(&group.tags, said, Some(row), starts.value(row)));
+                }
+            }
+            failure = failure.or(verdicts.failure);
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
     /// The rows that the rule judges, each batch with the ends of its windows.
     fn rows_of(
         &mut self,
@@ -210,6 +242,7 @@ impl RuleState {
         let mut forgotten = Vec::new();
         for (key, group) in &mut self.groups {
             let remembered = group.pass(until, rule, final_until, &mut said);
+            group.withdraw_early(until, &mut said);
             group.settle(final_until, rule);
             for said in said.drain(..) {
                 transitions.push(wording.transition(&group.tags, said, None, i64::MIN));

@@ -11,8 +11,10 @@ enum Event {
     Close(&'static [Row]),
     Time(i64),
     Correct(Row),
+    /// A row of a window that is still open.
+    Open(Row),
 }
-use Event::{Close, Correct, Time};
+use Event::{Close, Correct, Open, Time};
 
 const HIGH: Option<f64> = Some(95.0);
 const LOW: Option<f64> = Some(50.0);
@@ -38,6 +40,10 @@ fn take(threshold: &mut Threshold, event: Event) -> Vec<Transition> {
             let (rows, ends) = batch(rows);
             threshold.apply(&[closed(&rows, &ends)], until, times)
         }
+        Open(row) => {
+            let (rows, ends) = batch(&[row]);
+            threshold.look(&[closed(&rows, &ends)], times)
+        }
         Correct(row) => {
             let (rows, ends) = batch(&[row]);
             let given = WindowRows { corrected: true, ..closed(&rows, &ends) };
@@ -57,9 +63,10 @@ fn said(transitions: &[Transition]) -> String {
             other => format!(" ({})", other.as_str()),
         };
         let region = transition.labels.get("region").map_or("-", String::as_str);
+        let provisional = if transition.provisional { " provisionally" } else { "" };
         let absence = if transition.labels.contains_key(NO_DATA_LABEL) { " no-data" } else { "" };
         let (at, since) = (transition.window_end / MINUTE, transition.starts_at / MINUTE);
-        text.push(format!("{at} {region}{absence} {} since {since}{cause}", transition.status));
+        text.push(format!("{at} {region}{absence} {}{provisional} since {since}{cause}", transition.status));
     }
     text.join(", ")
 }
@@ -136,6 +143,39 @@ fn missing_data_no_data() {
         "1 eu firing since 1, 2 eu no-data firing since 2 (no_data), 3 eu no-data resolved since 2 (no_data), \
          4 eu resolved since 1",
     );
+}
+
+#[test]
+fn fires_early_and_is_confirmed_or_withdrawn() {
+    let early = RuleSpec { early: true, ..spec() };
+    let events = [
+        Close(&[(1, "eu", LOW)]),
+        Open((2, "eu", LOW)),
+        Open((2, "eu", HIGH)),
+        Open((2, "eu", HIGH)),
+        Close(&[(2, "eu", HIGH)]),
+        Open((3, "eu", HIGH)),
+        Close(&[(3, "eu", LOW)]),
+    ];
+    let expected = "2 eu firing provisionally since 2, 2 eu firing since 2, 3 eu resolved since 2";
+    check(std::slice::from_ref(&early), &events, expected);
+    // What it fired for is not so when the window closes, or is not there at all.
+    for close in [Close(&[(2, "eu", LOW)]), Time(2)] {
+        let expected = "2 eu firing provisionally since 2, 2 eu resolved since 2 (correction)";
+        check(std::slice::from_ref(&early), &[Open((2, "eu", HIGH)), close], expected);
+    }
+    for (wrong, part) in [
+        (
+            RuleSpec { watches: rows("avg < 90"), ..early.clone() },
+            "may be true in an open window and false when it closes",
+        ),
+        (RuleSpec { watches: rows("avg > 90 OR region = 'eu'"), ..early.clone() }, "`region = "),
+        (RuleSpec { for_: minutes(1), ..early.clone() }, "waits for several windows"),
+    ] {
+        let error = compile_over(wrong, shape(), &[]).unwrap_err();
+        assert!(error.key == "early" && error.to_string().contains(part), "{error}");
+    }
+    compile_over(RuleSpec { watches: rows("avg > 90 AND 10 <= points"), ..early }, shape(), &[]).unwrap();
 }
 
 #[test]

@@ -13,6 +13,9 @@
 //! - A group's window is evaluated once. When late points change a row of a window that is not final, the state becomes what
 //!   the right rows would have made of it, and what had been said otherwise is corrected, see [`history`].
 //!
+//! - A rule may fire early, in a window that is still open, if its condition stays true once it is. That is provisional,
+//!   and confirmed or withdrawn when the window closes.
+//!
 //! Memory is one state per rule and group that is pending or firing, or has had a true condition in a window that is not
 //! final; where missing data alert, and with functions that look back, one per group until it is forgotten.
 //!
@@ -126,6 +129,27 @@ impl Threshold {
             transition.times = times;
         }
         transitions
+    }
+
+    /// Evaluates the rules that may fire early on windows that are still open; to be followed by [`Threshold::apply`] of the
+    /// same message.
+    pub fn look(&mut self, open: &[WindowRows<'_>], times: StageTimes) -> Vec<Transition> {
+        let mut transitions = Vec::new();
+        for state in &mut self.rules {
+            if let Err(message) = state.look(open, &mut transitions) {
+                self.failures.push(Failure { rule: state.rule.spec.name.clone(), message });
+            }
+        }
+        transitions.sort_by_cached_key(|transition| {
+            (transition.window_end, transition.rule.clone(), transition.labels.clone())
+        });
+        transitions.iter_mut().for_each(|transition| transition.times = times);
+        transitions
+    }
+
+    /// Whether some rule wants to see the open windows of a tier of a rollup.
+    pub fn watches_open(&self, rollup: &str, tier: &str) -> bool {
+        self.rules.iter().any(|state| state.rule.watches_open() == Some((rollup, tier)))
     }
 
     /// What went wrong since the last call: at most one entry per rule and evaluated batch.

@@ -119,6 +119,7 @@ impl Query {
             windows,
             // What it makes of one window may depend on others, or on rows that are not at hand any more.
             lateness: if calls.is_empty() && watched.len() == 1 { watched[0].lateness } else { 0 },
+            growing: Vec::new(),
         };
         let sources = tables.into_iter().map(|(name, _)| name).collect();
         let tags = watched[0].tags().map(|(column, name)| (column, name.to_owned())).collect();

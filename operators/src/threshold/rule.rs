@@ -29,6 +29,8 @@ pub struct RuleSpec {
     /// How long the condition must hold, from the end of the first window in which it does to the end of
     /// the one that fires. Zero fires at once.
     pub for_: Duration,
+    /// Fires while the window is still open, provisionally: for conditions that stay true once they are.
+    pub early: bool,
     /// How long the alert must be recovered before it is resolved. Zero resolves at once.
     pub keep_firing_for: Duration,
     /// The condition holds when it is true in so many of the last so many windows.
@@ -75,6 +77,8 @@ pub struct Watched {
     pub windows: Windows,
     /// How long after a window's end its rows may still change, nanoseconds.
     pub lateness: i64,
+    /// Fields that only grow while a window is open.
+    pub growing: Vec<String>,
 }
 
 impl Watched {
@@ -84,6 +88,7 @@ impl Watched {
             shape: rollup.shape.clone(),
             windows: tier.windows,
             lateness: rollup.allowed_lateness,
+            growing: rollup.growing.clone(),
         }
     }
 
@@ -213,6 +218,25 @@ impl Rule {
                 (RuleSource::Rules { all, any, none }, watched)
             }
         };
+        if spec.early {
+            let allowed = match &source {
+                RuleSource::Rows { conditions: Some(conditions), .. } => {
+                    conditions.condition.only_grows(&watched.growing)
+                }
+                _ => Err(Complaint::new(
+                    "only a rule over a rollup's rows can fire early",
+                    "remove `early`, or write the condition over a rollup",
+                )),
+            };
+            allowed.map_err(wrong("early"))?;
+            if patience.hold > 0 || patience.m_of_n.is_some() {
+                let message = "a rule that waits for several windows cannot fire before one of them closes";
+                return Err(wrong("early")(Complaint::new(
+                    message,
+                    "remove `early`, or `for` and `windows`",
+                )));
+            }
+        }
         let mut patience = patience;
         if let Watches::DeadMan { after, .. } = &spec.watches {
             // The first window that is missing ends its own length after the last row's.
@@ -269,6 +293,14 @@ impl Rule {
     /// Names of the labels that every alert of the rule has.
     pub fn label_names(&self) -> impl Iterator<Item = &str> {
         self.tags.iter().map(|(_, name)| name.as_str()).chain(self.spec.labels.keys().map(String::as_str))
+    }
+
+    /// The rollup and tier whose open windows it wants to see.
+    pub(super) fn watches_open(&self) -> Option<(&str, &str)> {
+        match &self.source {
+            RuleSource::Rows { rollup, tier, .. } if self.spec.early => Some((rollup, tier)),
+            _ => None,
+        }
     }
 
     pub(super) fn is_composite(&self) -> bool {
@@ -407,12 +439,14 @@ fn composed(
     let schema =
         Arc::new(arrow::datatypes::Schema::new(std::iter::once(time).chain(fields).collect::<Vec<_>>()));
     let shape = Shape { time: 0, tags: (1..=names.len()).collect(), fields: Vec::new() };
-    Ok(Watched { schema, shape, windows, lateness: 0 })
+    Ok(Watched { schema, shape, windows, lateness: 0, growing: Vec::new() })
 }
 
 fn hash(spec: &RuleSpec) -> String {
-    let RuleSpec { watches, recovery, for_, keep_firing_for, m_of_n, missing_data, forget_after, .. } = spec;
-    let decides = (watches, recovery, for_, keep_firing_for, m_of_n, missing_data, forget_after);
+    let RuleSpec {
+        watches, recovery, for_, keep_firing_for, m_of_n, missing_data, forget_after, early, ..
+    } = spec;
+    let decides = (watches, recovery, for_, keep_firing_for, m_of_n, missing_data, forget_after, early);
     format!("{:016x}", XxHash3_64::oneshot(format!("{decides:?}").as_bytes()))
 }
 

@@ -47,7 +47,8 @@ pub(super) fn rows(condition: &str) -> Watches {
 
 fn watched(shape: Shape) -> Watched {
     let windows = Windows::tumbling(Tumble::new(MINUTE, None).unwrap());
-    Watched { schema: schema(), shape, windows, lateness: 10 * MINUTE }
+    let growing = vec!["avg".to_owned(), "points".to_owned()];
+    Watched { schema: schema(), shape, windows, lateness: 10 * MINUTE, growing }
 }
 
 pub(super) fn compile_over(spec: RuleSpec, shape: Shape, earlier: &[Rule]) -> Result<Rule, RuleError> {

@@ -192,6 +192,20 @@ pub(super) fn transition_id<'a>(
     name.id()
 }
 
+/// The id of what an alert says that fires before its window has closed.
+pub(super) fn provisional_id<'a>(
+    rule: &str,
+    tags: impl Iterator<Item = (&'a str, &'a str)>,
+    window_end: i64,
+    revision: u32,
+) -> String {
+    let mut name = Name::new(rule, tags);
+    name.part(b"provisional");
+    name.part(&window_end.to_le_bytes());
+    name.part(&revision.to_le_bytes());
+    name.id()
+}
+
 /// The id of the incident that began at `starts_at`.
 pub(super) fn incident_id<'a>(
     rule: &str,

@@ -3,7 +3,7 @@
 use super::group::Said;
 use super::rule::Rule;
 use super::state::Change;
-use super::transition::{StageTimes, Status, Transition, incident_id, transition_id};
+use super::transition::{StageTimes, Status, Transition, incident_id, provisional_id, transition_id};
 use arrow::array::{Array, AsArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type};
@@ -48,7 +48,10 @@ impl Wording<'_> {
         let window_start =
             if row.is_some() { window_start } else { said.end.saturating_sub(self.rule.windows.size()) };
         let mut transition = Transition {
-            id: transition_id(&spec.name, group(), said.end, status, said.revision),
+            id: match said.is_provisional {
+                true => provisional_id(&spec.name, group(), said.end, said.revision),
+                false => transition_id(&spec.name, group(), said.end, status, said.revision),
+            },
             incident: incident_id(&spec.name, group(), starts_at),
             rule: spec.name.clone(),
             status,
@@ -63,7 +66,7 @@ impl Wording<'_> {
             window_end: said.end,
             receivers: spec.receivers.clone(),
             cause: said.cause,
-            provisional: false,
+            provisional: said.is_provisional,
             revision: said.revision,
             rule_hash: self.rule.hash.clone(),
             owner: spec.owner.clone(),

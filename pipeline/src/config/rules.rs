@@ -25,6 +25,8 @@ pub struct RuleConfig {
     pub recovery: Option<Located>,
     /// Event time for which the condition must hold before the alert fires (`for` in the file).
     pub hold_for: Duration,
+    /// Fires before the window closes.
+    pub early: bool,
     /// Event time for which the alert must be recovered before it is resolved.
     pub keep_firing_for: Duration,
     /// The condition must be true in so many of the last so many windows (`windows` in the file).
@@ -117,6 +119,8 @@ pub(super) struct RawRule {
     #[serde(rename = "for")]
     hold_for: Setting<HumanDuration>,
     keep_firing_for: Setting<HumanDuration>,
+    #[serde(default)]
+    early: bool,
     windows: Setting<String>,
     missing_data: Setting<String>,
     forget_after: Setting<HumanDuration>,
@@ -203,6 +207,7 @@ pub(super) fn check_rule(
         tier: raw.tier.map(located),
         recovery: raw.recovery.map(located),
         hold_for: period("for", raw.hold_for)?,
+        early: raw.early,
         keep_firing_for: period("keep_firing_for", raw.keep_firing_for)?,
         m_of_n: raw.windows.map(|windows| m_of_n(source, &windows)).transpose()?,
         missing_data: check_missing_data(source, raw.missing_data)?,

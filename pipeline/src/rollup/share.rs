@@ -133,7 +133,7 @@ impl RollupShare {
         for late in &applied.late {
             self.announcer.late(late)?;
         }
-        self.judge(partition, &applied.results, &partials.facts)?;
+        self.judge(partition, &applied, &partials.facts)?;
         for results in applied.results {
             self.give_out(partition, offset, results)?;
         }
@@ -141,26 +141,19 @@ impl RollupShare {
     }
 
     /// Evaluates the rules on what a message led to, and announces what changed.
-    fn judge(&mut self, partition: i32, results: &[Results], facts: &EpochFacts) -> Result<()> {
+    fn judge(&mut self, partition: i32, applied: &Applied, facts: &EpochFacts) -> Result<()> {
         let Some(state) = self.partitions.get_mut(&partition) else { return Ok(()) };
-        let of_tier = |results: &Results| {
-            self.tables.get(&results.rollup.name)?.get(results.tier).map(|table| table.tier.clone())
-        };
-        let tiers: Vec<String> = results.iter().map(|results| of_tier(results).unwrap_or_default()).collect();
-        let rows = results.iter().zip(&tiers).map(|(results, tier)| WindowRows {
-            rollup: &results.rollup.name,
-            tier,
-            rows: &results.rows,
-            window_ends: &results.window_ends,
-            corrected: results.kind == ResultKind::Corrected,
-        });
         let times = StageTimes {
             sample: facts.newest(),
             ingested: Some(facts.wall),
             evaluated: Some(self.context.clock.now_ns()),
         };
-        let rows: Vec<WindowRows<'_>> = rows.collect();
-        let transitions = state.threshold.apply(&rows, state.fold.watermark(), times);
+        let mut transitions = state.threshold.look(&window_rows(&applied.open), times);
+        transitions.extend(state.threshold.apply(
+            &window_rows(&applied.results),
+            state.fold.watermark(),
+            times,
+        ));
         for failure in state.threshold.take_failures() {
             tracing::error!(?failure, "a rule could not judge a row");
         }
@@ -197,6 +190,7 @@ impl RollupShare {
         let rows = results.rows.num_rows() as u64;
         let metrics = &self.context.metrics;
         match results.kind {
+            ResultKind::Open => return Ok(()),
             ResultKind::Corrected => {
                 metrics.rollup.corrected_rows.get_or_create(&labels).inc_by(rows);
             }
@@ -394,6 +388,7 @@ impl RollupShare {
         let missed = assigned.log.0 > assigned.offset.unwrap_or(0);
         let Some(offset) = assigned.offset else {
             let fold = Fold::new(rollups, options).bounded(bounds);
+            let fold = fold.watching_open(|rollup, tier| threshold.watches_open(rollup, tier));
             return Ok(Partition { fold, threshold, next: 0, checkpointed: 0, missed, announced: None });
         };
         let started = self.context.clock.monotonic();
@@ -412,6 +407,7 @@ impl RollupShare {
         let took = self.context.clock.monotonic().saturating_sub(started);
         self.context.metrics.rollup.restore_seconds.observe(took.as_secs_f64());
         let fold = restored.fold.bounded(bounds);
+        let fold = fold.watching_open(|rollup, tier| threshold.watches_open(rollup, tier));
         Ok(Partition { fold, threshold, next: offset, checkpointed: offset, missed, announced: None })
     }
 }
@@ -455,6 +451,18 @@ impl Share for RollupShare {
             }
         }
     }
+}
+
+/// Results as rules see them.
+fn window_rows(results: &[Results]) -> Vec<WindowRows<'_>> {
+    let rows = results.iter().map(|results| WindowRows {
+        rollup: &results.rollup.name,
+        tier: &results.tier().name,
+        rows: &results.rows,
+        window_ends: &results.window_ends,
+        corrected: results.kind == ResultKind::Corrected,
+    });
+    rows.collect()
 }
 
 fn alerts_of(threshold: &Threshold) -> Result<String> {

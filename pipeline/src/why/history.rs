@@ -122,6 +122,7 @@ impl History {
                 let end = tier.windows.end(start);
                 let window = self.recent(&tier.table, folded).windows.entry(folded.partition, start, end);
                 match results.kind {
+                    ResultKind::Open => {}
                     ResultKind::Closed => window.closed = Some(folded.change(rows, Vec::new())),
                     ResultKind::Corrected => {
                         window.corrections += 1;
