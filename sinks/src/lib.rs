@@ -8,9 +8,15 @@
 //! | [`parquet::raw`] | [`parquet::RawChunk`] | Parquet files of raw points, each point exactly once |
 //! | [`email`] | [`Notification`] | an SMTP server, one message a recipient |
 //! | [`webhook`] | [`Notification`] | an HTTP endpoint, in the form of Alertmanager's webhook |
+//! | [`slack`] | [`Notification`] | an incoming webhook of Slack, Mattermost or Rocket.Chat |
+//! | [`alertmanager`] | [`Notification`] | Alertmanager's API for alerts |
+//!
+//! The last three share [`HttpConfig`] and how answers are understood. A sink of notifications makes one attempt a
+//! write; its [`Error`] says whether another helps, when, and whether the message may have arrived.
 //!
 //! [`rows`] is the form in which what the stores hold is compared. [`parquet::store::open`] turns a directory or a URL into the object store under the Parquet sinks.
 
+pub mod alertmanager;
 pub mod email;
 mod error;
 mod http;
@@ -19,9 +25,12 @@ mod notify;
 pub mod parquet;
 pub mod rows;
 mod sink;
+pub mod slack;
 mod timestamp;
 pub mod webhook;
+mod wording;
 
 pub use error::{Error, FailedRecipient};
-pub use notify::{Notification, Status};
+pub use http::{ClientCertificate, HttpConfig, private_address};
+pub use notify::{Alert, Notification, Reason, Status};
 pub use sink::{RollupRows, Sink, Table};

@@ -1,6 +1,6 @@
 //! The email sink: one message a recipient, so that one bad address holds up no other.
 //!
-//! A write that reaches some recipients only fails with [`Error::Recipients`]. The sink remembers whom it
+//! A write that does not reach every recipient fails with [`Error::Recipients`]. The sink remembers whom it
 //! reached: the same notification written again goes to the others alone. Retrying is the caller's part,
 //! as it knows what else is waiting.
 
@@ -51,11 +51,22 @@ impl EmailSink {
     }
 
     async fn send(&self, mail: &Mail, to: &Mailbox) -> Result<(), FailedRecipient> {
-        let failed = |permanent, reason| FailedRecipient { address: to.email.to_string(), permanent, reason };
-        let message = message(mail, &self.from, to).map_err(|error| failed(true, error.to_string()))?;
+        let address = to.email.to_string();
+        let message = match message(mail, &self.from, to) {
+            Ok(message) => message,
+            Err(error) => {
+                let reason = error.to_string();
+                return Err(FailedRecipient { address, permanent: true, doubtful: false, reason });
+            }
+        };
         match self.transport.send(message).await {
             Ok(_) => Ok(()),
-            Err(error) => Err(failed(error.is_permanent(), described(&error))),
+            Err(error) => Err(FailedRecipient {
+                address,
+                permanent: error.is_permanent(),
+                doubtful: may_have_arrived(&error),
+                reason: described(&error),
+            }),
         }
     }
 
@@ -69,13 +80,18 @@ impl Sink<Arc<Notification>> for EmailSink {
     async fn write(&self, notification: Arc<Notification>) -> Result<(), Error> {
         let mail = encode(&notification, &self.subject_prefix, self.from.email.domain());
         let mut failed = Vec::new();
+        let mut reached = 0;
         for to in &self.to {
             let address = to.email.to_string();
             if self.with_reached(|reached| reached.contains(&notification.id, &address)) {
+                reached += 1;
                 continue;
             }
             match self.send(&mail, to).await {
-                Ok(()) => self.with_reached(|reached| reached.insert(&notification.id, address)),
+                Ok(()) => {
+                    reached += 1;
+                    self.with_reached(|reached| reached.insert(&notification.id, address));
+                }
                 Err(error) => {
                     warn!(
                         notification = notification.id,
@@ -91,7 +107,7 @@ impl Sink<Arc<Notification>> for EmailSink {
             self.with_reached(|reached| reached.forget(&notification.id));
             return Ok(());
         }
-        Err(Error::Recipients(failed))
+        Err(Error::Recipients { failed, reached })
     }
 
     async fn flush(&self) -> Result<(), Error> {
@@ -149,6 +165,19 @@ fn mailbox(address: &str) -> Result<Mailbox, Error> {
     address.parse().map_err(|error| {
         Error::Config(format!("cannot send email: no valid address, {error}; correct it address=`{address}`"))
     })
+}
+
+/// Whether the server may have the message although no reply says so. The client does not tell how far the
+/// conversation got: once connected, whatever breaks it leaves doubt. A reply, be it a refusal, leaves none.
+fn may_have_arrived(error: &smtp::Error) -> bool {
+    let unsent = error.is_client() || error.is_tls() || error.is_transport_shutdown() || is_connection(error);
+    error.status().is_none() && !unsent
+}
+
+/// Whether there was no connection to say anything over; TLS is a part of it where it comes first.
+fn is_connection(error: &smtp::Error) -> bool {
+    // The kind is told by the text alone.
+    error.to_string().starts_with("Connection error")
 }
 
 fn described(error: &smtp::Error) -> String {

@@ -107,7 +107,7 @@ impl Client {
 
     /// Runs a Flux query; an answer of more than `limit` bytes is given up.
     pub(crate) async fn query(&self, body: &Value, limit: usize) -> Result<Queried, Error> {
-        let away = |error| Error::Unavailable { place: self.place.clone(), reason: http::describe(error) };
+        let away = |error| http::unavailable(&self.place, error);
         let request = self.request(Method::POST, &["api", "v2", "query"]).query(&[("org", &self.org)]);
         let accept = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/csv"))]);
         let mut response = request.headers(accept).json(body).send().await.map_err(away)?;
@@ -125,7 +125,8 @@ impl Client {
         }
         let (place, status, message) = (self.place.clone(), status.as_u16(), query::message(&bytes));
         if matches!(status, 408 | 429 | 500..=599) {
-            return Err(Error::Unavailable { place, reason: format!("{message} status=`{status}`") });
+            let reason = format!("{message} status=`{status}`");
+            return Err(Error::Unavailable { place, reason, doubtful: false, retry_after: None });
         }
         Err(Error::Refused { place, status, message })
     }
@@ -150,9 +151,7 @@ impl Client {
             Ok(response) => {
                 Ok(Reply { status: response.status().as_u16(), body: http::body(response).await })
             }
-            Err(error) => {
-                Err(Error::Unavailable { place: self.place.clone(), reason: http::describe(error) })
-            }
+            Err(error) => Err(http::unavailable(&self.place, error)),
         }
     }
 }

@@ -14,7 +14,12 @@ pub(crate) async fn verify(client: &Client, config: &InfluxConfig) -> Result<(),
     let health = client.health().await?;
     if health.status != 200 {
         let reason = format!("GET /health answered {}", summary(&health));
-        return Err(Error::Unavailable { place: client.place.clone(), reason });
+        return Err(Error::Unavailable {
+            place: client.place.clone(),
+            reason,
+            doubtful: false,
+            retry_after: None,
+        });
     }
 
     let buckets = client.buckets().await?;
@@ -62,7 +67,9 @@ fn first_id(reply: &Reply, list: &str) -> Option<String> {
 fn unexpected(client: &Client, doing: &str, reply: &Reply) -> Error {
     let place = format!("{}, {doing},", client.place);
     match reply.status {
-        408 | 429 | 500.. => Error::Unavailable { place, reason: summary(reply) },
+        408 | 429 | 500.. => {
+            Error::Unavailable { place, reason: summary(reply), doubtful: false, retry_after: None }
+        }
         status => Error::Refused { place, status, message: summary(reply) },
     }
 }

@@ -6,5 +6,5 @@ pub mod encode;
 mod signature;
 mod sink;
 
-pub use config::{Retry, WebhookConfig};
+pub use config::WebhookConfig;
 pub use sink::WebhookSink;

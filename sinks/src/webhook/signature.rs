@@ -11,9 +11,9 @@ use ring::hmac::{Context, HMAC_SHA256, Key};
 use secrecy::{ExposeSecret, SecretString};
 
 /// Header with the signature.
-pub(super) const SIGNATURE: &str = "X-Tidemark-Signature";
+pub(super) const SIGNATURE: &str = "x-tidemark-signature";
 /// Header with the time of signing: seconds since the epoch.
-pub(super) const TIMESTAMP: &str = "X-Tidemark-Timestamp";
+pub(super) const TIMESTAMP: &str = "x-tidemark-timestamp";
 
 /// A key; its debug output shows nothing of it.
 #[derive(Debug)]

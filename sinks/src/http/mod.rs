@@ -1,5 +1,10 @@
-//! What the HTTP sinks share: a client, reading answers in bounded memory, and how long to wait.
+//! What the HTTP sinks share: a client, reading answers in bounded memory, and how long to wait; for those that
+//! carry notifications also their options, which hosts they may lead to, and one attempt to post.
 //! Nothing here puts a path, a query or user information of a URL into text: these may hold secrets.
+
+mod address;
+mod config;
+mod post;
 
 use std::error::Error as _;
 use std::time::Duration;
@@ -8,8 +13,12 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use chrono::DateTime;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use reqwest::redirect::Policy;
-use reqwest::{Client, Response};
+use reqwest::{Client, ClientBuilder, Response};
 use url::Url;
+
+pub use address::private_address;
+pub use config::{ClientCertificate, HttpConfig};
+pub(crate) use post::Post;
 
 use crate::Error;
 
@@ -19,15 +28,18 @@ pub(crate) const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
 /// How much of an answer is read. Error messages are shorter; the rest of a longer answer is not needed.
 const BODY_LIMIT: usize = 16 * 1024;
 
-/// A client whose requests fail after `timeout`. Redirects are not followed: they would turn a POST into a
-/// GET, or carry a token elsewhere.
+/// A client whose requests fail after `timeout`.
 pub(crate) fn client(timeout: Duration) -> Result<Client, Error> {
+    let client = builder(timeout).build();
+    client.map_err(|error| Error::Config(format!("cannot set up an HTTP client: {}", describe(error))))
+}
+
+/// Redirects are not followed: they would turn a POST into a GET, or carry a token elsewhere.
+fn builder(timeout: Duration) -> ClientBuilder {
     Client::builder()
         .timeout(timeout)
         .redirect(Policy::none())
         .user_agent(concat!("tidemark/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .map_err(|error| Error::Config(format!("cannot set up an HTTP client: {}", describe(error))))
 }
 
 /// Scheme, host and port: as much of a URL as may be shown.
@@ -59,6 +71,25 @@ pub(crate) fn describe(error: reqwest::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+/// The error of a request to `place` that got no answer.
+pub(crate) fn unavailable(place: &str, error: reqwest::Error) -> Error {
+    // Without a connection, TLS included, no part of the request was sent.
+    let doubtful = !error.is_connect() && !error.is_builder();
+    Error::Unavailable { place: place.to_owned(), reason: describe(error), doubtful, retry_after: None }
+}
+
+/// Whether the request was not sent because its host is private.
+fn is_private(error: &reqwest::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if error.is::<address::PrivateAddress>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// How long the server asks to wait (RFC 9110, 10.2.3): seconds, or a date. A date is compared with the
