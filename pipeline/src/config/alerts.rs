@@ -11,7 +11,7 @@ use toml::Spanned;
 use super::environment::Environment;
 use super::error::ConfigError;
 use super::raw::Setting;
-use super::receivers::{RawReceiver, ReceiverConfig, check_receiver};
+use super::receivers::{RawReceiver, ReceiverConfig, check_fallbacks, check_receiver};
 use super::settings::{duration, text};
 use super::source::{Source, suggest};
 use super::values::HumanDuration;
@@ -190,16 +190,22 @@ impl AlertsConfig {
         };
         let (mut config, mut problems) = (Self::default(), Vec::new());
         let mut declared: Vec<String> = Vec::new();
+        let mut fallbacks: Vec<(String, Spanned<String>)> = Vec::new();
         for receiver in raw.receiver {
             let name = receiver.get_ref().name.clone();
+            let fallback = receiver.get_ref().fallback.clone();
             let checked = check_name(&source, "receiver", &name, &declared)
                 .and_then(|()| check_receiver(&source, receiver));
             declared.push(name.into_inner());
             match checked {
-                Ok(receiver) => config.receivers.push(receiver),
+                Ok(receiver) => {
+                    fallbacks.extend(fallback.map(|fallback| (receiver.name.clone(), fallback)));
+                    config.receivers.push(receiver);
+                }
                 Err(error) => problems.push(error),
             }
         }
+        problems.extend(check_fallbacks(&source, fallbacks, &declared, &mut config.receivers));
         let mut names: Vec<String> = Vec::new();
         for rule in raw.rule {
             let name = rule.get_ref().name.clone();

@@ -25,7 +25,9 @@ pub use checked::{
 };
 pub use environment::Environment;
 pub use error::ConfigError;
-pub use receivers::{EmailConfig, ReceiverConfig, ReceiverKind, SmtpTls, WebhookConfig};
+pub use receivers::{
+    AlertmanagerConfig, EmailConfig, ReceiverConfig, ReceiverKind, SlackConfig, SmtpTls, WebhookConfig,
+};
 pub(crate) use source::suggest;
 pub use tiers::TierConfig;
 

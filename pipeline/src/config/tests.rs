@@ -78,12 +78,22 @@ fn the_examples_commented_options_are_real() {
     let alerts = uncommented(EXAMPLE_ALERTS)
         .replace("password_file = \"/run/secrets/smtp-password\"", "password = \"p\"")
         .replace("bearer_token_file = \"/run/secrets/webhook-token\"", "bearer_token = \"b\"")
-        .replace("signing_key_file = \"/run/secrets/webhook-key\"", "signing_key = \"k\"");
+        .replace("signing_key_file = \"/run/secrets/webhook-key\"", "signing_key = \"k\"")
+        .replace("url_file = \"/run/secrets/slack-url\"", "url = \"https://hooks.slack.com/services/k\"")
+        .replace("bearer_token_file = \"/run/secrets/alertmanager-token\"", "bearer_token = \"b\"");
     let alerts = parse_alerts(&alerts).expect("commented options are valid");
-    assert_eq!(alerts.receivers.len(), 2);
+    assert_eq!(alerts.receivers.len(), 4);
+    assert_eq!(alerts.receivers[0].fallback.as_deref(), Some("oncall-webhook"));
     let ReceiverKind::Webhook(webhook) = &alerts.receivers[1].kind else { panic!("the second is a webhook") };
     assert_eq!(webhook.signing_key.as_ref().map(ExposeSecret::expose_secret), Some("k"));
     assert!(!format!("{webhook:?}").contains("\"k\""));
+    assert!(webhook.http.client_certificate.is_some() && !webhook.http.allow_private);
+    let ReceiverKind::Slack(slack) = &alerts.receivers[2].kind else { panic!("the third is a chat") };
+    assert!(!format!("{slack:?}").contains("services"));
+    let ReceiverKind::Alertmanager(am) = &alerts.receivers[3].kind else {
+        panic!("the fourth is an Alertmanager")
+    };
+    assert_eq!(am.resolve_after, Duration::from_secs(12 * 3_600));
 }
 
 #[test]
@@ -257,7 +267,13 @@ fn overrides_of_the_environment() {
 #[test]
 fn mistakes_in_alerts() {
     let rule = "[[rule]]\nname = \"r\"\nrollup = \"cpu\"\ncondition = \"avg > 1\"\n";
-    let webhook = "[[receiver]]\nname = \"hook\"\n[receiver.webhook]\nurl = \"http://127.0.0.1/\"\n";
+    let webhook = "[[receiver]]\nname = \"hook\"\n[receiver.webhook]\nurl = \"http://hook.example/\"\n";
+    let fallback = |name: &str, fallback: &str| {
+        format!(
+            "[[receiver]]\nname = \"{name}\"\nfallback = \"{fallback}\"\n[receiver.webhook]\nurl = \"http://h/\"\n"
+        )
+    };
+    let slack = "[[receiver]]\nname = \"chat\"\n[receiver.slack]\n";
     let email =
         "[[receiver]]\nname = \"mail\"\n[receiver.email]\nhost = \"mx\"\nfrom = \"a@b\"\nto = [\"c@d\"]\n";
     let cases = [
@@ -289,7 +305,62 @@ fn mistakes_in_alerts() {
         ),
         (
             "[[receiver]]\nname = \"x\"\n".to_owned(),
-            "alerts.toml:2:8: receiver `x` has no address: add [receiver.email] or [receiver.webhook] below it",
+            "alerts.toml:2:8: receiver `x` has no address: add [receiver.email], [receiver.webhook], [receiver.slack] or [receiver.alertmanager] below it",
+        ),
+        (
+            format!("{webhook}[receiver.slack]\nurl = \"http://h/\"\n"),
+            "alerts.toml:2:8: receiver `hook` has two addresses: make a second [[receiver]] and name both in the rules",
+        ),
+        (
+            webhook.replace("hook.example", "127.0.0.1"),
+            "alerts.toml:4:7: the host is this machine or in a private network: if that is meant, add allow_private = true",
+        ),
+        (
+            format!("{slack}url = \"http://[fe80::1]/s3cret\"\n"),
+            "alerts.toml:4:7: the host is this machine or in a private network: if that is meant, add allow_private = true",
+        ),
+        (
+            format!("{slack}url = \"hooks.slack.com/s3cret\"\n"),
+            "alerts.toml:4:7: not an http or https URL: copy that of the chat's incoming webhook, like \"https://hooks.slack.com/services/…\"",
+        ),
+        (
+            slack.to_owned(),
+            "alerts.toml:3:1: [receiver.slack] has no URL: add url_file = \"path\" or url_env = \"NAME\"",
+        ),
+        (
+            slack.replace("slack", "alertmanager"),
+            "alerts.toml:3:1: `url` is missing: add url = \"https://alertmanager.example.com\"",
+        ),
+        (
+            format!(
+                "{}url = \"http://h/\"\nresolve_after = \"1s\"\n",
+                slack.replace("slack", "alertmanager")
+            ),
+            "alerts.toml:5:17: `resolve_after` is out of bounds: write 1m to 2months 29days 2h 43m 12s",
+        ),
+        (
+            format!("{webhook}cert_file = \"c\"\n"),
+            "alerts.toml:5:13: `cert_file` has no key: add key_file = \"path\"",
+        ),
+        (
+            format!("{webhook}key_file = \"k\"\n"),
+            "alerts.toml:5:12: `key_file` has no certificate: add cert_file = \"path\"",
+        ),
+        (
+            format!("{}{webhook}", fallback("first", "hok")),
+            "alerts.toml:3:12: unknown receiver `hok`: did you mean `hook`?",
+        ),
+        (
+            fallback("first", "second"),
+            "alerts.toml:3:12: unknown receiver `second`: add a [[receiver]] with this name",
+        ),
+        (
+            fallback("first", "first"),
+            "alerts.toml:3:12: the fallbacks of `first` lead back to it: leave one of them without a fallback",
+        ),
+        (
+            format!("{}{}{}", fallback("a", "b"), fallback("b", "c"), fallback("c", "a")),
+            "alerts.toml:13:12: the fallbacks of `c` lead back to it: leave one of them without a fallback",
         ),
         (
             format!("{webhook}tiemout = \"1s\"\n"),
@@ -352,4 +423,34 @@ fn local_needs_no_file() {
     let config = Config::local("127.0.0.1:1, 127.0.0.1:2", Path::new("/tmp/demo"));
     assert_eq!(config.kafka.brokers, ["127.0.0.1:1", "127.0.0.1:2"]);
     assert_eq!(config.storage.url.as_str(), "file:///tmp/demo/");
+}
+
+#[test]
+fn receivers_have_fallbacks_and_may_do_without_the_end() {
+    let receiver = |name: &str, keys: &str| {
+        format!(
+            "[[receiver]]\nname = \"{name}\"\n{keys}[receiver.webhook]\nurl = \"http://127.0.0.1/\"\nallow_private = true\n"
+        )
+    };
+    let text = receiver("a", "fallback = \"b\"\n") + &receiver("b", "send_resolved = false\n");
+    let alerts = parse_alerts(&text).expect("both are valid");
+    let shown: Vec<_> = alerts
+        .receivers
+        .iter()
+        .map(|it| (it.name.as_str(), it.fallback.as_deref(), it.send_resolved))
+        .collect();
+    assert_eq!(shown, [("a", Some("b"), true), ("b", None, false)]);
+
+    // A fallback that cannot be used is left out, and its receiver stays.
+    let none = environment(&[]);
+    let text = text.replace(
+        "[receiver.webhook]\nurl = \"http://127.0.0.1/\"\nallow_private = true\n[[receiver]]",
+        "[receiver.webhook]\nurl = \"http://h/\"\n[[receiver]]",
+    );
+    let broken = text.replace("allow_private = true", "");
+    let path = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(path.path(), broken).expect("written");
+    let (config, problems) = AlertsConfig::load_all(path.path(), &none);
+    assert_eq!((config.receivers.len(), problems.len()), (1, 1), "{problems:?}");
+    assert_eq!(config.receivers[0].fallback, None);
 }

@@ -19,6 +19,7 @@ use operators::sql::compile;
 use operators::threshold::{Rule, RuleSpec};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{FutureProducer, FutureRecord};
+use sinks::HttpConfig;
 use tokio::runtime::Handle;
 use tokio::sync::broadcast;
 
@@ -91,7 +92,7 @@ pub async fn run(args: DemoArgs) -> Result<()> {
     if !args.no_burn {
         burn::start(context.clone());
     }
-    let webhook = ReceiverConfig { name: "demo".to_owned(), kind: webhook(receiver.url) };
+    let webhook = ReceiverConfig::new("demo", webhook(receiver.url));
     let roles = [Role::Ingest, Role::Rollup, Role::Notify];
     let outcome = launch::start(context.clone(), &roles, rules, vec![webhook], Some(events)).await;
     context.shutdown.trigger();
@@ -125,13 +126,9 @@ fn cpu_rule(catalog: &operators::sql::Catalog) -> Option<Rule> {
 }
 
 fn webhook(url: url::Url) -> ReceiverKind {
-    ReceiverKind::Webhook(WebhookConfig {
-        url,
-        headers: BTreeMap::new(),
-        bearer_token: None,
-        signing_key: None,
-        timeout: Duration::from_secs(5),
-    })
+    // The demo's own web server.
+    let http = HttpConfig { allow_private: true, ..HttpConfig::new(url, Duration::from_secs(5)) };
+    ReceiverKind::Webhook(WebhookConfig { http, signing_key: None })
 }
 
 /// This machine's metrics, each second, one point a message.

@@ -1,7 +1,7 @@
 //! The queue and the task of each receiver: a slow or failing one delays no other.
 //!
-//! A task has a few deliveries under way at once, each of another alert, so that a message which a receiver chokes on
-//! holds up what follows for the same rule and group, and nothing else. What fails in passing is tried again until
+//! A task has a few deliveries under way at once, each of another group, so that a message which a receiver chokes on
+//! holds up what follows for the same group, and nothing else. What fails in passing is tried again until
 //! it succeeds, fails for good, or [`Retry::total`] is over. The queues have no bound of their own: whoever submits
 //! bounds what is unsettled.
 
@@ -20,7 +20,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::message::same_alert;
+use super::message::same_group;
 use super::receivers::Receiver;
 use crate::error::{Error, Result};
 use crate::shutdown::Shutdown;
@@ -55,6 +55,20 @@ impl Retry {
             .without_max_times()
             .with_jitter()
             .build()
+    }
+
+    /// How long to wait before the next attempt, when the last one failed so, `elapsed` after the first began and
+    /// with `pause` next; `None`: no more.
+    ///
+    /// A receiver that asks for a longer pause gets it, but for one longer than the time that is left: then the
+    /// last attempt is at its end.
+    fn wait(self, error: &sinks::Error, pause: Duration, elapsed: Duration) -> Option<Duration> {
+        let left = self.total.checked_sub(elapsed)?;
+        if !error.retryable() || pause > left {
+            return None;
+        }
+        let asked = error.retry_after().unwrap_or(Duration::ZERO);
+        Some(pause.max(asked.min(left)))
     }
 }
 
@@ -165,7 +179,7 @@ impl Courier {
         loop {
             while under_way.len() < PARALLEL && !self.stop.is_triggered() {
                 // The first one, so that none overtakes another of its alert.
-                let idle = |job: &Job| !busy.iter().any(|other| same_alert(other, &job.notification));
+                let idle = |job: &Job| !busy.iter().any(|other| same_group(other, &job.notification));
                 let Some(job) = waiting.iter().position(idle).and_then(|i| waiting.remove(i)) else { break };
                 busy.push(Arc::clone(&job.notification));
                 under_way.push(self.deliver(job));
@@ -197,22 +211,22 @@ impl Courier {
                 break;
             };
             let pause = pauses.next().unwrap_or(self.retry.max);
-            if !error.retryable() || started.elapsed() + pause > self.retry.total {
+            let Some(pause) = self.retry.wait(&error, pause, started.elapsed()) else {
                 self.count("failed");
                 tracing::error!(
                     receiver = &*self.receiver.name,
-                    rule = notification.rule,
+                    group = notification.group_key,
                     id = notification.id,
-                    status = %notification.status,
+                    status = %notification.status(),
                     reason = %error,
                     "notification not delivered, it will not be tried again"
                 );
                 break;
-            }
+            };
             self.count("retried");
             tracing::warn!(
                 receiver = &*self.receiver.name,
-                rule = notification.rule,
+                group = notification.group_key,
                 id = notification.id,
                 reason = %error,
                 ?pause,

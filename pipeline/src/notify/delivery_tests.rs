@@ -173,3 +173,29 @@ fn pauses_grow_and_stay_below_the_longest() {
     assert!(pauses.iter().all(|pause| *pause <= Duration::from_secs(30)), "{pauses:?}");
     assert!(pauses[10..].iter().all(|pause| *pause >= Duration::from_secs(15)), "{pauses:?}");
 }
+
+#[test]
+fn a_receiver_gets_the_pause_it_asks_for_within_the_time_that_is_left() {
+    let retry =
+        Retry { min: Duration::from_secs(1), max: Duration::from_secs(30), total: Duration::from_secs(100) };
+    let busy = |asked: Option<u64>| sinks::Error::Unavailable {
+        place: "r".to_owned(),
+        reason: "busy".to_owned(),
+        doubtful: false,
+        retry_after: asked.map(Duration::from_secs),
+    };
+    let refused = sinks::Error::Refused { place: "r".to_owned(), status: 400, message: "no".to_owned() };
+    for (error, pause, elapsed, expected) in [
+        (busy(None), 5, 0, Some(5)),
+        (busy(Some(2)), 5, 0, Some(5)),
+        (busy(Some(60)), 5, 0, Some(60)),
+        (busy(Some(3600)), 5, 40, Some(60)),
+        (busy(Some(3600)), 5, 95, Some(5)),
+        (busy(Some(3600)), 5, 96, None),
+        (busy(None), 5, 101, None),
+        (refused, 5, 0, None),
+    ] {
+        let wait = retry.wait(&error, Duration::from_secs(pause), Duration::from_secs(elapsed));
+        assert_eq!(wait, expected.map(Duration::from_secs), "{error} {pause} {elapsed}");
+    }
+}

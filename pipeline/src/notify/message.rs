@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use operators::threshold::{Status, Transition};
-use sinks::Notification;
+use sinks::{Alert, Notification, Reason};
 
 /// Reads a message, or says why it is not a transition.
 pub(super) fn read(payload: Option<&[u8]>) -> Result<Transition, String> {
@@ -11,11 +11,27 @@ pub(super) fn read(payload: Option<&[u8]>) -> Result<Transition, String> {
     serde_json::from_slice(payload).map_err(|error| error.to_string())
 }
 
-/// What `receiver` is told. The id is that of the transition, so each attempt and replay carries the same.
+/// What `receiver` is told: each alert is a group of its own. The id is that of the transition, so each attempt and
+/// replay carries the same.
 pub(super) fn notification(transition: &Transition, receiver: &str) -> Arc<Notification> {
+    let mut group_labels = transition.labels.clone();
+    group_labels.insert("alertname".to_owned(), transition.rule.clone());
+    let group: Vec<String> = group_labels.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
     Arc::new(Notification {
         id: transition.id.clone(),
         receiver: receiver.to_owned(),
+        group_key: format!("{{}}:{{{}}}", group.join(", ")),
+        group_labels,
+        alerts: vec![alert(transition)],
+        reason: Reason::Changed,
+        notes: Vec::new(),
+    })
+}
+
+fn alert(transition: &Transition) -> Alert {
+    Alert {
+        transitions: vec![transition.id.clone()],
+        incident: transition.incident.clone(),
         status: match transition.status {
             Status::Pending | Status::Firing => sinks::Status::Firing,
             Status::Resolved | Status::Inactive => sinks::Status::Resolved,
@@ -30,13 +46,20 @@ pub(super) fn notification(transition: &Transition, receiver: &str) -> Arc<Notif
         ends_at: transition.ends_at,
         window_start: transition.window_start,
         window_end: transition.window_end,
+        cause: transition.cause.as_str().to_owned(),
+        provisional: transition.provisional,
+        owner: transition.owner.clone(),
+        runbook: transition.runbook.clone(),
         generator_url: None,
-    })
+        sample: transition.times.sample,
+        ingested: transition.times.ingested,
+        evaluated: transition.times.evaluated,
+    }
 }
 
-/// Whether two notifications are about one rule and group, so that their order matters.
-pub(super) fn same_alert(one: &Notification, other: &Notification) -> bool {
-    one.rule == other.rule && one.labels == other.labels
+/// Whether two notifications of one receiver are about one group, so that their order matters.
+pub(super) fn same_group(one: &Notification, other: &Notification) -> bool {
+    one.group_key == other.group_key
 }
 
 #[cfg(test)]
@@ -82,7 +105,13 @@ pub(super) mod tests {
         assert_eq!(transition, written);
         let told = notification(&transition, "hook");
         assert_eq!((told.id.as_str(), told.receiver.as_str()), ("id", "hook"));
-        assert_eq!((told.status, told.starts_at, told.ends_at), (sinks::Status::Resolved, 60, Some(120)));
+        assert_eq!(told.group_key, r#"{}:{alertname="cpu_high", host="a"}"#);
+        let alert = &told.alerts[0];
+        assert_eq!((alert.status, alert.starts_at, alert.ends_at), (sinks::Status::Resolved, 60, Some(120)));
+        assert_eq!(
+            (alert.cause.as_str(), alert.transitions.as_slice()),
+            ("condition", ["id".to_owned()].as_slice())
+        );
     }
 
     #[test]
@@ -101,7 +130,7 @@ pub(super) mod tests {
     #[test]
     fn alerts_are_told_apart_by_rule_and_group() {
         let a = notification(&transition("1", "a", &[]), "hook");
-        assert!(same_alert(&a, &notification(&transition("2", "a", &[]), "hook")));
-        assert!(!same_alert(&a, &notification(&transition("2", "b", &[]), "hook")));
+        assert!(same_group(&a, &notification(&transition("2", "a", &[]), "hook")));
+        assert!(!same_group(&a, &notification(&transition("2", "b", &[]), "hook")));
     }
 }

@@ -1,22 +1,15 @@
 //! Receivers: from configuration to sinks. Nothing is contacted before the first delivery.
 
 use std::sync::Arc;
-use std::time::Duration;
 
+use sinks::alertmanager::AlertmanagerSink;
 use sinks::email::{self, EmailSink};
-use sinks::webhook::{self, WebhookSink};
+use sinks::slack::SlackSink;
+use sinks::webhook::WebhookSink;
 use sinks::{Notification, Sink};
 
-use crate::config::{EmailConfig, ReceiverConfig, ReceiverKind, SmtpTls, WebhookConfig};
+use crate::config::{EmailConfig, ReceiverConfig, ReceiverKind, SmtpTls};
 use crate::error::{Error, Result};
-
-/// How long the webhook sink tries by itself, which is how far it honours `Retry-After`. Then it is our turn: the
-/// attempt is counted, and the next begins after a pause.
-const WEBHOOK_RETRY: webhook::Retry = webhook::Retry {
-    min: Duration::from_millis(500),
-    max: Duration::from_secs(30),
-    total: Duration::from_secs(300),
-};
 
 /// A name that rules use, and where it leads.
 #[derive(Debug, Clone)]
@@ -31,14 +24,13 @@ pub(super) struct Receiver {
 /// [`Error::Refused`] with the name of the receiver that cannot work.
 pub(super) fn connect(configs: Vec<ReceiverConfig>) -> Result<Vec<Receiver>> {
     let mut receivers = Vec::new();
-    for ReceiverConfig { name, kind } in configs {
+    for ReceiverConfig { name, kind, .. } in configs {
         let refused = |error: sinks::Error| Error::Refused(format!("receiver `{name}`: {error}"));
         let sink: Arc<dyn Sink<Arc<Notification>>> = match kind {
             ReceiverKind::Email(config) => Arc::new(EmailSink::new(&email_config(config)).map_err(refused)?),
-            ReceiverKind::Webhook(config) => {
-                let sink = WebhookSink::new(webhook_config(config)).map_err(refused)?;
-                Arc::new(sink.with_retry(WEBHOOK_RETRY))
-            }
+            ReceiverKind::Webhook(config) => Arc::new(WebhookSink::new(config).map_err(refused)?),
+            ReceiverKind::Slack(config) => Arc::new(SlackSink::new(config).map_err(refused)?),
+            ReceiverKind::Alertmanager(config) => Arc::new(AlertmanagerSink::new(config).map_err(refused)?),
         };
         receivers.push(Receiver { name: name.into(), sink });
     }
@@ -65,23 +57,16 @@ fn email_config(config: EmailConfig) -> email::EmailConfig {
     }
 }
 
-fn webhook_config(config: WebhookConfig) -> webhook::WebhookConfig {
-    webhook::WebhookConfig {
-        url: config.url,
-        headers: config.headers,
-        timeout: config.timeout,
-        bearer_token: config.bearer_token,
-        signing_key: config.signing_key,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::time::Duration;
 
+    use sinks::HttpConfig;
     use tokio::runtime::Runtime;
 
     use super::*;
+    use crate::config::{AlertmanagerConfig, SlackConfig, WebhookConfig};
 
     fn email(name: &str, ca_file: Option<&str>) -> ReceiverConfig {
         let config = EmailConfig {
@@ -94,28 +79,42 @@ mod tests {
             ca_file: ca_file.map(Into::into),
             timeout: Duration::from_secs(5),
         };
-        ReceiverConfig { name: name.to_owned(), kind: ReceiverKind::Email(config) }
+        ReceiverConfig::new(name, ReceiverKind::Email(config))
+    }
+
+    fn http(header: &str) -> HttpConfig {
+        let url = "https://alerts.example.com/hook/very-secret".parse().expect("a URL");
+        HttpConfig {
+            headers: BTreeMap::from([(header.to_owned(), "very secret".into())]),
+            bearer_token: Some("very secret".into()),
+            ..HttpConfig::new(url, Duration::from_secs(5))
+        }
     }
 
     fn webhook(name: &str, header: &str) -> ReceiverConfig {
-        let config = WebhookConfig {
-            url: "https://alerts.example.com/hook/very-secret".parse().expect("a URL"),
-            headers: BTreeMap::from([(header.to_owned(), "very secret".into())]),
-            bearer_token: Some("very secret".into()),
-            signing_key: Some("very secret".into()),
-            timeout: Duration::from_secs(5),
-        };
-        ReceiverConfig { name: name.to_owned(), kind: ReceiverKind::Webhook(config) }
+        let config = WebhookConfig { http: http(header), signing_key: Some("very secret".into()) };
+        ReceiverConfig::new(name, ReceiverKind::Webhook(config))
+    }
+
+    fn slack(name: &str) -> ReceiverConfig {
+        ReceiverConfig::new(name, ReceiverKind::Slack(SlackConfig { http: http("X-Key") }))
+    }
+
+    fn alertmanager(name: &str) -> ReceiverConfig {
+        let config = AlertmanagerConfig { http: http("X-Key"), resolve_after: Duration::from_secs(3_600) };
+        ReceiverConfig::new(name, ReceiverKind::Alertmanager(config))
     }
 
     #[test]
     fn configurations_become_sinks_or_name_their_receiver() {
         let runtime = Runtime::new().expect("a runtime");
         let _entered = runtime.enter();
-        let receivers = connect(vec![email("mail", None), webhook("hook", "X-Key")]).expect("both can work");
+        let configs = vec![email("mail", None), webhook("hook", "X-Key"), slack("chat"), alertmanager("am")];
+        let shown = format!("{configs:?}");
+        let receivers = connect(configs).expect("all can work");
         let names: Vec<&str> = receivers.iter().map(|receiver| &*receiver.name).collect();
-        assert_eq!(names, ["mail", "hook"]);
-        assert!(!format!("{receivers:?}").contains("secret"));
+        assert_eq!(names, ["mail", "hook", "chat", "am"]);
+        assert!(!format!("{receivers:?} {shown}").contains("secret"));
 
         for (config, expected) in [
             (email("mail", Some("/no/such.pem")), "receiver `mail`: "),

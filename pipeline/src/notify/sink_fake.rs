@@ -61,7 +61,12 @@ impl FakeSink {
         match answer {
             None => {}
             Some(Answer::Busy) => {
-                return Err(Error::Unavailable { place: "fake".into(), reason: "busy".into() });
+                return Err(Error::Unavailable {
+                    place: "fake".into(),
+                    reason: "busy".into(),
+                    doubtful: false,
+                    retry_after: None,
+                });
             }
             Some(Answer::Refused) => {
                 return Err(Error::Refused { place: "fake".into(), status: 403, message: "no".into() });

@@ -218,6 +218,8 @@ receivers = ["hook"]
 name = "hook"
 [receiver.webhook]
 url = "{receiver}"
+# The receiver is on this machine.
+allow_private = true
 "#
     )
 }

@@ -1,7 +1,5 @@
-//! Receivers of alerts: an address by mail, or a webhook.
+//! `[receiver.email]`: a mail server and whom to write to.
 
-use std::collections::BTreeMap;
-use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,28 +7,14 @@ use std::time::Duration;
 use secrecy::SecretString;
 use serde::Deserialize;
 use toml::Spanned;
-use url::Url;
 
-use super::error::ConfigError;
-use super::raw::Setting;
-use super::secret::{PropertyValue, SecretKeys};
-use super::settings::{duration, http_url, required};
-use super::source::{Source, suggest};
-use super::values::{HumanDuration, TextList};
-
-/// One receiver, named by rules.
-#[derive(Debug, Clone)]
-pub struct ReceiverConfig {
-    pub name: String,
-    pub kind: ReceiverKind,
-}
-
-/// How a receiver is reached.
-#[derive(Debug, Clone)]
-pub enum ReceiverKind {
-    Email(EmailConfig),
-    Webhook(WebhookConfig),
-}
+use super::timeout;
+use crate::config::error::ConfigError;
+use crate::config::raw::Setting;
+use crate::config::secret::SecretKeys;
+use crate::config::settings::required;
+use crate::config::source::{Source, suggest};
+use crate::config::values::{HumanDuration, TextList};
 
 /// A mail server and the addresses to write to.
 #[derive(Debug, Clone)]
@@ -61,43 +45,9 @@ pub enum SmtpTls {
     None,
 }
 
-/// An HTTP address that takes a POST for every transition.
-#[derive(Clone)]
-pub struct WebhookConfig {
-    pub url: Url,
-    /// Added to every request.
-    pub headers: BTreeMap<String, SecretString>,
-    pub bearer_token: Option<SecretString>,
-    /// Signs every request.
-    pub signing_key: Option<SecretString>,
-    /// Time allowed for one request.
-    pub timeout: Duration,
-}
-
-// Not derived: the path of a webhook's URL is often its password.
-impl fmt::Debug for WebhookConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WebhookConfig")
-            .field("host", &self.url.host_str())
-            .field("headers", &self.headers)
-            .field("bearer_token", &self.bearer_token)
-            .field("signing_key", &self.signing_key)
-            .field("timeout", &self.timeout)
-            .finish_non_exhaustive()
-    }
-}
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RawReceiver {
-    pub(super) name: Spanned<String>,
-    email: Option<Spanned<RawEmail>>,
-    webhook: Option<Spanned<RawWebhook>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawEmail {
+pub(super) struct RawEmail {
     host: Setting<String>,
     port: Setting<u16>,
     tls: Setting<String>,
@@ -111,45 +61,7 @@ struct RawEmail {
     timeout: Setting<HumanDuration>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawWebhook {
-    url: Setting<String>,
-    #[serde(default)]
-    headers: BTreeMap<String, Spanned<PropertyValue>>,
-    bearer_token: Setting<SecretString>,
-    bearer_token_file: Setting<PathBuf>,
-    bearer_token_env: Setting<String>,
-    signing_key: Setting<SecretString>,
-    signing_key_file: Setting<PathBuf>,
-    signing_key_env: Setting<String>,
-    timeout: Setting<HumanDuration>,
-}
-
-/// Checks one `[[receiver]]`.
-pub(super) fn check_receiver(
-    source: &Source<'_>,
-    receiver: Spanned<RawReceiver>,
-) -> Result<ReceiverConfig, ConfigError> {
-    let span = receiver.get_ref().name.span();
-    let raw = receiver.into_inner();
-    let name = raw.name.into_inner();
-    let kind = match (raw.email, raw.webhook) {
-        (Some(email), None) => ReceiverKind::Email(check_email(source, email)?),
-        (None, Some(webhook)) => ReceiverKind::Webhook(check_webhook(source, webhook)?),
-        (None, None) => {
-            let error = source.error(&span, format!("receiver `{name}` has no address"));
-            return Err(error.remedy("add [receiver.email] or [receiver.webhook] below it"));
-        }
-        (Some(_), Some(_)) => {
-            let error = source.error(&span, format!("receiver `{name}` has two addresses"));
-            return Err(error.remedy("make a second [[receiver]] and name both in the rules"));
-        }
-    };
-    Ok(ReceiverConfig { name, kind })
-}
-
-fn check_email(source: &Source<'_>, email: Spanned<RawEmail>) -> Result<EmailConfig, ConfigError> {
+pub(super) fn check_email(source: &Source<'_>, email: Spanned<RawEmail>) -> Result<EmailConfig, ConfigError> {
     let section = email.span();
     let raw = email.into_inner();
     let host = required(source, &section, "host", "host = \"smtp.example.com\"", raw.host)?;
@@ -233,47 +145,4 @@ fn check_address(source: &Source<'_>, span: &Range<usize>, address: &str) -> Res
     }
     let error = source.error(span, format!("`{address}` is not a mail address"));
     Err(error.remedy("write \"user@example.com\" or \"Name <user@example.com>\""))
-}
-
-fn check_webhook(source: &Source<'_>, webhook: Spanned<RawWebhook>) -> Result<WebhookConfig, ConfigError> {
-    let section = webhook.span();
-    let raw = webhook.into_inner();
-    let url = required(source, &section, "url", "url = \"https://alerts.example.com/hook\"", raw.url)?;
-    let mut headers = BTreeMap::new();
-    for (name, value) in raw.headers {
-        let span = value.span();
-        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-        if name.is_empty() || !name.chars().all(legal) {
-            let error = source.error(&span, format!("`{name}` is not the name of a header"));
-            return Err(error.remedy("use letters, digits and hyphens"));
-        }
-        headers.insert(name, value.into_inner().resolve(source, &span)?);
-    }
-    let bearer_token = SecretKeys {
-        key: "bearer_token",
-        text: raw.bearer_token,
-        file: raw.bearer_token_file,
-        env: raw.bearer_token_env,
-    };
-    let signing_key = SecretKeys {
-        key: "signing_key",
-        text: raw.signing_key,
-        file: raw.signing_key_file,
-        env: raw.signing_key_env,
-    };
-    Ok(WebhookConfig {
-        url: http_url(source, &url)?,
-        headers,
-        bearer_token: bearer_token.resolve(source)?,
-        signing_key: signing_key.resolve(source)?,
-        timeout: timeout(source, raw.timeout, Duration::from_secs(10))?,
-    })
-}
-
-fn timeout(
-    source: &Source<'_>,
-    setting: Setting<HumanDuration>,
-    default: Duration,
-) -> Result<Duration, ConfigError> {
-    duration(source, "timeout", setting, default, Duration::from_secs(1)..=Duration::from_secs(600))
 }
