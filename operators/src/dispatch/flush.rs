@@ -192,12 +192,15 @@ impl Dispatcher {
         if let Some(group) = self.groups.get_mut(&hash) {
             group.last = Some(now);
         }
-        for Taken { alert, untold, fires } in taken {
-            let what = if target.is_escalation() && fires { What::Escalated } else { What::Dispatched };
+        for Taken { alert, untold, fires } in &taken {
+            let what = if target.is_escalation() && *fires { What::Escalated } else { What::Dispatched };
             self.log_ids(&untold.transition, &untold.ids, target, what, None, "", now);
-            if fires && !target.is_escalation() {
-                self.escalate(hash, alert, &untold, now);
+            if *fires && !target.is_escalation() {
+                self.escalate(hash, *alert, untold, now);
             }
+        }
+        if self.groups.get(&hash).is_some_and(|group| group.queue.is_long()) {
+            self.coalesce(hash, true, now);
         }
     }
 

@@ -9,7 +9,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 
 /// Alerts of one dispatch. More are several.
-pub(super) const MOST_ALERTS: usize = 100;
+const MOST_ALERTS: usize = 100;
+
+/// Dispatches of a group from which on they are made fewer even while an attempt is under way.
+const LONG: usize = 64;
 
 /// What a receiver is sent in one piece. Its id is the key by which a receiver tells repeated deliveries.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -236,9 +239,15 @@ impl Queue {
         self.0.pop_front()
     }
 
-    /// Makes as few of what waits as there can be. What an attempt may have brought to the receiver is left alone.
-    pub(super) fn coalesce(&mut self, origin: Origin<'_>, now: i64) -> Option<Coalesced> {
-        let with_head = !self.head()?.doubtful;
+    /// Whether so many wait that it is time to make them fewer. At powers of two, as it may not help.
+    pub(super) fn is_long(&self) -> bool {
+        self.0.len() >= LONG && self.0.len().is_power_of_two()
+    }
+
+    /// Makes as few of what waits as there can be; with the one under way, if it is not being tried just now. What an
+    /// attempt may have brought to the receiver is left alone.
+    pub(super) fn coalesce(&mut self, origin: Origin<'_>, is_tried: bool, now: i64) -> Option<Coalesced> {
+        let with_head = !is_tried && !self.head()?.doubtful;
         let start = usize::from(!with_head);
         if self.0.len() < start + 2 {
             return None;

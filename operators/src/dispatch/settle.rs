@@ -32,7 +32,7 @@ impl Dispatcher {
                 let dispatch = head.dispatch.clone();
                 self.changed.insert(Key::Dispatch(dispatch_id.to_owned()));
                 self.log_dispatch(&dispatch, What::Attempted, None, Some(reason), now);
-                self.coalesce(hash, now);
+                self.coalesce(hash, false, now);
             }
         }
         self.run_due(now);
@@ -72,10 +72,12 @@ impl Dispatcher {
         self.schedule(hash);
     }
 
-    fn coalesce(&mut self, hash: Digest, now: i64) {
+    pub(super) fn coalesce(&mut self, hash: Digest, is_tried: bool, now: i64) {
         let Some(group) = self.groups.get_mut(&hash) else { return };
         let (target, labels) = (group.target.clone(), group.labels.clone());
-        let Some(coalesced) = group.queue.coalesce(Origin { target: &target, labels: &labels }, now) else {
+        let Some(coalesced) =
+            group.queue.coalesce(Origin { target: &target, labels: &labels }, is_tried, now)
+        else {
             return;
         };
         let mut told = BTreeMap::new();

@@ -37,4 +37,6 @@ pub(crate) use source::suggest;
 pub use tiers::TierConfig;
 
 #[cfg(test)]
+mod routes_tests;
+#[cfg(test)]
 mod tests;

@@ -18,7 +18,7 @@ fn parse(text: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigError> 
     Config::parse(text.to_owned(), Path::new("pipeline.toml"), &environment(variables))
 }
 
-fn parse_alerts(text: &str) -> Result<AlertsConfig, ConfigError> {
+pub(super) fn parse_alerts(text: &str) -> Result<AlertsConfig, ConfigError> {
     AlertsConfig::parse(text.to_owned(), Path::new("alerts.toml"), &environment(&[]))
 }
 
@@ -99,7 +99,7 @@ fn the_examples_commented_options_are_real() {
 #[test]
 fn the_example_of_alerts_is_valid() {
     let alerts = parse_alerts(EXAMPLE_ALERTS).expect("the example is valid");
-    assert_eq!(alerts.rules.len(), 3);
+    assert_eq!(alerts.rules.len(), 6);
     let rule = &alerts.rules[0];
     assert_eq!(
         (rule.located("rollup").text.as_str(), rule.hold_for),

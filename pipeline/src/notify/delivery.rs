@@ -128,9 +128,13 @@ impl Deliveries {
         true
     }
 
-    /// Another one is in its place. It is between two attempts.
-    pub(super) fn withdraw(&mut self, id: &str) {
-        self.jobs.remove(id);
+    /// Delivers a dispatch in the place of one that is between two attempts: at the time of its next one. It has its own
+    /// hour, for it may tell of what is new.
+    pub(super) fn replace(&mut self, old: &str, by: &Dispatch, note: Option<&str>, now: Duration) -> bool {
+        let Some(job) = self.jobs.remove(old) else { return self.submit(by, note, now) };
+        let job = Job { notification: message::notification(by, note), started: now, ..job };
+        self.jobs.insert(by.id.clone(), job);
+        true
     }
 
     /// Starts the attempts that are due, and says what has become of dispatches since the last call, with the receiver

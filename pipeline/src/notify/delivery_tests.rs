@@ -86,8 +86,8 @@ fn what_is_in_its_place_is_sent_instead() {
     bench.sink.answer("a", [Answer::Busy]);
     bench.deliveries.submit(&dispatch("a", "hook"), None, Duration::ZERO);
     bench.reports(Duration::ZERO, 1);
-    bench.deliveries.withdraw("a");
-    bench.deliveries.submit(&dispatch("b", "hook"), None, Duration::ZERO);
+    assert!(bench.deliveries.replace("a", &dispatch("b", "hook"), None, Duration::ZERO));
+    assert_eq!(bench.deliveries.advance(SECOND / 2), [], "the pause is that of the one before");
     bench.reports(10 * SECOND, 1);
     assert_eq!((bench.sink.attempts(), bench.sink.taken()), (vec!["a".into(), "b".into()], vec!["b".into()]));
 }

@@ -137,17 +137,21 @@ impl NotifyShare {
                 desk.dispatcher.transition(&transition, now);
             }
             for effect in desk.settle(&self.context, member)? {
-                let dispatch = match effect {
+                let at = self.context.clock.monotonic();
+                let (dispatch, is_known) = match effect {
                     Effect::Log(_) => continue,
-                    Effect::Send(dispatch) => dispatch,
+                    Effect::Send(dispatch) => {
+                        let is_known = self.deliveries.submit(&dispatch, stall.as_deref(), at);
+                        (dispatch, is_known)
+                    }
                     Effect::Replaced { old, by } => {
-                        self.deliveries.withdraw(&old);
                         self.partitions.remove(&old);
-                        by
+                        let is_known = self.deliveries.replace(&old, &by, stall.as_deref(), at);
+                        (by, is_known)
                     }
                 };
                 self.partitions.insert(dispatch.id.clone(), *partition);
-                if !self.deliveries.submit(&dispatch, stall.as_deref(), self.context.clock.monotonic()) {
+                if !is_known {
                     let reason = "no [[receiver]] of this name in the alerts file";
                     let now = self.context.clock.now_ns();
                     tracing::error!(

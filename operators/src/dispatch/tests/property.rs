@@ -253,7 +253,14 @@ fn check(steps: &[Step]) {
     plain.finish();
     assert_eq!(world.effects, plain.effects, "a restart changed how it ends");
     assert!(world.records.is_empty(), "state is left over: {:?}", world.records.keys());
-    assert!(world.dispatcher.inhibited.is_empty());
+    for dispatcher in [&world.dispatcher, &plain.dispatcher] {
+        assert!(
+            dispatcher.inhibited.is_empty()
+                && dispatcher.dispatches.is_empty()
+                && dispatcher.groups.is_empty()
+        );
+        assert_eq!(dispatcher.next_due(), None);
+    }
 
     // Where each transition ended, by its receivers.
     let mut ends: BTreeMap<(&str, &str), usize> = BTreeMap::new();

@@ -306,6 +306,22 @@ fn what_the_receiver_may_have_is_never_replaced() {
 }
 
 #[test]
+fn a_queue_stays_short_while_an_attempt_lasts() {
+    let mut s = Simulation::new(alone());
+    s.is_away = true;
+    for number in 0..1000 {
+        s.fire("cpu", "host=a", &format!("I{number}"));
+        s.resolve("cpu", "host=a", &format!("I{number}"));
+        let queue = &s.dispatcher.groups.values().next().unwrap().queue;
+        assert!(queue.iter().count() < 64);
+        assert_eq!(queue.head().unwrap().dispatch.alerts[0].transition.id, "I0/firing@0");
+    }
+    let queue = &s.dispatcher.groups.values().next().unwrap().queue;
+    let alerts = queue.iter().flat_map(|queued| &queued.dispatch.alerts);
+    assert_eq!(alerts.map(|alert| alert.transitions.len()).sum::<usize>(), 2000);
+}
+
+#[test]
 fn receivers_that_take_no_resolved_alerts_get_none() {
     let mut s = Simulation::new(one(route("all", "", &["pager"], GroupBy::None)));
     s.fire("cpu", "host=a", "A");
