@@ -108,7 +108,7 @@ fn the_example_of_alerts_is_valid() {
     assert_eq!(rule.recovery.as_ref().map(|recovery| recovery.text.as_str()), Some("avg < 80"));
     // A later check, of the condition as SQL or of a template, points at the same place.
     for (key, place) in
-        [("condition", "16:13"), ("recovery", "19:12"), ("summary", "29:11"), ("name", "16:13")]
+        [("condition", "20:13"), ("recovery", "23:12"), ("summary", "51:11"), ("name", "20:13")]
     {
         let error = rule.located(key).error("no column `avq`", "did you mean `avg`?");
         assert_eq!(
