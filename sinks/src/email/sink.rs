@@ -199,6 +199,9 @@ fn described(error: &smtp::Error) -> String {
 mod tests {
     use std::time::Duration;
 
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+    use tokio::net::TcpListener;
+
     use super::*;
     use crate::email::Tls;
     use crate::notify::tests::example;
@@ -255,6 +258,44 @@ mod tests {
                     assert!(!error.contains("secret"), "{error}");
                 }
             }
+        }
+    }
+
+    /// A server that says these lines, one when it is connected to and one after each line it reads, then hangs up.
+    async fn server(lines: &'static [&'static str]) -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut stream = BufReader::new(stream);
+            for (i, line) in lines.iter().enumerate() {
+                if i > 0 {
+                    stream.read_line(&mut String::new()).await.unwrap();
+                }
+                stream.write_all(format!("{line}\r\n").as_bytes()).await.unwrap();
+            }
+            // Hangs up on what follows the last line.
+            stream.read_line(&mut String::new()).await.unwrap();
+        });
+        port
+    }
+
+    #[tokio::test]
+    async fn only_a_conversation_that_breaks_off_leaves_doubt() {
+        // Nobody listens on the port of a listener that is gone.
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let refusing = server(&["220 hi", "250 hi", "550 not you"]).await;
+        let busy = server(&["220 hi", "250 hi", "451 later"]).await;
+        let dropping = server(&["220 hi", "250 hi", "250 ok", "250 ok", "354 go on"]).await;
+        for (port, [retryable, arrived]) in [
+            (free, [true, false]),
+            (refusing, [false, false]),
+            (busy, [true, false]),
+            (dropping, [true, true]),
+        ] {
+            let sink = EmailSink::new(&EmailConfig { port, ..config() }).unwrap();
+            let error = sink.write(Arc::new(example())).await.unwrap_err();
+            assert_eq!([error.retryable(), error.may_have_arrived()], [retryable, arrived], "{error}");
         }
     }
 

@@ -34,7 +34,7 @@ pub(crate) struct Post {
     /// How the receiver is called in messages.
     place: String,
     /// What an answer may repeat and no message may.
-    secrets: Vec<SecretString>,
+    hidden: Vec<SecretString>,
 }
 
 impl Post {
@@ -59,15 +59,15 @@ impl Post {
             headers.insert(AUTHORIZATION, secret(&value, "Authorization", &place)?);
         }
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let mut secrets: Vec<SecretString> = config.headers.into_values().collect();
-        secrets.extend(config.bearer_token);
-        secrets.extend(config.url.password().map(SecretString::from));
-        Ok(Self { client, url: Hidden(config.url), headers, place, secrets })
+        let mut hidden: Vec<SecretString> = config.headers.into_values().collect();
+        hidden.extend(config.bearer_token);
+        hidden.extend(config.url.password().map(SecretString::from));
+        Ok(Self { client, url: Hidden(config.url), headers, place, hidden })
     }
 
     /// Also keeps `secret` out of messages.
     pub(crate) fn hiding(mut self, secret: &str) -> Self {
-        self.secrets.push(secret.into());
+        self.hidden.push(secret.into());
         self
     }
 
@@ -108,7 +108,7 @@ impl Post {
     /// What the receiver said, in one line; it may have repeated what it was sent.
     fn without_secrets(&self, body: String) -> String {
         let mut text = body;
-        for secret in self.secrets.iter().map(SecretString::expose_secret).filter(|secret| !secret.is_empty())
+        for secret in self.hidden.iter().map(SecretString::expose_secret).filter(|secret| !secret.is_empty())
         {
             text = text.replace(secret, "***");
         }

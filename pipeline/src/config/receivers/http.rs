@@ -166,7 +166,7 @@ pub(super) fn check_alertmanager(
         client_certificate: client_certificate(source, raw.cert_file, raw.key_file)?,
         allow_private: raw.allow_private,
     };
-    let bounds = Duration::from_secs(60)..=Duration::from_secs(90 * 86_400);
+    let bounds = Duration::from_secs(60)..=Duration::from_secs(30 * 86_400);
     let resolve_after = duration(source, "resolve_after", raw.resolve_after, RESOLVE_AFTER, bounds)?;
     Ok(AlertmanagerConfig { http, resolve_after })
 }
