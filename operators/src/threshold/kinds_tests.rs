@@ -26,7 +26,7 @@ fn minutes(minutes: u64) -> Duration {
 fn build(specs: &[RuleSpec]) -> Threshold {
     let mut rules: Vec<Rule> = Vec::new();
     for spec in specs {
-        rules.push(compile_over(spec.clone(), shape(), &rules).unwrap());
+        rules.push(compile_over(spec.clone(), &shape(), &rules).unwrap());
     }
     Threshold::new(rules)
 }
@@ -172,10 +172,10 @@ fn fires_early_and_is_confirmed_or_withdrawn() {
         (RuleSpec { watches: rows("avg > 90 OR region = 'eu'"), ..early.clone() }, "`region = "),
         (RuleSpec { for_: minutes(1), ..early.clone() }, "waits for several windows"),
     ] {
-        let error = compile_over(wrong, shape(), &[]).unwrap_err();
+        let error = compile_over(wrong, &shape(), &[]).unwrap_err();
         assert!(error.key == "early" && error.to_string().contains(part), "{error}");
     }
-    compile_over(RuleSpec { watches: rows("avg > 90 AND 10 <= points"), ..early }, shape(), &[]).unwrap();
+    compile_over(RuleSpec { watches: rows("avg > 90 AND 10 <= points"), ..early }, &shape(), &[]).unwrap();
 }
 
 #[test]
@@ -291,8 +291,8 @@ fn rules_over_rules() {
         (over(&[], &[], &["high"], 0), "names no rule that has to fire"),
         (over(&["hihg"], &[], &[], 0), "did you mean `high`?"),
     ] {
-        let rules = [compile_over(high.clone(), shape(), &[]).unwrap()];
-        let error = compile_over(both, shape(), &rules).unwrap_err().to_string();
+        let rules = [compile_over(high.clone(), &shape(), &[]).unwrap()];
+        let error = compile_over(both, &shape(), &rules).unwrap_err().to_string();
         assert!(error.contains(part), "{error}");
     }
 }
@@ -356,7 +356,7 @@ fn mistakes_in_queries() {
             "look back in one rollup",
         ),
     ] {
-        let error = compile_over(query(sql, "avg > 1"), shape(), &[]).expect_err(sql);
+        let error = compile_over(query(sql, "avg > 1"), &shape(), &[]).expect_err(sql);
         assert_eq!(error.key, "query", "{error}");
         assert!(error.to_string().contains(part), "{error}\nlacks {part}");
     }

@@ -173,9 +173,8 @@ fn parse(sql: &str) -> Result<Select, Complaint> {
         Parser::new(&GenericDialect {}).try_with_sql(sql).and_then(|mut parser| parser.parse_statements());
     let mut statements =
         parsed.map_err(|error| Complaint::new(error.to_string().replace("sql parser error: ", ""), FORM))?;
-    let query = match (statements.pop(), statements.pop()) {
-        (Some(SqlStatement::Query(query)), None) => query,
-        _ => return Err(Complaint::new("the query is not one SELECT", FORM)),
+    let (Some(SqlStatement::Query(query)), None) = (statements.pop(), statements.pop()) else {
+        return Err(Complaint::new("the query is not one SELECT", FORM));
     };
     let plain = query.with.is_none() && query.order_by.is_none() && query.limit_clause.is_none();
     match *query.body {

@@ -93,9 +93,7 @@ impl State {
                     self.phase = Phase::Firing { since, recovered: None };
                     return None;
                 }
-                if recovery.is_none() {
-                    return None;
-                }
+                recovery?;
                 let first = recovered.unwrap_or(end);
                 if end.saturating_sub(first) < patience.keep {
                     self.phase = Phase::Firing { since, recovered: Some(first) };

@@ -51,7 +51,7 @@ fn watched(shape: Shape) -> Watched {
     Watched { schema: schema(), shape, windows, lateness: 10 * MINUTE, growing }
 }
 
-pub(super) fn compile_over(spec: RuleSpec, shape: Shape, earlier: &[Rule]) -> Result<Rule, RuleError> {
+pub(super) fn compile_over(spec: RuleSpec, shape: &Shape, earlier: &[Rule]) -> Result<Rule, RuleError> {
     let known = |name: &str| {
         let is_known = ["cpu_by_region", "memory_by_region"].contains(&name);
         is_known.then(|| (watched(shape.clone()), "1m".to_owned()))
@@ -60,7 +60,7 @@ pub(super) fn compile_over(spec: RuleSpec, shape: Shape, earlier: &[Rule]) -> Re
 }
 
 fn compile(spec: RuleSpec) -> Result<Rule, RuleError> {
-    compile_over(spec, shape(), &[])
+    compile_over(spec, &shape(), &[])
 }
 
 fn threshold(spec: RuleSpec) -> Threshold {
@@ -250,7 +250,7 @@ fn snapshots_of_other_rules() {
     assert_eq!(target.active(), (0, 0));
     let other_tags = Shape { tags: vec![], ..shape() };
     let rule = RuleSpec { summary: String::new(), ..spec() };
-    let mut target = Threshold::new(vec![compile_over(rule, other_tags, &[]).unwrap()]);
+    let mut target = Threshold::new(vec![compile_over(rule, &other_tags, &[]).unwrap()]);
     target.restore(&snapshot).unwrap();
     assert_eq!(target.active(), (0, 0));
 

@@ -27,10 +27,10 @@ pub fn encode(notification: &Notification, now: i64, resolve_after: Duration) ->
             *kept = alert;
         }
     }
-    newest.into_iter().map(|(labels, alert)| encode_alert(labels, alert, now, until)).collect()
+    newest.iter().map(|(labels, alert)| encode_alert(labels, alert, now, until)).collect()
 }
 
-fn encode_alert(labels: BTreeMap<String, String>, alert: &Alert, now: i64, until: i64) -> Value {
+fn encode_alert(labels: &BTreeMap<String, String>, alert: &Alert, now: i64, until: i64) -> Value {
     let ends_at = match alert.status {
         Status::Firing => until,
         Status::Resolved => alert.ends_at.unwrap_or(alert.window_end).min(now),
