@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -54,6 +54,7 @@ pub struct Delivery {
     pub encrypted: bool,
     /// Whether the client was told that its mail is taken.
     pub acknowledged: bool,
+    pub taken_at: SystemTime,
     pub mail: Mail,
 }
 
@@ -360,8 +361,8 @@ impl Conversation {
         let action = self.action(".");
         if matches!(action, None | Some(Action::DropTaken)) {
             // Noted before the answer, so that a client that has the answer finds it.
-            let delivery =
-                Delivery { from, to, encrypted: self.encrypted, acknowledged: action.is_none(), mail };
+            let (encrypted, acknowledged, taken_at) = (self.encrypted, action.is_none(), taken_at());
+            let delivery = Delivery { from, to, encrypted, acknowledged, taken_at, mail };
             self.state.deliveries.lock().unwrap().push(delivery);
         }
         if let Some(action) = action {
@@ -388,4 +389,9 @@ impl Conversation {
 fn address(argument: &str) -> String {
     let after = argument.split_once('<').map_or("", |(_, after)| after);
     after.split_once('>').map_or("", |(address, _)| address).to_owned()
+}
+
+#[expect(clippy::disallowed_methods, reason = "how long a mail took is measured against the time in it")]
+fn taken_at() -> SystemTime {
+    SystemTime::now()
 }

@@ -1,5 +1,6 @@
 //! How late results and notifications are while points come in at a steady rate, as they are sent: from the end of a window
-//! by the wall clock until InfluxDB has acknowledged its rows, and until the receiver of a webhook has the alert.
+//! by the wall clock until InfluxDB has acknowledged its rows, and until the receiver of a webhook, or a mail server, has the
+//! alert.
 
 use std::io::Read;
 use std::sync::{Arc, Mutex};
@@ -21,6 +22,7 @@ use tidemark_tests::Unavailable;
 use tidemark_tests::influx::Influx;
 use tidemark_tests::kafka::Kafka;
 use tidemark_tests::serving::Serving;
+use tidemark_tests::smtp::{Delivery, Security, Smtp};
 use tidemark_tests::tidemark::Tidemark;
 
 use crate::load::bar;
@@ -74,14 +76,15 @@ pub(crate) fn measure(
             Arc::clone(&arrivals),
         )));
     let receiver = Serving::start(Router::new().fallback(notified).with_state(Arc::clone(&arrivals)));
-    kafka.create_topic("latency", PARTITIONS);
-    let mut tidemark = Tidemark::new(&config(kafka, influx, &proxy.url()))?;
+    let smtp = Smtp::start(Security::StartTls);
+    let topic = kafka.unique_topic("latency", PARTITIONS);
+    let mut tidemark = Tidemark::new(&config(kafka, influx, &proxy.url(), &topic))?;
     tidemark.write("sql/bench.sql", ROLLUP);
-    tidemark.write("alerts.toml", &rules(&receiver.url()));
+    tidemark.write("alerts.toml", &rules(&receiver.url(), &smtp));
     tidemark.call(&["topics", "create"]);
     tidemark.run("ingest,rollup,notify");
     arrivals.lock().unwrap().first_window = (now() / WINDOW + 1) * WINDOW;
-    let sent = send(kafka, rate, length);
+    let sent = send(kafka, &topic, rate, length);
     let last_window = now() / WINDOW * WINDOW - WINDOW;
     let windows = (last_window - arrivals.lock().unwrap().first_window) / WINDOW + 1;
     let rows = usize::try_from(windows).unwrap() * HOSTS;
@@ -91,16 +94,19 @@ pub(crate) fn measure(
     });
     assert!(tidemark.terminate().success(), "{}", tidemark.log_text());
     let mut arrived = arrivals.lock().unwrap();
+    let first = arrived.first_window;
+    let mut mails: Vec<f64> = smtp.deliveries().iter().filter_map(|mail| since_end_of(mail, first)).collect();
     Ok(Latency {
         rate: sent,
         disorder: DISORDER,
         rows: Percentiles::of(&mut arrived.rows),
         notifications: Percentiles::of(&mut arrived.notifications),
+        mails: Percentiles::of(&mut mails),
     })
 }
 
 /// The rate that was reached.
-fn send(kafka: &Kafka, rate: usize, length: Duration) -> f64 {
+fn send(kafka: &Kafka, topic: &str, rate: usize, length: Duration) -> f64 {
     let producer: BaseProducer = ClientConfig::new()
         .set("bootstrap.servers", kafka.brokers())
         .set("compression.type", "lz4")
@@ -132,7 +138,7 @@ fn send(kafka: &Kafka, rate: usize, length: Duration) -> f64 {
             text.push_str(&heads[host]);
             text.push_str(&format!("{time},\"value\":{value}}}"));
             let partition = i32::try_from(host % PARTITIONS).unwrap();
-            let mut record = BaseRecord::<(), str>::to("latency").partition(partition).payload(&text);
+            let mut record = BaseRecord::<(), str>::to(topic).partition(partition).payload(&text);
             while let Err((error, unsent)) = producer.send(record) {
                 assert_eq!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::QueueFull), "{error}");
                 producer.poll(TICK);
@@ -194,6 +200,14 @@ async fn notified(State(arrivals): State<Shared>, body: Bytes) -> StatusCode {
     StatusCode::OK
 }
 
+/// Milliseconds until a mail was taken; its subject ends with the start of the window.
+fn since_end_of(mail: &Delivery, first_window: i64) -> Option<f64> {
+    let window = mail.mail.header("Subject").rsplit(' ').next()?;
+    let window = DateTime::parse_from_rfc3339(window).ok()?.timestamp_nanos_opt()?;
+    let taken = i64::try_from(mail.taken_at.duration_since(UNIX_EPOCH).ok()?.as_nanos()).ok()?;
+    (window >= first_window).then(|| since_end(taken, window))
+}
+
 /// Milliseconds from the end of a window to an instant.
 fn since_end(at: i64, window: i64) -> f64 {
     (at - window - WINDOW) as f64 / 1e6
@@ -204,7 +218,8 @@ fn now() -> i64 {
     i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos()).unwrap()
 }
 
-fn rules(receiver: &str) -> String {
+fn rules(receiver: &str, smtp: &Smtp) -> String {
+    let (port, ca) = (smtp.port(), smtp.ca_pem().display().to_string());
     format!(
         r#"
 [[rule]]
@@ -212,7 +227,7 @@ name = "high"
 rollup = "bench"
 condition = "max > 90"
 summary = "{{{{ window_start }}}}"
-receivers = ["hook"]
+receivers = ["hook", "mail"]
 
 [[receiver]]
 name = "hook"
@@ -220,11 +235,20 @@ name = "hook"
 url = "{receiver}"
 # The receiver is on this machine.
 allow_private = true
+
+[[receiver]]
+name = "mail"
+[receiver.email]
+host = "127.0.0.1"
+port = {port}
+from = "tidemark@example.org"
+to = ["oncall@example.org"]
+ca_file = "{ca}"
 "#
     )
 }
 
-fn config(kafka: &Kafka, influx: &Influx, url: &str) -> String {
+fn config(kafka: &Kafka, influx: &Influx, url: &str, topic: &str) -> String {
     let brokers = kafka.brokers();
     let (org, bucket, token) = (influx.org(), influx.bucket(), influx.token());
     let disorder = DISORDER.as_secs();
@@ -234,18 +258,18 @@ fn config(kafka: &Kafka, influx: &Influx, url: &str) -> String {
 brokers = ["{brokers}"]
 
 [topics]
-points = ["latency"]
-partials = "latency-partials"
-dead_letter = "latency-dead-letter"
-late = "latency-late"
-alerts = "latency-alerts"
+points = ["{topic}"]
+partials = "{topic}-partials"
+dead_letter = "{topic}-dead-letter"
+late = "{topic}-late"
+alerts = "{topic}-alerts"
 
 [ingest]
-group = "latency-ingest"
+group = "{topic}-ingest"
 max_out_of_orderness = "{disorder}s"
 
 [rollup]
-group = "latency-rollup"
+group = "{topic}-rollup"
 
 [alerts]
 rules = "alerts.toml"

@@ -34,6 +34,8 @@ use crate::report::Report;
 
 /// Of points a second, when no case says what is possible.
 const LATENCY_RATE: f64 = 300_000.0;
+/// Latency is also measured at this rate, whatever the machine.
+const STEADY_RATE: usize = 100_000;
 /// Latency is measured at this part of the rate of `json-host`: half of what the machine can do when it also has to make the
 /// points and send them, a message each, which costs as much as to read and aggregate them.
 const LATENCY_SHARE: f64 = 0.25;
@@ -130,7 +132,7 @@ fn run(options: &Options) -> Result<Report, Unavailable> {
         versions,
         inputs: Vec::new(),
         measured: Vec::new(),
-        latency: None,
+        latency: Vec::new(),
         missing,
     };
 
@@ -160,7 +162,9 @@ fn run(options: &Options) -> Result<Report, Unavailable> {
     if let Some(influx) = influx.filter(|_| !latency.is_zero()) {
         let full = report.rate(|case| case.input == Input::Json && case.work == Work::HOST);
         let rate = full.map_or(LATENCY_RATE, |rate| rate * LATENCY_SHARE);
-        report.latency = Some(latency::measure(&kafka, &influx, rate as usize, latency)?);
+        for rate in [rate as usize, STEADY_RATE] {
+            report.latency.push(latency::measure(&kafka, &influx, rate, latency)?);
+        }
     }
     Ok(report)
 }

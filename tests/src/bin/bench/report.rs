@@ -90,6 +90,8 @@ pub(crate) struct Latency {
     pub(crate) rows: Percentiles,
     /// From the end of a window until the receiver had the alert.
     pub(crate) notifications: Percentiles,
+    /// From the end of a window until the mail server had the mail about the alert.
+    pub(crate) mails: Percentiles,
 }
 
 /// A run.
@@ -99,7 +101,7 @@ pub(crate) struct Report {
     pub(crate) versions: Vec<(&'static str, String)>,
     pub(crate) inputs: Vec<Loaded>,
     pub(crate) measured: Vec<Measured>,
-    pub(crate) latency: Option<Latency>,
+    pub(crate) latency: Vec<Latency>,
     /// What could not be measured, and why.
     pub(crate) missing: Vec<String>,
 }
@@ -145,20 +147,21 @@ impl Report {
                 "parquet_bytes_per_point": measured.per_point(measured.archive_bytes),
             })
         };
-        let latency = self.latency.as_ref().map(|latency| {
+        let latency = |latency: &Latency| {
             json!({
                 "points_per_second": latency.rate,
                 "max_out_of_orderness_seconds": latency.disorder.as_secs_f64(),
                 "window_end_to_influxdb_milliseconds": latency.rows.json(),
                 "window_end_to_notification_milliseconds": latency.notifications.json(),
+                "window_end_to_mail_milliseconds": latency.mails.json(),
             })
-        });
+        };
         json!({
             "machine": facts(&self.machine),
             "versions": facts(&self.versions),
             "inputs": self.inputs.iter().map(input).collect::<Vec<_>>(),
             "cases": self.measured.iter().map(case).collect::<Vec<_>>(),
-            "latency": latency,
+            "latency": self.latency.iter().map(latency).collect::<Vec<_>>(),
             "missing": self.missing,
         })
     }
@@ -198,7 +201,7 @@ impl fmt::Display for Report {
             ];
             writeln!(f, "{}", line(&cells))?;
         }
-        if let Some(latency) = &self.latency {
+        for latency in &self.latency {
             writeln!(
                 f,
                 "\nlatency at {} points/s, max_out_of_orderness {} s, from the end of a window, ms:",
@@ -207,7 +210,8 @@ impl fmt::Display for Report {
             )?;
             let lines = [
                 ("to InfluxDB's acknowledgement", latency.rows),
-                ("to the receiver of the alert", latency.notifications),
+                ("to the webhook's receiver", latency.notifications),
+                ("to the mail server", latency.mails),
             ];
             for (what, Percentiles { count, p50, p90, p99, max }) in lines {
                 writeln!(
