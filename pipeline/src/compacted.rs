@@ -46,6 +46,25 @@ impl Reader {
     /// # Errors
     /// When the topic does not exist, or no broker answers.
     pub(crate) fn new(config: &KafkaConfig, topic: &str, partition: Option<i32>) -> Result<Self> {
+        Self::starting_at(config, topic, partition, Offset::Beginning)
+    }
+
+    /// Reads a partition from an offset on, or from its beginning where that is no more.
+    pub(crate) fn from_offset(
+        config: &KafkaConfig,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+    ) -> Result<Self> {
+        Self::starting_at(config, topic, Some(partition), Offset::Offset(offset))
+    }
+
+    fn starting_at(
+        config: &KafkaConfig,
+        topic: &str,
+        partition: Option<i32>,
+        offset: Offset,
+    ) -> Result<Self> {
         let settings = ConsumerSettings::of_small("tidemark-reader", READ_AHEAD);
         let consumer = kafka::consumer(config, settings, DefaultConsumerContext)?;
         let count = kafka::partition_count(config, consumer.client(), topic, SILENCE)?;
@@ -58,10 +77,9 @@ impl Reader {
         let unread: Vec<i32> = all.filter(|number| partition.is_none_or(|only| only == *number)).collect();
         let mut list = TopicPartitionList::new();
         for partition in &unread {
-            list.add_partition_offset(topic, *partition, Offset::Beginning)
-                .map_err(Error::client("read a topic from its beginning"))?;
+            list.add_partition_offset(topic, *partition, offset).map_err(Error::client("read a topic"))?;
         }
-        consumer.assign(&list).map_err(Error::client("read a topic from its beginning"))?;
+        consumer.assign(&list).map_err(Error::client("read a topic"))?;
         Ok(Self { consumer, topic: topic.to_owned(), unread })
     }
 

@@ -13,7 +13,9 @@ use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
 
-use crate::compacted::read_state;
+use super::message;
+use super::seen::{HISTORY, Seen};
+use crate::compacted::{Reader, read_state};
 use crate::error::{Error, Result};
 use crate::group::list_of;
 use crate::kafka;
@@ -29,6 +31,7 @@ pub(super) struct Desk {
     /// The next message to read, and what has been committed.
     pub(super) next: Option<i64>,
     committed: Option<i64>,
+    seen: Seen,
     /// What is to happen once the transaction is through.
     effects: VecDeque<Effect>,
 }
@@ -48,12 +51,18 @@ impl Desk {
         let records = read_state(&config.kafka, &config.topics.alert_manager(), Some(partition))?;
         let mut dispatcher = Dispatcher::restore(policy, records.into_iter()).map_err(Error::from)?;
         dispatcher.resume();
-        Ok(Self { partition, dispatcher, producer, next, committed: next, effects: VecDeque::new() })
+        let seen = match next {
+            None => Seen::default(),
+            Some(next) => history(context, partition, next)?,
+        };
+        Ok(Self { partition, dispatcher, producer, next, committed: next, seen, effects: VecDeque::new() })
     }
 
     pub(super) fn take(&mut self, transition: &Transition, offset: i64, now: i64) {
         self.pass(offset);
-        self.dispatcher.transition(transition, now);
+        if self.seen.note(&transition.id) {
+            self.dispatcher.transition(transition, now);
+        }
     }
 
     /// A message that is nothing.
@@ -147,6 +156,21 @@ impl Desk {
         }
         Ok(())
     }
+}
+
+/// The transitions that were taken in before the message `next`.
+fn history(context: &Context, partition: i32, next: i64) -> Result<Seen> {
+    let mut seen = Seen::default();
+    let topic = &context.config.topics.alerts;
+    let from = (next - HISTORY).max(0);
+    Reader::from_offset(&context.config.kafka, topic, partition, from)?.read_to_end(|record| {
+        if record.offset < next
+            && let Ok(transition) = message::read(record.value.as_deref())
+        {
+            seen.note(&transition.id);
+        }
+    })?;
+    Ok(seen)
 }
 
 /// How the name of the topic ends whose partitions belong to those of the alerts topic.

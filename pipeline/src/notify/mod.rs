@@ -7,7 +7,7 @@
 //! of its notification.
 //!
 //! - `session`: the consumer's loop, from joining the group to leaving it
-//! - `share`: the owned partitions; `desk`: one of them, its dispatcher and its transactions
+//! - `share`: the owned partitions; `desk`: one of them, its dispatcher and its transactions; `seen`: what it has taken in
 //! - `delivery`: dispatches until they are settled; `attempts`: each attempt
 //! - `behind`: the alert about the pipeline itself
 //! - `message`: from the JSON of the topics to what the sinks take
@@ -19,6 +19,7 @@ mod delivery;
 mod desk;
 mod message;
 mod receivers;
+mod seen;
 mod session;
 mod share;
 #[cfg(test)]

@@ -55,7 +55,7 @@ impl NotifyShare {
             deliveries: Deliveries::new(&context.runtime, receivers, retry),
             context: context.clone(),
             policy: config.policy.clone(),
-            behind: Behind::new(config.behind.clone()),
+            behind: Behind::new(config.behind.clone(), context.clock.now_ns()),
             receivers: receivers.to_vec(),
             retry,
             desks: BTreeMap::new(),

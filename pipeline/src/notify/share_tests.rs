@@ -103,6 +103,8 @@ fn transitions_are_told_to_their_receivers_and_recorded() {
             ("a", json(&transition("1", "a", &["mail", "hook"]))),
             ("b", b"no transition".to_vec()),
             ("c", json(&transition("2", "c", &["hook", "nobody"]))),
+            // As `rollup` does after it went on from a snapshot.
+            ("a", json(&transition("1", "a", &["mail", "hook"]))),
         ],
     );
     bench.run(&[mail.receiver("mail"), hook.receiver("hook")], || {
