@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tokio::runtime::Runtime;
 
+use crate::alerting::{self, cli::AlertsCommand};
 use crate::check;
 use crate::clock::Clock;
 use crate::config::{Config, DEFAULT_PATH, Environment};
@@ -100,6 +101,9 @@ enum Command {
     /// the end of the old ones; after a crash in that moment, until the next run. Waits for --grace between the steps.
     #[command(verbatim_doc_comment)]
     Compact(CompactArgs),
+    /// Alerts: what fires, who was told and why not, silences, acknowledgements, the ledger
+    #[command(subcommand)]
+    Alerts(AlertsCommand),
     /// Manage the topics that Tidemark needs
     #[command(subcommand)]
     Topics(TopicsCommand),
@@ -168,6 +172,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
             let catalog = check::load_catalog(&config.rollup.sql)?;
             say(runtime()?.block_on(repair::compact(&config, &catalog, &args))?)?;
         }
+        Command::Alerts(command) => say(alerting::cli::run(&cli.config, &environment, command)?)?,
         Command::Topics(TopicsCommand::Create { partitions, timeout }) => {
             let config = Config::load(&cli.config, &environment)?;
             let report = runtime()?.block_on(topics::create(&config, partitions, timeout))?;

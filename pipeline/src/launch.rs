@@ -82,8 +82,8 @@ pub async fn start(
         tracing::warn!("{warning}");
     }
     let server = HttpServer::bind(&context.config.http).await?;
-    let routes =
-        router(Arc::clone(&context.metrics), context.readiness.clone(), crate::why::routes(&context));
+    let answers = crate::why::routes(&context).merge(crate::alerting::routes(&context, &alerting));
+    let routes = router(Arc::clone(&context.metrics), context.readiness.clone(), answers);
     // The server answers until the roles have ended, so that their end can be watched.
     let roles_ended = Shutdown::new();
     let serving = {

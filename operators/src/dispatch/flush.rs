@@ -5,7 +5,7 @@ use super::group::{Hold, Open, Suppression, Untold};
 use super::policy::{AlertLabels, Target, Timing};
 use super::queue::{DispatchAlert, Origin, Queued, Reason, name, rfc3339};
 use super::record::Key;
-use super::{Dispatcher, Effect, What};
+use super::{Dispatcher, Effect, Entry, What};
 use crate::threshold::Transition;
 use std::collections::BTreeSet;
 
@@ -188,13 +188,17 @@ impl Dispatcher {
         let reason = if escalates { Reason::Escalated } else { Reason::Changed };
         let alerts = taken.iter().map(|taken| told(&taken.untold)).collect();
         let members: Vec<Digest> = taken.iter().map(|taken| taken.alert).collect();
-        self.dispatch(hash, reason, alerts, &members, now);
+        let dispatched = self.dispatch(hash, reason, alerts, &members, now);
         if let Some(group) = self.groups.get_mut(&hash) {
             group.last = Some(now);
         }
-        for Taken { alert, untold, fires } in &taken {
+        for (Taken { alert, untold, fires }, dispatch) in taken.iter().zip(dispatched) {
             let what = if target.is_escalation() && *fires { What::Escalated } else { What::Dispatched };
-            self.log_ids(&untold.transition, &untold.ids, target, what, None, "", now);
+            for id in &untold.ids {
+                let entry = Self::entry(&untold.transition, id, what, now);
+                let receiver = Some(target.receiver.clone());
+                self.log(Entry { dispatch: Some(dispatch.clone()), receiver, ..entry });
+            }
             if *fires && !target.is_escalation() {
                 self.escalate(hash, *alert, untold, now);
             }
@@ -205,7 +209,7 @@ impl Dispatcher {
     }
 
     /// Makes dispatches, notes in the members by which one they were told, and gives out the first if none is under
-    /// way. Each alert has its member at the same position.
+    /// way. Each alert has its member at the same position, and the id of its dispatch in what is returned.
     fn dispatch(
         &mut self,
         hash: Digest,
@@ -213,8 +217,9 @@ impl Dispatcher {
         alerts: Vec<(DispatchAlert, Option<String>)>,
         members: &[Digest],
         now: i64,
-    ) {
-        let Some(group) = self.groups.get_mut(&hash) else { return };
+    ) -> Vec<String> {
+        let mut ids = Vec::new();
+        let Some(group) = self.groups.get_mut(&hash) else { return ids };
         let origin = Origin { target: &group.target, labels: &group.labels };
         let dispatches = origin.dispatches(reason, alerts, &[], now);
         let repeat = self.policy.timing(&group.target).repeat;
@@ -231,8 +236,10 @@ impl Dispatcher {
             for (incident, alert) in incidents.zip(members.by_ref()) {
                 group.told_by(*alert, incident, &dispatch.id);
                 self.changed.insert(Key::Member(hash, *alert));
+                ids.push(dispatch.id.clone());
             }
         }
+        ids
     }
 
     /// Whoever is to be told next, if the alert still fires then.

@@ -1,6 +1,19 @@
-//! The alert configuration of a running process: read at its start, and again whenever its file changes.
+//! The alert configuration of a running process: read at its start, and again whenever its file changes. And what people ask of
+//! alerts.
+//!
+//! - `progress`: how far event time has come
+//! - `evidence`: what the topics say; `why`, `show`: answers from it; `commands`: silences and acknowledgements
+//! - `cli`: `tidemark alerts`; `routes`: the same over HTTP
 
+pub mod cli;
+mod commands;
+mod evidence;
 pub(crate) mod progress;
+mod routes;
+mod show;
+mod why;
+
+pub(crate) use routes::routes;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -39,6 +39,7 @@ pub(crate) use partition::view;
 pub(crate) use routes::routes;
 pub use status::Status;
 pub use time::Time;
+pub(crate) use time::parse as parse_time;
 
 use crate::check::{load_catalog, suggest_rollup};
 use crate::clock::Clock;
