@@ -97,7 +97,7 @@ impl Tidemark {
     /// Waits until `/readyz` answers that all roles are up.
     pub fn wait_until_ready(&mut self) {
         let url = format!("{}/readyz", self.url());
-        self.wait_until(PATIENCE, "readiness", || get(&url).map(drop));
+        self.wait_until(PATIENCE, "readiness", || page(&url).map(drop));
     }
 
     /// What `/readyz` says: nothing when all is ready, else a line for each part that is not.
@@ -130,7 +130,7 @@ impl Tidemark {
 
     /// The body of a successful answer of the program's HTTP server.
     pub fn page(&self, path: &str) -> Result<String, String> {
-        get(&format!("{}{path}", self.url()))
+        page(&format!("{}{path}", self.url()))
     }
 
     /// Waits until a metric is `enough` or more, and gives its value.
@@ -159,7 +159,7 @@ impl Tidemark {
         mut probe: impl FnMut(&str) -> Result<T, String>,
     ) -> T {
         let url = format!("{}/metrics", self.url());
-        self.wait_until(timeout, what, || probe(&get(&url)?))
+        self.wait_until(timeout, what, || probe(&page(&url)?))
     }
 
     /// Waits for `probe`.
@@ -218,7 +218,7 @@ impl Tidemark {
 }
 
 /// The body of a successful answer.
-fn get(url: &str) -> Result<String, String> {
+pub fn page(url: &str) -> Result<String, String> {
     let request = background::client().get(url).timeout(Duration::from_secs(5));
     background::wait_for(async { request.send().await?.error_for_status()?.text().await })
         .map_err(|error| format!("{error:?}"))

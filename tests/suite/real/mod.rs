@@ -4,6 +4,7 @@
 //! they fail instead.
 
 mod alerts;
+mod alerts_cli;
 mod bounds;
 mod exactness;
 mod ingest;
@@ -53,7 +54,14 @@ pub(crate) fn trials() -> Vec<Trial> {
         eprintln!("skipped: trials on the NAB recordings: {reason}");
     }
     let mut trials: Vec<Trial> =
-        [restart::trials(), ingest::trials(), bounds::trials(), plans::trials(), why::trials()]
+        [
+            restart::trials(),
+            ingest::trials(),
+            bounds::trials(),
+            plans::trials(),
+            why::trials(),
+            alerts_cli::trials(),
+        ]
             .into_iter()
             .flatten()
             .map(|(name, body)| trial(&format!("real::{name}"), body))
