@@ -3,6 +3,7 @@
 //! Where a server cannot be had the trials count as ignored and say why; with `TIDEMARK_REQUIRE_SERVERS` set
 //! they fail instead.
 
+mod alerting;
 mod alerts;
 mod alerts_cli;
 mod bounds;
@@ -69,6 +70,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials.extend(on_nab.map(|(name, body)| {
         trial(&format!("real::{name}"), body).with_ignored_flag(no_recordings.is_some() || servers_missing())
     }));
+    trials.extend(alerting::trials());
     trials
 }
 

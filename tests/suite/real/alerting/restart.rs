@@ -1,0 +1,141 @@
+//! kill -9 at the moments at which others lose what they knew.
+
+use std::collections::BTreeSet;
+
+use libtest_mimic::Trial;
+use operators::dispatch::What;
+use operators::threshold::Status;
+use serde_json::Value;
+use tidemark_tests::http::Http;
+use tidemark_tests::tidemark::Tidemark;
+use tidemark_tests::wait_until;
+
+use super::super::{PATIENCE, Servers, trial};
+use super::feed::{Feed, LOAD, deployment};
+use super::ledger::Ledger;
+
+const ROLES: &str = "ingest,rollup,notify";
+
+const RULES: &str = r#"
+[[rule]]
+name = "Held"
+rollup = "load"
+condition = "avg > 90"
+for = "30s"
+receivers = ["hook"]
+
+[[rule]]
+name = "Kept"
+rollup = "load"
+condition = "avg > 90"
+keep_firing_for = "30s"
+receivers = ["hook"]
+
+[[receiver]]
+name = "hook"
+[receiver.webhook]
+allow_private = true
+"#;
+
+/// Pending in the second window; firing in the fifth; well again in the sixth, and no longer kept in the ninth.
+const LOADS: [f64; 10] = [50.0, 95.0, 95.0, 95.0, 95.0, 50.0, 50.0, 50.0, 50.0, 50.0];
+
+pub(super) fn trials() -> Vec<Trial> {
+    let name = "kill_9_while_pending_and_while_kept_firing_tells_what_no_restart_tells";
+    vec![trial(&format!("real::alerting::{name}"), kills)]
+}
+
+/// One of two deployments over the same points.
+struct Site {
+    ledger: Ledger,
+    http: Http,
+    tidemark: Tidemark,
+}
+
+impl Site {
+    fn start(servers: &Servers, id: &str, topic: &str) -> Self {
+        let deployment = deployment(servers, id, topic, 2);
+        let http = Http::start();
+        let mut tidemark = deployment.process("data", &[("load", LOAD)]);
+        tidemark.write("alerts.toml", &format!("{RULES}url = \"{}\"\n", http.url()));
+        tidemark.call(&["topics", "create"]);
+        tidemark.run(ROLES);
+        Self { ledger: Ledger::new(servers.kafka, &deployment.id), http, tidemark }
+    }
+
+    /// Waits for a rule to have said so of its alert, and for what it has told to be in the ledger as delivered.
+    fn wait_for(&self, rule: &str, status: Status, delivered: usize) {
+        wait_until(PATIENCE, &format!("{rule} to be {status}, {delivered} told"), || {
+            let transitions = self.ledger.transitions();
+            let is_there = transitions.iter().any(|it| it.rule == rule && it.status == status);
+            let entries = self.ledger.entries();
+            let dispatches: BTreeSet<_> = entries
+                .iter()
+                .filter(|entry| entry.what == What::Delivered)
+                .map(|entry| entry.dispatch.clone())
+                .collect();
+            let enough = is_there && dispatches.len() >= delivered;
+            if enough { Ok(()) } else { Err(format!("{transitions:#?}\n{entries:#?}")) }
+        });
+    }
+
+    fn crash(&mut self) {
+        self.tidemark.kill9();
+        self.tidemark.run(ROLES);
+    }
+
+    /// What people were told: the key, and of each alert what it is about.
+    fn told(&self) -> Vec<(String, Vec<String>)> {
+        let mut told: Vec<(String, Vec<String>)> = Vec::new();
+        for post in self.http.requests() {
+            let body = post.json();
+            let alerts = body["alerts"].as_array().unwrap().iter().map(describe).collect();
+            told.push((post.headers["idempotency-key"].clone(), alerts));
+        }
+        told.sort();
+        told
+    }
+}
+
+fn describe(alert: &Value) -> String {
+    let (labels, transitions) = (&alert["labels"], &alert["transitions"]);
+    let (rule, host, status) = (&labels["alertname"], &labels["host"], &alert["status"]);
+    let (from, to) = (&alert["startsAt"], &alert["endsAt"]);
+    format!("{rule} {host} {status} {from} {to} {transitions}")
+}
+
+fn feed(from: i64, to: i64) -> Feed {
+    let points = (from..=to).fold(Feed::default(), |feed, window| {
+        let load = LOADS[usize::try_from(window - 1).unwrap()];
+        ["a", "b", "c"].iter().fold(feed, |feed, host| feed.load(window, "restart", host, load))
+    });
+    points.close(to)
+}
+
+fn kills(servers: &Servers) {
+    let topic = servers.kafka.unique_topic("restart", 1);
+    let calm = Site::start(servers, "calm", &topic);
+    let mut killed = Site::start(servers, "killed", &topic);
+    // Up to which window, what is awaited then, and how many messages there are by then. Then comes a crash.
+    let steps = [
+        (3, "Held", Status::Pending, 3),
+        (5, "Held", Status::Firing, 6),
+        (7, "Held", Status::Resolved, 9),
+        (10, "Kept", Status::Resolved, 12),
+    ];
+    let mut from = 1;
+    for (to, rule, status, told) in steps {
+        feed(from, to).send(servers, &topic);
+        from = to + 1;
+        for site in [&calm, &killed] {
+            site.wait_for(rule, status, told);
+        }
+        killed.crash();
+    }
+    let (expected, found) = (calm.told(), killed.told());
+    assert_eq!(expected.len(), 12, "{expected:#?}");
+    assert_eq!(found, expected);
+    for mut site in [calm, killed] {
+        assert!(site.tidemark.terminate().success(), "{}", site.tidemark.log_text());
+    }
+}
