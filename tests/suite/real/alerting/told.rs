@@ -57,10 +57,10 @@ impl Told {
         })
     }
 
-    /// What the ledger says of a host's alerts, in its order.
+    /// What the ledger says of the transitions of a host's alert, in its order.
     pub(super) fn said_of(&self, rule: &str, host: &str) -> Vec<Entry> {
         let mut entries = self.ledger.entries();
-        entries.retain(|entry| entry.rule == rule && is_host(entry, host));
+        entries.retain(|entry| entry.transition.is_some() && entry.rule == rule && is_host(entry, host));
         entries
     }
 }
