@@ -6,6 +6,7 @@
 //! | [`influx`] | [`RollupRows`] | InfluxDB 2, a bucket for each tier |
 //! | [`parquet::rollup`] | [`RollupRows`] | Parquet files, the store when no InfluxDB is configured |
 //! | [`parquet::raw`] | [`parquet::RawChunk`] | Parquet files of raw points, each point exactly once |
+//! | [`parquet::ledger`] | [`parquet::LedgerChunk`] | Parquet files of the ledger of alerts, each entry exactly once |
 //! | [`email`] | [`Notification`] | an SMTP server, one message a recipient |
 //! | [`webhook`] | [`Notification`] | an HTTP endpoint, in the form of Alertmanager's webhook |
 //! | [`slack`] | [`Notification`] | an incoming webhook of Slack, Mattermost or Rocket.Chat |

@@ -11,6 +11,7 @@
 //! | `compact.rs` | small files of the archive to one an hour |
 //! | `rollup.rs` | rollups, the store when no InfluxDB is configured |
 //! | `compact_rollups.rs` | small files of rollups to larger ones |
+//! | `ledger.rs` | the ledger of alerts, each entry exactly once |
 
 mod by_series;
 pub mod compact;
@@ -18,6 +19,7 @@ pub mod compact_rollups;
 mod durable;
 #[cfg(test)]
 mod failing_store;
+pub mod ledger;
 pub mod live;
 mod points;
 pub mod raw;
@@ -27,6 +29,7 @@ pub mod store;
 pub use by_series::PointsBySeries;
 pub use compact::{CompactOptions, Compaction, RawCompactor, SafeOffsets};
 pub use compact_rollups::RollupCompactor;
+pub use ledger::{LedgerChunk, LedgerParquet, LedgerRow};
 pub use live::live_files;
 pub use raw::{RawArchive, RawChunk, Written};
 pub use rollup::{RollupParquet, latest_rows_sql, latest_versions_sql, versions_table};
