@@ -12,7 +12,9 @@
 //! - `behind`: the alert about the pipeline itself
 //! - `message`: from the JSON of the topics to what the sinks take
 //! - `receivers`: from configuration to sinks
+//! - `archive`: the ledger as Parquet files, on a thread of its own
 
+mod archive;
 mod attempts;
 pub(crate) mod behind;
 mod delivery;
@@ -37,7 +39,8 @@ use crate::roles::Context;
 /// # Errors
 /// A receiver whose configuration cannot work, and what trying again does not mend.
 pub fn run(context: &Context, alerting: &Alerting) -> Result<()> {
-    crate::roles::keep_running("notify", context, Duration::from_secs(1), || {
+    let archive = archive::Archive::start(context);
+    let outcome = crate::roles::keep_running("notify", context, Duration::from_secs(1), || {
         let generation = alerting.generation();
         let config = alerting.config();
         // Connection pools start tasks of their own, when they are made and when they are dropped.
@@ -46,5 +49,7 @@ pub fn run(context: &Context, alerting: &Alerting) -> Result<()> {
         let outcome = session::run(context, &config, &receivers, delivery::Retry::default(), unchanged);
         context.runtime.block_on(async { drop(receivers) });
         outcome
-    })
+    });
+    archive.end();
+    outcome
 }
