@@ -25,8 +25,11 @@ pub(super) fn deployment(servers: &Servers, id: &str, topic: &str, partials_part
     // Points come in order, so nothing has to be waited for.
     deployment.config =
         deployment.config.replace("[ingest]\n", "[ingest]\nmax_out_of_orderness = \"0s\"\n");
-    // The group gives a killed process's partitions away as soon as the broker allows.
-    deployment.with("\n[archive]\nenabled = false\n\n[kafka.properties]\n\"session.timeout.ms\" = 6000\n")
+    // What a killed process held, partitions and an open transaction, is given up soon.
+    deployment.with(
+        "\n[archive]\nenabled = false\n\n[kafka.properties]\n\"session.timeout.ms\" = 6000\n\
+         \"transaction.timeout.ms\" = 6000\n",
+    )
 }
 
 /// Points by the number of their window, the first is 1, sent together.
