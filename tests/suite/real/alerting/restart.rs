@@ -56,11 +56,10 @@ struct Site {
 }
 
 impl Site {
-    fn start(servers: &Servers, id: &str, topic: &str) -> Self {
+    fn start(servers: &Servers, id: &str, topic: &str, checkpoint_interval: &str) -> Self {
         let mut deployment = deployment(servers, id, topic, 2);
-        // No snapshot comes between two crashes, so `rollup` says again what it has said since its start.
-        deployment.config =
-            deployment.config.replace("checkpoint_interval = \"1s\"", "checkpoint_interval = \"1h\"");
+        let interval = format!("checkpoint_interval = \"{checkpoint_interval}\"");
+        deployment.config = deployment.config.replace("checkpoint_interval = \"1s\"", &interval);
         let http = Http::start();
         let mut tidemark = deployment.process("data", &[("load", LOAD)]);
         tidemark.write("alerts.toml", &format!("{RULES}url = \"{}\"\n", http.url()));
@@ -86,22 +85,26 @@ impl Site {
         });
     }
 
-    fn crash(&mut self) {
-        self.tidemark.kill9();
-        self.tidemark.run(ROLES);
+    /// Waits until `rollup` has a snapshot of all that it has read until now.
+    fn wait_for_snapshot(&self) {
+        let (topic, group) = (format!("{}-partials", self.id), format!("{}-rollup", self.id));
+        let ends = self.kafka.end_offsets(&topic);
+        wait_until(PATIENCE, "a snapshot of every partition", || {
+            let committed = self.kafka.committed(&group, &topic);
+            let has = |(partition, end): (&i32, &i64)| committed.get(partition).is_some_and(|at| at >= end);
+            if ends.iter().all(has) { Ok(()) } else { Err(format!("{committed:?} of {ends:?}")) }
+        });
     }
 
-    /// Waits until `notify` has read all that there is of transitions.
-    fn wait_for_replay(&self) {
+    /// Waits until `notify` has read all transitions there are, those that crashes made `rollup` repeat among them.
+    fn wait_for_repetitions(&self) {
         let (topic, group) = (format!("{}-alerts", self.id), format!("{}-notify", self.id));
         wait_until(PATIENCE, "repeated transitions to be read", || {
-            let transitions = self.kafka.consume_all(&topic).len();
             let distinct = self.ledger.transitions().len();
-            let end = self.kafka.end_offsets(&topic);
-            let read = self.kafka.committed(&group, &topic);
-            // Each crash has made it say everything again, or more.
-            let is_repeated = transitions >= 2 * distinct;
-            if is_repeated && read == end { Ok(()) } else { Err(format!("{transitions} of {distinct}, {read:?} of {end:?}")) }
+            let (end, read) = (self.kafka.end_offsets(&topic), self.kafka.committed(&group, &topic));
+            let is_repeated = end.values().sum::<i64>() >= 2 * i64::try_from(distinct).unwrap();
+            let seen = format!("{distinct} transitions, {read:?} of {end:?}");
+            if is_repeated && read == end { Ok(()) } else { Err(seen) }
         });
     }
 
@@ -135,8 +138,10 @@ fn feed(from: i64, to: i64) -> Feed {
 
 fn kills(servers: &Servers) {
     let topic = servers.kafka.unique_topic("restart", 1);
-    let calm = Site::start(servers, "calm", &topic);
-    let mut killed = Site::start(servers, "killed", &topic);
+    let calm = Site::start(servers, "calm", &topic, "1s");
+    // The one goes on from snapshots; the other has none, and says again what it has said since its start.
+    let mut restored = Site::start(servers, "restored", &topic, "1s");
+    let mut replayed = Site::start(servers, "replayed", &topic, "1h");
     // Up to which window, what is awaited then, and how many messages there are by then. Then comes a crash.
     let steps = [
         (3, "Held", Status::Pending, 3),
@@ -148,17 +153,23 @@ fn kills(servers: &Servers) {
     for (to, rule, status, told) in steps {
         feed(from, to).send(servers, &topic);
         from = to + 1;
-        for site in [&calm, &killed] {
+        for site in [&calm, &restored, &replayed] {
             site.wait_for(rule, status, told);
         }
-        killed.crash();
+        restored.wait_for_snapshot();
+        // Together: each waits for the group to notice.
+        restored.tidemark.kill9();
+        replayed.tidemark.kill9();
+        for site in [&mut restored, &mut replayed] {
+            site.tidemark.run(ROLES);
+        }
     }
-    // What the last crash makes it say again has come to `notify` too, before the messages are counted.
-    killed.wait_for_replay();
-    let (expected, found) = (calm.told(), killed.told());
+    replayed.wait_for_repetitions();
+    let expected = calm.told();
     assert_eq!(expected.len(), 12, "{expected:#?}");
-    assert_eq!(found, expected);
-    for mut site in [calm, killed] {
+    assert_eq!(restored.told(), expected, "after restarts from snapshots");
+    assert_eq!(replayed.told(), expected, "after restarts from the beginning of the log");
+    for mut site in [calm, restored, replayed] {
         assert!(site.tidemark.terminate().success(), "{}", site.tidemark.log_text());
     }
 }
