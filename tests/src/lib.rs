@@ -24,6 +24,7 @@ pub mod alertmanager;
 pub mod drill;
 pub mod duckdb;
 pub mod flink;
+pub mod hmac;
 pub mod http;
 pub mod influx;
 pub mod input;

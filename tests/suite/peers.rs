@@ -1,6 +1,8 @@
 //! How others fail, and that this does not: one trial for each kind of failure that users of stream processors, metrics
-//! agents and time-series pipelines have reported. What needs real servers is in the drills; `tests/README.md` has
-//! the table.
+//! agents and time-series pipelines have reported; those of alerting are in `alerting`. What needs real servers is in the
+//! drills and in `real`; `tests/README.md` has the table.
+
+mod alerting;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -46,7 +48,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             Ok(())
         })
     };
-    all.into_iter().map(trial).collect()
+    all.into_iter().map(trial).chain(alerting::trials()).collect()
 }
 
 /// What an `ingest` process says of one source partition in an epoch.

@@ -48,7 +48,9 @@ impl Archive {
         let work = move || keep_running(&context, &shutdown);
         let started = thread::Builder::new().name("notify-archive".into()).spawn(work);
         let thread = started
-            .inspect_err(|error| tracing::error!(%error, "no thread for the ledger's files, none are written"))
+            .inspect_err(
+                |error| tracing::error!(%error, "no thread for the ledger's files, none are written"),
+            )
             .ok();
         Self { thread, ended }
     }
@@ -67,7 +69,8 @@ fn keep_running(context: &Context, ended: &Shutdown) {
     loop {
         let started = context.clock.monotonic();
         let session = AssertUnwindSafe(|| session(context, ended));
-        let outcome = catch_unwind(session).unwrap_or(Err(Error::Stopped("the ledger's archive panicked and")));
+        let outcome =
+            catch_unwind(session).unwrap_or(Err(Error::Stopped("the ledger's archive panicked and")));
         let Err(error) = outcome else { return };
         if ended.is_triggered() {
             tracing::warn!(%error, "the newest entries of the ledger have no file yet, the next owner writes it");
@@ -81,9 +84,8 @@ fn keep_running(context: &Context, ended: &Shutdown) {
         } else {
             tracing::error!(%error, ?pause, "the ledger's files wait for a person; alerts are delivered all the same");
         }
-        let stopped = context
-            .runtime
-            .block_on(async { tokio::time::timeout(pause, ended.triggered()).await.is_ok() });
+        let stopped =
+            context.runtime.block_on(async { tokio::time::timeout(pause, ended.triggered()).await.is_ok() });
         if stopped {
             return;
         }
@@ -239,12 +241,7 @@ impl LedgerShare {
     }
 
     /// Writes what a partition has up to `end`, which is all that was read. After an error the session has to end.
-    fn write(
-        &mut self,
-        number: i32,
-        end: i64,
-        commit: &mut dyn FnMut(&Commit) -> Result<()>,
-    ) -> Result<()> {
+    fn write(&mut self, number: i32, end: i64, commit: &mut dyn FnMut(&Commit) -> Result<()>) -> Result<()> {
         let Some(partition) = self.partitions.get_mut(&number) else { return Ok(()) };
         let safe = partition.safe;
         let mut announce = |safe: i64, ends: Vec<i64>| {

@@ -50,14 +50,10 @@ impl Bench {
         let mut share = LedgerShare::new(&self.context, self.ledger(), Shutdown::new());
         share.roll_entries = roll;
         let end = self.log.last().map_or(0, |(offset, _)| offset + 2);
-        let (offset, metadata) = self.committed.clone().map_or((None, String::new()), |(at, text)| (Some(at), text));
-        let assigned = Assigned {
-            topic: share.topic.clone(),
-            partition: 0,
-            offset,
-            metadata,
-            log: (self.begin, end),
-        };
+        let (offset, metadata) =
+            self.committed.clone().map_or((None, String::new()), |(at, text)| (Some(at), text));
+        let assigned =
+            Assigned { topic: share.topic.clone(), partition: 0, offset, metadata, log: (self.begin, end) };
         let start = share.assigned(&[assigned])?[0].expect("an offset");
         let (committed, cuts, mut commits) = (&mut self.committed, &mut self.cuts, 0);
         let mut commit = |offsets: &Commit| {
@@ -112,7 +108,8 @@ impl Bench {
             let files: Vec<ObjectMeta> = self.store.list(None).try_collect().await.expect("a listing");
             let mut stored = Vec::new();
             for file in files {
-                let bytes = self.store.get(&file.location).await.expect("a file").bytes().await.expect("bytes");
+                let bytes =
+                    self.store.get(&file.location).await.expect("a file").bytes().await.expect("bytes");
                 let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).expect("a reader");
                 for batch in reader.build().expect("a reader") {
                     let batch = batch.expect("rows");
@@ -180,8 +177,12 @@ fn without_a_commit_the_files_say_how_far_they_go() {
         for lacks in [false, true] {
             bench.committed.clone_from(&committed);
             if lacks {
-                let newest = bench.runtime.block_on(bench.store.list(None).try_collect::<Vec<_>>()).expect("a listing");
-                let newest = newest.into_iter().max_by_key(|file| file.location.filename().map(str::to_owned));
+                let newest = bench
+                    .runtime
+                    .block_on(bench.store.list(None).try_collect::<Vec<_>>())
+                    .expect("a listing");
+                let newest =
+                    newest.into_iter().max_by_key(|file| file.location.filename().map(str::to_owned));
                 let newest = newest.expect("there are files").location;
                 bench.runtime.block_on(bench.store.delete(&newest)).expect("it is there");
                 assert!(bench.stored().len() < 24);
@@ -210,7 +211,8 @@ fn a_topic_that_was_made_anew_is_refused() {
     let mut bench = Bench::new(24);
     bench.own(7, None).expect("an end in order");
     for committed in [bench.committed.clone(), None] {
-        let mut bench = Bench { log: vec![(0, payload(0))], committed, store: bench.store.clone(), ..Bench::new(0) };
+        let mut bench =
+            Bench { log: vec![(0, payload(0))], committed, store: bench.store.clone(), ..Bench::new(0) };
         let error = bench.own(7, None).expect_err("the log is shorter than the files").to_string();
         assert!(error.contains("was made anew"), "{error}");
         assert_eq!(bench.stored().len(), 24);

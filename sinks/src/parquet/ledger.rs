@@ -72,9 +72,8 @@ impl LedgerParquet {
         }
         let files = days.len();
         for (day, rows) in days {
-            let entry = |key: &str, value: i64| {
-                KeyValue::new(format!("tidemark.{key}"), Some(value.to_string()))
-            };
+            let entry =
+                |key: &str, value: i64| KeyValue::new(format!("tidemark.{key}"), Some(value.to_string()));
             let metadata = vec![
                 entry("partition", partition.into()),
                 entry("first_offset", first_offset),
@@ -203,7 +202,8 @@ mod tests {
                 ("cold/alerts/date=1970-01-01/0-00000000000000000007.parquet", vec!["7", "9"]),
                 ("cold/alerts/date=1970-01-02/0-00000000000000000007.parquet", vec!["8"]),
             ];
-            let expected = expected.map(|(path, ids)| (path.to_owned(), ids.iter().map(|id| (*id).to_owned()).collect()));
+            let expected = expected
+                .map(|(path, ids)| (path.to_owned(), ids.iter().map(|id| (*id).to_owned()).collect()));
             assert_eq!(stored(&store).await, BTreeMap::from(expected));
         }
         ledger.write(chunk(0, 10, &[DAY])).await.unwrap();
@@ -218,10 +218,22 @@ mod tests {
     fn columns_are_those_of_an_entry() {
         let row = LedgerRow { by: Some("ada".into()), ..chunk(0, 0, &[5]).rows.remove(0) };
         let batch = read(encode_alone(&row));
-        let names: Vec<&str> = batch.schema_ref().fields().iter().map(|field| field.name().as_str()).collect();
+        let names: Vec<&str> =
+            batch.schema_ref().fields().iter().map(|field| field.name().as_str()).collect();
         assert_eq!(
             names,
-            ["at", "transition", "dispatch", "rule", "labels", "incident", "what", "receiver", "by", "reason"]
+            [
+                "at",
+                "transition",
+                "dispatch",
+                "rule",
+                "labels",
+                "incident",
+                "what",
+                "receiver",
+                "by",
+                "reason"
+            ]
         );
         let by_and_reason = [batch.column(8).as_string::<i32>(), batch.column(9).as_string::<i32>()];
         assert_eq!(by_and_reason.map(|column| column.iter().next().unwrap()), [Some("ada"), None]);

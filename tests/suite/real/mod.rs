@@ -54,19 +54,18 @@ pub(crate) fn trials() -> Vec<Trial> {
     if let Some(reason) = &no_recordings {
         eprintln!("skipped: trials on the NAB recordings: {reason}");
     }
-    let mut trials: Vec<Trial> =
-        [
-            restart::trials(),
-            ingest::trials(),
-            bounds::trials(),
-            plans::trials(),
-            why::trials(),
-            alerts_cli::trials(),
-        ]
-            .into_iter()
-            .flatten()
-            .map(|(name, body)| trial(&format!("real::{name}"), body))
-            .collect();
+    let mut trials: Vec<Trial> = [
+        restart::trials(),
+        ingest::trials(),
+        bounds::trials(),
+        plans::trials(),
+        why::trials(),
+        alerts_cli::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .map(|(name, body)| trial(&format!("real::{name}"), body))
+    .collect();
     trials.extend(on_nab.map(|(name, body)| {
         trial(&format!("real::{name}"), body).with_ignored_flag(no_recordings.is_some() || servers_missing())
     }));

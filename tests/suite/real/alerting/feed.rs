@@ -23,8 +23,7 @@ pub(super) fn deployment(servers: &Servers, id: &str, topic: &str, partials_part
     let mut deployment =
         Deployment::new(servers, id, topic, partials_partitions).without_influx().with_rules("alerts.toml");
     // Points come in order, so nothing has to be waited for.
-    deployment.config =
-        deployment.config.replace("[ingest]\n", "[ingest]\nmax_out_of_orderness = \"0s\"\n");
+    deployment.config = deployment.config.replace("[ingest]\n", "[ingest]\nmax_out_of_orderness = \"0s\"\n");
     // What a killed process held, partitions and an open transaction, is given up soon.
     deployment.with(
         "\n[archive]\nenabled = false\n\n[kafka.properties]\n\"session.timeout.ms\" = 6000\n\

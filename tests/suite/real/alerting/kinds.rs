@@ -239,8 +239,12 @@ fn run(servers: &Servers) -> Said {
     let topic = servers.kafka.unique_topic("kinds", 1);
     let deployment = deployment(servers, "kinds", &topic, 1);
     let rollups = ["load", "gaps", "sent", "errors", "requests", "last"];
-    let sql: Vec<(&str, String)> =
-        rollups.iter().map(|name| (*name, LOAD.replace(" load ", &format!(" {name} ")).replace("'load'", &format!("'{name}'")))).collect();
+    let sql: Vec<(&str, String)> = rollups
+        .iter()
+        .map(|name| {
+            (*name, LOAD.replace(" load ", &format!(" {name} ")).replace("'load'", &format!("'{name}'")))
+        })
+        .collect();
     let sql: Vec<(&str, &str)> = sql.iter().map(|(name, text)| (*name, text.as_str())).collect();
     let mut tidemark = deployment.process("data", &sql);
     let mut rules = String::new();

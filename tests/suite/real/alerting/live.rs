@@ -6,6 +6,7 @@ use tidemark_tests::tidemark::Tidemark;
 use tidemark_tests::wait_until;
 
 use super::super::{PATIENCE, Servers};
+use super::Check;
 use super::feed::{Feed, LOAD, deployment};
 use super::routes::alerts;
 use super::shared_trials;
@@ -56,7 +57,7 @@ struct Story {
 }
 
 pub(super) fn trials() -> Vec<Trial> {
-    let checks: [(&str, fn(&Story)); 2] = [
+    let checks: [Check<Story>; 2] = [
         ("while_data_are_incomplete_nothing_is_resolved_and_people_are_told_once_that_they_are", behind),
         ("a_valid_edit_of_the_rules_takes_effect_and_an_invalid_one_is_refused", edits),
     ];
@@ -73,9 +74,7 @@ fn tell(servers: &Servers) -> Story {
     let topic = servers.kafka.unique_topic("live", 1);
     let deployment = deployment(servers, "live", &topic, 2);
     let http = Http::start();
-    let alerts_file = |rules: &[&str]| {
-        format!("{RULES}url = \"{}\"\n{}", http.url(), rules.concat())
-    };
+    let alerts_file = |rules: &[&str]| format!("{RULES}url = \"{}\"\n{}", http.url(), rules.concat());
     let mut rollup = deployment.process("data", &[("load", LOAD)]);
     let storage = rollup.directory().join("data");
     let mut ingest: Tidemark = deployment.process(storage.to_str().unwrap(), &[("load", LOAD)]);
@@ -139,5 +138,8 @@ fn edits(story: &Story) {
     assert_eq!(of_rules(&story.edited), ["High firing a", "Warm firing a"]);
     assert_eq!(of_rules(&story.refused), ["High firing a", "Warm firing a", "High resolved a"]);
     let refusal = story.log.lines().find(|line| line.contains("alerts not changed")).unwrap();
-    assert!(refusal.contains("those before stay in use") && refusal.contains("did you mean `avg`?"), "{refusal}");
+    assert!(
+        refusal.contains("those before stay in use") && refusal.contains("did you mean `avg`?"),
+        "{refusal}"
+    );
 }

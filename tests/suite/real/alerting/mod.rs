@@ -24,6 +24,9 @@ pub(super) fn trials() -> Vec<Trial> {
     [kinds::trials(), told::trials(), restart::trials(), live::trials()].into_iter().flatten().collect()
 }
 
+/// A trial of what several look at.
+type Check<T> = (&'static str, fn(&T));
+
 /// What several trials look at: made for the first one that asks, and dropped after the last one.
 struct Shared<T> {
     make: fn(&Servers) -> T,

@@ -3,18 +3,18 @@
 use std::fs;
 
 use operators::dispatch::{Entry, What};
-use rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
-use rustls::crypto::tls13::OkmBlock;
 use serde_json::{Value, json};
 use tidemark_tests::alertmanager::{recording, shape};
+use tidemark_tests::hmac::hmac_sha256;
 use tidemark_tests::http::{Answered, Request};
 use tidemark_tests::wait_until;
 
 use super::super::PATIENCE;
+use super::Check;
 use super::routes::{alert, alerts};
 use super::told::{RETRY_AFTER, SIGNING_KEY, Told, is_about};
 
-pub(super) const CHECKS: [(&str, fn(&Told)); 8] = [
+pub(super) const CHECKS: [Check<Told>; 8] = [
     ("one_bad_recipient_does_not_block_the_other", recipients),
     ("starttls_is_never_skipped", never_in_the_clear),
     ("a_refused_notification_is_told_to_the_fallback_under_the_same_key", rejected),
@@ -29,7 +29,8 @@ const KEY: &str = "idempotency-key";
 
 #[track_caller]
 fn gave_up(told: &Told, receiver: &str) -> Entry {
-    told.ledger.wait_for(&format!("`{receiver}` is given up"), |entry| is_about(entry, receiver, What::GaveUp))
+    told.ledger
+        .wait_for(&format!("`{receiver}` is given up"), |entry| is_about(entry, receiver, What::GaveUp))
 }
 
 /// The post to the fallback that stands for a dispatch.
@@ -106,12 +107,9 @@ fn signed(told: &Told) {
     }
 }
 
-/// HMAC-SHA256 of `timestamp:body`, in hexadecimal, by what TLS brings along.
+/// What the receiver computes from the body as it came, the header with the time, and the key.
 fn hmac(timestamp: u64, body: &[u8]) -> String {
-    let suite = TLS13_AES_128_GCM_SHA256.tls13().unwrap();
-    let message = [format!("{timestamp}:").as_bytes(), body].concat();
-    let tag = suite.hkdf_provider.hmac_sign(&OkmBlock::new(SIGNING_KEY.as_bytes()), &message);
-    tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    hmac_sha256(SIGNING_KEY.as_bytes(), &[format!("{timestamp}:").as_bytes(), body].concat())
 }
 
 fn away(told: &Told) {
@@ -167,10 +165,8 @@ fn consumer(told: &Told) {
     let ours = told.wait_for_posts("strangers", 3);
     for post in ours {
         let shape_of_ours = shape(&post.json());
-        let missing: Vec<String> = shape(&recorded)
-            .into_iter()
-            .filter(|key| !shape_of_ours.contains(key))
-            .collect();
+        let missing: Vec<String> =
+            shape(&recorded).into_iter().filter(|key| !shape_of_ours.contains(key)).collect();
         assert_eq!(missing, [""; 0], "keys of Alertmanager's payload that ours does not have");
     }
 }

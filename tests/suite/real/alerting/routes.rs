@@ -6,9 +6,10 @@ use tidemark_tests::http::Request;
 use tidemark_tests::wait_until;
 
 use super::super::PATIENCE;
+use super::Check;
 use super::told::{GROUP_INTERVAL, Told, is_about, is_host, silence};
 
-pub(super) const CHECKS: [(&str, fn(&Told)); 8] = [
+pub(super) const CHECKS: [Check<Told>; 8] = [
     ("two_hosts_of_a_group_are_one_mail_and_the_next_one_waits_for_the_groups_interval", pair),
     ("what_still_fires_is_told_again_after_the_repeat_interval", repeated),
     ("an_alert_is_inhibited_while_its_cause_fires_and_told_after_it", inhibited),
@@ -108,9 +109,9 @@ fn silenced(told: &Told) {
 }
 
 fn muted(told: &Told) {
-    let entry = told.ledger.wait_for("`m1` is muted", |entry| {
-        is_host(entry, "m1") && is_about(entry, "muted", What::Muted)
-    });
+    let entry = told
+        .ledger
+        .wait_for("`m1` is muted", |entry| is_host(entry, "m1") && is_about(entry, "muted", What::Muted));
     assert_eq!(entry.by.as_deref(), Some("always"));
     // What was due with it, and later, has been told.
     told.wait_for_posts("repeated", 2);

@@ -53,7 +53,11 @@ impl Told {
     pub(super) fn wait_for_posts(&self, path: &str, count: usize) -> Vec<Request> {
         wait_until(PATIENCE, &format!("{count} posts to {path}"), || {
             let posts = self.posts(path);
-            if posts.len() >= count { Ok(posts) } else { Err(format!("{posts:#?}\n{:#?}", self.ledger.entries())) }
+            if posts.len() >= count {
+                Ok(posts)
+            } else {
+                Err(format!("{posts:#?}\n{:#?}", self.ledger.entries()))
+            }
         })
     }
 
@@ -172,7 +176,8 @@ impl Told {
         let mut text = RULES.to_owned();
         for (job, route) in ROUTES {
             let known = self.strangers.is_ok();
-            let route = if known { route.to_owned() } else { route.replace(", \"alertmanager\", \"consumer\"", "") };
+            let route =
+                if known { route.to_owned() } else { route.replace(", \"alertmanager\", \"consumer\"", "") };
             let _ = writeln!(text, "[[route]]\nname = \"{job}\"\nmatchers = ['job=\"{job}\"']\n{route}\n");
         }
         for name in HOOKS {
@@ -271,12 +276,8 @@ fn start(servers: &Servers) -> Told {
     let calls = told.wait_for_posts("first", 2);
     let taken_on = calls.iter().map(Request::json).find(|post| post["alerts"][0]["labels"]["host"] == "c1");
     let incident = taken_on.unwrap()["alerts"][0]["incident"].as_str().unwrap().to_owned();
-    let acknowledge = Acknowledge {
-        incident: incident.clone(),
-        by: "kim".to_owned(),
-        comment: "on it".to_owned(),
-        at: 0,
-    };
+    let acknowledge =
+        Acknowledge { incident: incident.clone(), by: "kim".to_owned(), comment: "on it".to_owned(), at: 0 };
     told.ledger.command(&format!("ack/{incident}"), &Command::Acknowledge(acknowledge));
     // What the second window changes has been told before.
     told.starttls.wait_for(1, PATIENCE);
