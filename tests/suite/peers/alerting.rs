@@ -1,6 +1,7 @@
 //! How others fail at alerting. Each is tried on real servers too, in `real::alerting`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
@@ -245,10 +246,10 @@ fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-fn notification() -> std::sync::Arc<Notification> {
+fn notification() -> Arc<Notification> {
     let alert = json!({ "status": "firing", "rule": "High", "starts_at": START, "window_start": START, "window_end": START });
     let notification = json!({ "id": "n1", "receiver": "hook", "group_key": "{}:{}", "alerts": [alert] });
-    std::sync::Arc::new(serde_json::from_value(notification).unwrap())
+    Arc::new(serde_json::from_value(notification).unwrap())
 }
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -280,7 +281,9 @@ fn busy() {
         ca_file: Some(smtp.ca_pem()),
         subject_prefix: String::new(),
     };
-    let error = runtime().block_on(EmailSink::new(&config).unwrap().write(notification())).unwrap_err();
+    // Its pool of connections is made, and dropped, on the runtime.
+    let written = async { EmailSink::new(&config).unwrap().write(notification()).await };
+    let error = runtime().block_on(written).unwrap_err();
     assert!(error.to_string().contains("gone@example.org") && !error.retryable(), "{error}");
     let to: Vec<String> = smtp.deliveries().into_iter().flat_map(|delivery| delivery.to).collect();
     assert_eq!(to, ["here@example.org"]);

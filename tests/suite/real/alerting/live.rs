@@ -6,10 +6,9 @@ use tidemark_tests::tidemark::Tidemark;
 use tidemark_tests::wait_until;
 
 use super::super::{PATIENCE, Servers};
-use super::Check;
 use super::feed::{Feed, LOAD, deployment};
 use super::routes::alerts;
-use super::shared_trials;
+use super::{Check, shared_trials};
 
 const RULES: &str = r#"
 [behind]
@@ -96,7 +95,7 @@ fn tell(servers: &Servers) -> Story {
     wait_for("High firing a");
     ingest.kill9();
     wait_for("TidemarkBehind firing ");
-    // Data that nobody reads, and that would end the alert.
+    // Nobody reads it yet.
     window(2, 95.0).send(servers, &topic);
     let incomplete = lines(&http.requests());
     ingest.run("ingest");

@@ -24,9 +24,6 @@ pub(super) fn trials() -> Vec<Trial> {
     [kinds::trials(), told::trials(), restart::trials(), live::trials()].into_iter().flatten().collect()
 }
 
-/// A trial of what several look at.
-type Check<T> = (&'static str, fn(&T));
-
 /// What several trials look at: made for the first one that asks, and dropped after the last one.
 struct Shared<T> {
     make: fn(&Servers) -> T,
@@ -47,6 +44,9 @@ impl<T> Shared<T> {
         made.as_ref().unwrap_or_else(|reason| panic!("what these trials share could not be made: {reason}"))
     }
 }
+
+/// The name of a trial, and what it looks at of what is shared.
+type Check<T> = (&'static str, fn(&T));
 
 /// A trial for each check of what is shared.
 fn shared_trials<T: Send + Sync + 'static>(

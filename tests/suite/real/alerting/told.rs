@@ -1,6 +1,7 @@
 //! One site with everything that decides who is told what: routes and receivers of every kind, each with a job of its own
 //! whose hosts are ill. What comes of it is looked at in `routes` and `receivers`.
 
+use std::env;
 use std::fmt::Write as _;
 
 use libtest_mimic::Trial;
@@ -78,7 +79,14 @@ pub(super) fn is_about(entry: &Entry, receiver: &str, what: What) -> bool {
 }
 
 pub(super) fn trials() -> Vec<Trial> {
+    let missing = Alertmanager::find().and_then(|_| WebhookConsumer::find()).is_err()
+        && env::var_os("TIDEMARK_REQUIRE_SERVERS").is_none();
+    let of_strangers = |trial: &Trial| receivers::STRANGERS.iter().any(|name| trial.name().ends_with(name));
+    // Why they are missing is said where the trials of these servers alone are.
     shared_trials(start, [routes::CHECKS.as_slice(), receivers::CHECKS.as_slice()].concat())
+        .into_iter()
+        .map(|trial| if missing && of_strangers(&trial) { trial.with_ignored_flag(true) } else { trial })
+        .collect()
 }
 
 const RULES: &str = r#"
