@@ -176,14 +176,23 @@ pub fn unused_tiers(config: &Config, catalog: &Catalog) -> Vec<ConfigError> {
 /// Compiles every rule against what it watches, in the order of the file; a rule that is wrong is left out, and its error
 /// names the place in the rules' file.
 pub fn compile_rules(alerts: &AlertsConfig, catalog: &Catalog) -> (Vec<Rule>, Vec<ConfigError>) {
-    let (mut rules, mut errors) = (Vec::new(), Vec::new());
+    let (rules, left_out) = compile_each(alerts, catalog);
+    (rules, left_out.into_iter().flat_map(|(_, mistakes)| mistakes).collect())
+}
+
+/// The rules that can be used, and the names of the others with every mistake in them.
+pub(crate) fn compile_each<'a>(
+    alerts: &'a AlertsConfig,
+    catalog: &Catalog,
+) -> (Vec<Rule>, Vec<(&'a str, Vec<ConfigError>)>) {
+    let (mut rules, mut left_out) = (Vec::new(), Vec::new());
     for config in &alerts.rules {
         match compile_rule(config, catalog, &rules) {
             Ok(rule) => rules.push(rule),
-            Err(mistakes) => errors.extend(mistakes),
+            Err(mistakes) => left_out.push((config.name.as_str(), mistakes)),
         }
     }
-    (rules, errors)
+    (rules, left_out)
 }
 
 /// The rule, or every mistake in it: a text with a mistake is replaced by one without, to look at the others.

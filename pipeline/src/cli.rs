@@ -172,7 +172,9 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
             let catalog = check::load_catalog(&config.rollup.sql)?;
             say(runtime()?.block_on(repair::compact(&config, &catalog, &args))?)?;
         }
-        Command::Alerts(command) => say(alerting::cli::run(&cli.config, &environment, command)?)?,
+        Command::Alerts(command) => {
+            alerting::cli::run(&cli.config, &environment, command, &|text| say(text))?;
+        }
         Command::Topics(TopicsCommand::Create { partitions, timeout }) => {
             let config = Config::load(&cli.config, &environment)?;
             let report = runtime()?.block_on(topics::create(&config, partitions, timeout))?;

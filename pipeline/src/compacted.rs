@@ -5,11 +5,11 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use rdkafka::Message;
-use rdkafka::consumer::{BaseConsumer, Consumer, DefaultConsumerContext};
-use rdkafka::error::KafkaError;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::{ClientContext, Message};
 
 use crate::config::KafkaConfig;
 use crate::error::{Error, Result};
@@ -32,9 +32,30 @@ pub(crate) struct Record {
     pub(crate) value: Option<Vec<u8>>,
 }
 
+/// The end of a partition is news for the reader, not a fault.
+struct Quiet;
+
+impl ClientContext for Quiet {
+    fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
+            tracing::warn!(%error, reason, "kafka");
+        }
+    }
+}
+
+impl ConsumerContext for Quiet {}
+
+/// Where a reader begins.
+#[derive(Clone, Copy)]
+enum Start {
+    Offset(Offset),
+    /// Milliseconds since the epoch.
+    Time(i64),
+}
+
 /// Reads partitions of a topic from their beginning, and then what comes.
 pub(crate) struct Reader {
-    consumer: BaseConsumer,
+    consumer: BaseConsumer<Quiet>,
     topic: String,
     /// Partitions whose end has not been seen.
     unread: Vec<i32>,
@@ -46,7 +67,7 @@ impl Reader {
     /// # Errors
     /// When the topic does not exist, or no broker answers.
     pub(crate) fn new(config: &KafkaConfig, topic: &str, partition: Option<i32>) -> Result<Self> {
-        Self::starting_at(config, topic, partition, Offset::Beginning)
+        Self::starting_at(config, topic, partition, Start::Offset(Offset::Beginning))
     }
 
     /// Reads a partition from an offset on, or from its beginning where that is no more.
@@ -56,17 +77,17 @@ impl Reader {
         partition: i32,
         offset: i64,
     ) -> Result<Self> {
-        Self::starting_at(config, topic, Some(partition), Offset::Offset(offset))
+        Self::starting_at(config, topic, Some(partition), Start::Offset(Offset::Offset(offset)))
     }
 
-    fn starting_at(
-        config: &KafkaConfig,
-        topic: &str,
-        partition: Option<i32>,
-        offset: Offset,
-    ) -> Result<Self> {
+    /// Reads all partitions from the first record on that was written at this time or later, milliseconds since the epoch.
+    pub(crate) fn from_time(config: &KafkaConfig, topic: &str, time: i64) -> Result<Self> {
+        Self::starting_at(config, topic, None, Start::Time(time))
+    }
+
+    fn starting_at(config: &KafkaConfig, topic: &str, partition: Option<i32>, start: Start) -> Result<Self> {
         let settings = ConsumerSettings::of_small("tidemark-reader", READ_AHEAD);
-        let consumer = kafka::consumer(config, settings, DefaultConsumerContext)?;
+        let consumer = kafka::consumer(config, settings, Quiet)?;
         let count = kafka::partition_count(config, consumer.client(), topic, SILENCE)?;
         if count == 0 {
             return Err(Error::Refused(format!(
@@ -76,8 +97,17 @@ impl Reader {
         let all = 0..i32::try_from(count).unwrap_or(i32::MAX);
         let unread: Vec<i32> = all.filter(|number| partition.is_none_or(|only| only == *number)).collect();
         let mut list = TopicPartitionList::new();
+        let offset = match start {
+            Start::Offset(offset) => offset,
+            // The request has the time where the answer has the offset.
+            Start::Time(time) => Offset::Offset(time.max(0)),
+        };
         for partition in &unread {
             list.add_partition_offset(topic, *partition, offset).map_err(Error::client("read a topic"))?;
+        }
+        if matches!(start, Start::Time(_)) {
+            list =
+                consumer.offsets_for_times(list, SILENCE).map_err(Error::client("find a time in a topic"))?;
         }
         consumer.assign(&list).map_err(Error::client("read a topic"))?;
         Ok(Self { consumer, topic: topic.to_owned(), unread })

@@ -2,7 +2,7 @@
 
 use super::digest::Digest;
 use super::group::{Hold, Open, Suppression, Untold};
-use super::policy::{AlertLabels, Target, Timing};
+use super::policy::{Target, Timing};
 use super::queue::{DispatchAlert, Origin, Queued, Reason, name, rfc3339};
 use super::record::Key;
 use super::{Dispatcher, Effect, Entry, What};
@@ -95,7 +95,7 @@ impl Dispatcher {
             let (incident, by) = (acknowledge.incident.clone(), acknowledge.by.clone());
             return Some(Hold { by: Suppression::Acknowledged { incident, by }, until: None });
         }
-        if let Some(silence) = self.commands.silence(AlertLabels(transition), now) {
+        if let Some(silence) = self.commands.silence(transition, now) {
             return Some(Hold { by: Suppression::Silence(silence.id.clone()), until: Some(silence.ends_at) });
         }
         if let Some((place, source)) = self.inhibitors.inhibits(alert, transition) {

@@ -2,6 +2,7 @@
 
 use super::matcher::{Matcher, all_match};
 use super::policy::AlertLabels;
+use crate::threshold::Transition;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,6 +29,14 @@ pub struct Silence {
     pub created_by: String,
     pub comment: String,
     pub created_at: i64,
+}
+
+impl Silence {
+    /// Whether it keeps the alert from being told now.
+    pub fn covers(&self, alert: &Transition, now: i64) -> bool {
+        let is_active = self.starts_at <= now && now < self.ends_at;
+        is_active && !self.matchers.is_empty() && all_match(&self.matchers, AlertLabels(alert))
+    }
 }
 
 /// Somebody has taken an incident on: it is neither repeated nor escalated.
@@ -107,14 +116,13 @@ impl Commands {
     }
 
     /// The active silence that covers the alert. Of several, the one that ends last.
-    pub(super) fn silence(&self, labels: AlertLabels<'_>, now: i64) -> Option<&Silence> {
+    pub(super) fn silence(&self, alert: &Transition, now: i64) -> Option<&Silence> {
         let silences = self.silences.iter().filter_map(|key| match &self.stored.get(key)?.command {
             Command::Silence(silence) => Some(silence),
             Command::Acknowledge(_) => None,
         });
         silences
-            .filter(|silence| silence.starts_at <= now && now < silence.ends_at)
-            .filter(|silence| !silence.matchers.is_empty() && all_match(&silence.matchers, labels))
+            .filter(|silence| silence.covers(alert, now))
             .max_by(|left, right| (left.ends_at, &right.id).cmp(&(right.ends_at, &left.id)))
     }
 

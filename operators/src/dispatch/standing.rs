@@ -54,6 +54,11 @@ pub enum State {
 }
 
 impl Dispatcher {
+    /// The newest transition of every alert that fires.
+    pub fn alerts(&self) -> impl Iterator<Item = &Transition> {
+        self.alerts.values().map(|alert| &alert.transition)
+    }
+
     /// The newest transition of an alert, if it fires.
     pub fn firing(&self, rule: &str, labels: &BTreeMap<String, String>) -> Option<&Transition> {
         self.alerts.get(&fingerprint(rule, labels)).map(|alert| &alert.transition)

@@ -3,17 +3,20 @@
 //! The topics have it all, so it works wherever Kafka is reached, whichever processes run.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::{Args, Subcommand};
 use operators::dispatch::Command;
 use serde::Serialize;
 
 use super::commands::{self, Wanted};
-use super::evidence::{Evidence, read_commands};
+use super::evidence::{Evidence, Rules, read_commands};
+use super::ledger::{self, Question};
 use super::{show, why};
+use crate::check::load_catalog;
 use crate::clock::Clock;
 use crate::config::{AlertsConfig, Config, Environment};
 use crate::why::Time;
@@ -54,7 +57,10 @@ pub enum AlertsCommand {
         json: bool,
     },
     /// End a silence
-    Unsilence { id: String },
+    Unsilence {
+        /// The beginning is enough
+        id: String,
+    },
     /// Take an incident on: it is neither repeated nor escalated any more
     Ack {
         /// Of an alert that fires; the beginning is enough
@@ -65,7 +71,10 @@ pub enum AlertsCommand {
         by: String,
     },
     /// Take an acknowledgement back
-    Unack { incident: String },
+    Unack {
+        /// The beginning is enough
+        incident: String,
+    },
     /// The ledger: what became of every transition and notification
     Log {
         #[arg(long)]
@@ -73,6 +82,9 @@ pub enum AlertsCommand {
         /// Entries from this time on, 2026-01-01T12:00:00Z
         #[arg(long, value_name = "TIME", value_parser = time)]
         since: Option<Time>,
+        /// Go on with what comes, until interrupted
+        #[arg(long)]
+        follow: bool,
         /// An object a line
         #[arg(long)]
         json: bool,
@@ -107,89 +119,106 @@ fn time(text: &str) -> Result<Time, String> {
     crate::why::parse_time(text).ok_or_else(|| "not a time such as 2026-01-01T12:00:00Z".to_owned())
 }
 
-/// Carries out a command and returns what is to be printed. Blocks.
+/// Carries out a command, and hands over what is to be printed. Blocks; following the ledger has no end.
 ///
 /// # Errors
-/// For people: what cannot be found or reached, and what to do.
-pub fn run(config: &Path, environment: &Environment, command: AlertsCommand) -> Result<String> {
+/// For people: what cannot be found or reached, and what to do. And those of `say`.
+pub fn run(
+    config: &Path,
+    environment: &Environment,
+    command: AlertsCommand,
+    say: &dyn Fn(String) -> Result<()>,
+) -> Result<()> {
     let config = Config::load(config, environment)?;
     let now = Clock::system().now_ns();
-    let gather = || -> Result<Evidence> {
-        let alerts = match &config.alerts.rules {
-            Some(path) => AlertsConfig::load_all(path, environment).0,
-            None => AlertsConfig::default(),
-        };
-        Ok(Evidence::gather(&config, &alerts, now)?)
-    };
+    let gather = |question: &Question| gather(&config, environment, question, now);
     match command {
         AlertsCommand::List { rule, state, json } => {
-            let evidence = gather()?;
+            let evidence = gather(&Question::Now)?;
             let listed = show::list(&evidence, rule.as_deref(), state.as_deref());
-            if json { as_json(&listed) } else { Ok(show::list_text(&evidence, &listed)) }
+            say(if json { as_json(&listed)? } else { show::list_text(&evidence, &listed) })
         }
         AlertsCommand::Show { id, json } => {
-            let evidence = gather()?;
-            let incidents = show::show(&evidence, &id).map_err(anyhow::Error::msg)?;
-            if json { as_json(&incidents) } else { Ok(show::show_text(&incidents)) }
+            let evidence = gather(&Question::Id(id.clone()))?;
+            let shown = show::show(&evidence, &id).map_err(anyhow::Error::msg)?;
+            say(if json { as_json(&shown)? } else { show::show_text(&shown) })
         }
         AlertsCommand::Why { rule, labels, json } => {
             let labels: BTreeMap<String, String> = labels.into_iter().collect();
-            let answer = why::why(&gather()?, &rule, &labels).map_err(anyhow::Error::msg)?;
-            if json { as_json(&answer) } else { Ok(answer.to_string()) }
+            let evidence = gather(&Question::Alerts { rule: rule.clone(), labels: labels.clone() })?;
+            let answer = why::why(&evidence, &rule, &labels).map_err(anyhow::Error::msg)?;
+            say(if json { as_json(&answer)? } else { answer.to_string() })
         }
         AlertsCommand::Silence(args) => {
             let SilenceArgs { matchers, length, starts, comment, by } = args;
             let wanted = Wanted { matchers, length, starts_at: starts.map(|time| time.0), by, comment };
             let silence = commands::silence(&wanted, now).map_err(anyhow::Error::msg)?;
-            let (id, ends_at) = (silence.id.clone(), Time(silence.ends_at));
+            let (id, starts_at, ends_at) = (silence.id.clone(), silence.starts_at, Time(silence.ends_at));
             commands::send(&config, &commands::silence_key(&id), Some(&Command::Silence(silence)))?;
-            Ok(format!("silence {id} holds until {ends_at}"))
+            let from = if starts_at > now { format!("from {} ", Time(starts_at)) } else { String::new() };
+            say(format!("silence {id} holds {from}until {ends_at}"))
         }
         AlertsCommand::Silences { json } => {
             let commands = read_commands(&config)?;
-            if json { as_json(&commands) } else { Ok(show::silences_text(&commands, now)) }
+            let silences = show::silences(&commands, now);
+            say(if json { as_json(&silences)? } else { show::silences_text(&silences) })
         }
         AlertsCommand::Unsilence { id } => {
-            let key = commands::silence_key(&id);
-            if !read_commands(&config)?.contains_key(&key) {
-                bail!("there is no silence `{id}`: `tidemark alerts silences` shows them");
-            }
-            commands::send(&config, &key, None)?;
-            Ok(format!("silence {id} is over"))
+            let id = commands::silence_id(&read_commands(&config)?, &id).map_err(anyhow::Error::msg)?;
+            commands::send(&config, &commands::silence_key(&id), None)?;
+            say(format!("silence {id} is over"))
         }
         AlertsCommand::Ack { incident, comment, by } => {
-            let incident = commands::incident(&gather()?, &incident).map_err(anyhow::Error::msg)?;
+            let incident =
+                commands::incident(&gather(&Question::Now)?, &incident).map_err(anyhow::Error::msg)?;
             let key = commands::acknowledge_key(&incident);
             let acknowledge = commands::acknowledge(incident.clone(), by, comment, now);
             commands::send(&config, &key, Some(&Command::Acknowledge(acknowledge)))?;
-            Ok(format!("incident {incident} is acknowledged: it is neither repeated nor escalated"))
+            say(format!("incident {incident} is acknowledged: it is neither repeated nor escalated"))
         }
         AlertsCommand::Unack { incident } => {
-            let key = commands::acknowledge_key(&incident);
-            if !read_commands(&config)?.contains_key(&key) {
-                bail!("incident `{incident}` is not acknowledged");
-            }
-            commands::send(&config, &key, None)?;
-            Ok(format!("incident {incident} is not acknowledged any more"))
+            let commands = read_commands(&config)?;
+            let incident = commands::acknowledged(&commands, &incident).map_err(anyhow::Error::msg)?;
+            commands::send(&config, &commands::acknowledge_key(&incident), None)?;
+            say(format!("incident {incident} is not acknowledged any more"))
         }
-        AlertsCommand::Log { rule, since, json } => {
-            let evidence = gather()?;
-            let wanted = evidence.ledger.iter().filter(|entry| {
-                rule.as_ref().is_none_or(|rule| entry.rule == *rule)
-                    && since.is_none_or(|since| entry.at >= since.0)
-            });
-            let lines: Result<Vec<String>> = wanted
-                .map(
-                    |entry| {
-                        if json { Ok(serde_json::to_string(entry)?) } else { Ok(show::entry_text(entry)) }
-                    },
-                )
-                .collect();
-            Ok(lines?.join("\n"))
+        AlertsCommand::Log { rule, since, follow, json } => {
+            let mut outcome = Ok(());
+            ledger::follow(&config, since.map(|since| since.0), follow, |entry| {
+                if rule.as_ref().is_some_and(|rule| entry.rule != *rule) {
+                    return ControlFlow::Continue(());
+                }
+                let line = if json { as_line(&entry) } else { Ok(show::entry_text(&entry)) };
+                outcome = line.and_then(say);
+                if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            })?;
+            outcome
         }
     }
 }
 
+fn gather(config: &Config, environment: &Environment, question: &Question, now: i64) -> Result<Evidence> {
+    let (alerts, problems) = match &config.alerts.rules {
+        Some(path) => AlertsConfig::load_all(path, environment),
+        None => (AlertsConfig::default(), Vec::new()),
+    };
+    let mut problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    let mut catalog = None;
+    // Only why asks whether rules can be used.
+    if matches!(question, Question::Alerts { .. }) {
+        match load_catalog(&config.rollup.sql) {
+            Ok(loaded) => catalog = Some(loaded),
+            Err(error) => problems.push(error.to_string()),
+        }
+    }
+    let rules = Rules::of(&alerts, catalog.as_ref(), problems);
+    Ok(Evidence::gather(config, &alerts, rules, question, now)?)
+}
+
 fn as_json(value: &impl Serialize) -> Result<String> {
     Ok(serde_json::to_string_pretty(value)?)
+}
+
+fn as_line(value: &impl Serialize) -> Result<String> {
+    Ok(serde_json::to_string(value)?)
 }

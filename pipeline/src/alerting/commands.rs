@@ -1,9 +1,11 @@
 //! What people say to the alert manager: silences and acknowledgements, as records of a compacted topic.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use operators::dispatch::{Acknowledge, Command, Matcher, Silence};
-use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer};
+use operators::threshold::Status;
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 use uuid::Uuid;
 
 use super::evidence::Evidence;
@@ -45,6 +47,12 @@ pub(crate) fn silence(wanted: &Wanted, now: i64) -> Result<Silence, String> {
     }
     let matchers: Result<Vec<Matcher>, String> =
         wanted.matchers.iter().map(|text| Matcher::parse(text)).collect();
+    let matchers = matchers?;
+    if matchers.iter().all(|matcher| matcher.matches("")) {
+        return Err("these matchers hold of alerts without any label, so they would silence nearly everything: write one \
+                    that asks for a value, like host=\"a\""
+            .to_owned());
+    }
     let starts_at = wanted.starts_at.unwrap_or(now);
     let ends_at = starts_at.saturating_add(nanoseconds(wanted.length));
     if ends_at <= now {
@@ -52,7 +60,7 @@ pub(crate) fn silence(wanted: &Wanted, now: i64) -> Result<Silence, String> {
     }
     Ok(Silence {
         id: Uuid::new_v4().to_string(),
-        matchers: matchers?,
+        matchers,
         starts_at,
         ends_at,
         created_by: wanted.by.clone(),
@@ -63,16 +71,40 @@ pub(crate) fn silence(wanted: &Wanted, now: i64) -> Result<Silence, String> {
 
 /// The incident with this id, or the beginning of one; of those that fire.
 pub(crate) fn incident(evidence: &Evidence, prefix: &str) -> Result<String, String> {
-    let found =
-        evidence.active.iter().filter(|state| !prefix.is_empty() && state.incident.starts_with(prefix));
-    let mut found: Vec<&str> = found.map(|state| state.incident.as_str()).collect();
-    found.dedup();
-    match found.as_slice() {
-        [one] => Ok((*one).to_owned()),
-        [] => {
+    let firing = evidence.active.iter().filter(|state| state.status == Status::Firing);
+    match one(firing.map(|state| state.incident.as_str()), prefix)? {
+        Some(incident) => Ok(incident.to_owned()),
+        None => {
             Err(format!("no alert that fires has an incident `{prefix}`: `tidemark alerts list` shows them"))
         }
-        several => Err(format!("several incidents begin with `{prefix}`: {}", several.join(", "))),
+    }
+}
+
+/// The silence with this id, or the beginning of one.
+pub(crate) fn silence_id(commands: &BTreeMap<String, Command>, prefix: &str) -> Result<String, String> {
+    match one(commands.keys().filter_map(|key| key.strip_prefix(SILENCE)), prefix)? {
+        Some(id) => Ok(id.to_owned()),
+        None => Err(format!("there is no silence `{prefix}`: `tidemark alerts silences` shows them")),
+    }
+}
+
+/// The incident that was acknowledged, by its id or the beginning of it.
+pub(crate) fn acknowledged(commands: &BTreeMap<String, Command>, prefix: &str) -> Result<String, String> {
+    match one(commands.keys().filter_map(|key| key.strip_prefix(ACKNOWLEDGE)), prefix)? {
+        Some(incident) => Ok(incident.to_owned()),
+        None => Err(format!("no incident `{prefix}` is acknowledged: `tidemark alerts list` shows them")),
+    }
+}
+
+/// The one id that begins so; one that is given whole is meant alone.
+fn one<'i>(ids: impl Iterator<Item = &'i str>, prefix: &str) -> Result<Option<&'i str>, String> {
+    let found: BTreeSet<&str> = ids.filter(|id| !prefix.is_empty() && id.starts_with(prefix)).collect();
+    match found.into_iter().collect::<Vec<_>>().as_slice() {
+        [] => Ok(None),
+        // Sorted: the shortest comes first.
+        [first, ..] if *first == prefix => Ok(Some(first)),
+        [only] => Ok(Some(only)),
+        several => Err(format!("several begin with `{prefix}`: {}", several.join(", "))),
     }
 }
 
@@ -80,21 +112,28 @@ pub(crate) fn acknowledge(incident: String, by: String, comment: String, now: i6
     Acknowledge { incident, by, comment, at: now }
 }
 
+/// How the keys of their records begin.
+const SILENCE: &str = "silence/";
+const ACKNOWLEDGE: &str = "ack/";
+
 pub(crate) fn silence_key(id: &str) -> String {
-    format!("silence/{id}")
+    format!("{SILENCE}{id}")
 }
 
 pub(crate) fn acknowledge_key(incident: &str) -> String {
-    format!("ack/{incident}")
+    format!("{ACKNOWLEDGE}{incident}")
 }
 
-/// Writes a command, or takes it back, and waits until the broker has it. Blocks.
+/// Writes a command, or takes it back, and waits until all replicas of the topic in sync have it. Blocks.
 ///
 /// # Errors
-/// When no broker takes it.
+/// When no broker takes it. It may have it all the same when the answer was lost.
 pub(crate) fn send(config: &Config, key: &str, command: Option<&Command>) -> Result<()> {
     let topic = config.topics.alert_commands();
-    let producer = kafka::producer(&config.kafka, DefaultProducerContext)?;
+    let mut settings = kafka::producer_config(&config.kafka);
+    settings.set("message.timeout.ms", PATIENCE.as_millis().to_string());
+    let failed = || Error::client("send a command to the alerts");
+    let producer: FutureProducer = settings.create().map_err(failed())?;
     if kafka::partition_count(&config.kafka, producer.client(), &topic, PATIENCE)? == 0 {
         return Err(Error::Refused(format!(
             "topic `{topic}` does not exist: create it with `tidemark topics create`"
@@ -107,12 +146,17 @@ pub(crate) fn send(config: &Config, key: &str, command: Option<&Command>) -> Res
             Some(json.map_err(|error| Error::Refused(format!("not expressible as JSON: {error}")))?)
         }
     };
-    let mut record = BaseRecord::<str, [u8]>::to(&topic).key(key);
+    let mut record = FutureRecord::<str, [u8]>::to(&topic).key(key);
     if let Some(payload) = &payload {
         record = record.payload(payload);
     }
-    producer.send(record).map_err(|(error, _)| Error::client("send a command to the alerts")(error))?;
-    producer.flush(PATIENCE).map_err(Error::client("send a command to the alerts"))
+    let delivery = producer.send_result(record).map_err(|(error, _)| failed()(error))?;
+    // The producer has a thread of its own that tells what became of it.
+    match futures::executor::block_on(delivery) {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err((error, _))) => Err(failed()(error)),
+        Err(_) => Err(Error::Stopped("the producer of commands")),
+    }
 }
 
 #[cfg(test)]
@@ -133,6 +177,8 @@ mod tests {
         for (wrong, part) in [
             (Wanted { matchers: Vec::new(), ..wanted.clone() }, "would silence everything"),
             (Wanted { matchers: vec!["host".to_owned()], ..wanted.clone() }, "has no operator"),
+            (Wanted { matchers: vec!["host=~\".*\"".to_owned()], ..wanted.clone() }, "nearly everything"),
+            (Wanted { matchers: vec!["host!=\"a\"".to_owned()], ..wanted.clone() }, "nearly everything"),
             (Wanted { length: Duration::from_secs(400 * 86_400), ..wanted.clone() }, "at most a year"),
             (Wanted { length: Duration::ZERO, ..wanted.clone() }, "more than nothing"),
             (Wanted { comment: " ".to_owned(), ..wanted.clone() }, "say why"),
@@ -140,6 +186,21 @@ mod tests {
         ] {
             let error = silence(&wrong, 5).expect_err(part);
             assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_beginning_of_an_id_is_enough_if_it_is_the_only_one() {
+        let ids = ["ab1", "ab12", "b"];
+        for (prefix, expected) in [
+            ("b", Ok(Some("b"))),
+            ("ab12", Ok(Some("ab12"))),
+            ("ab1", Ok(Some("ab1"))),
+            ("a", Err("several begin with `a`: ab1, ab12".to_owned())),
+            ("c", Ok(None)),
+            ("", Ok(None)),
+        ] {
+            assert_eq!(one(ids.into_iter(), prefix), expected, "{prefix}");
         }
     }
 }

@@ -1,29 +1,63 @@
 //! What the topics say of alerts: read by whoever asks, whichever processes run.
+//!
+//! Of the topics that grow, only what the question is about is kept, and of that the newest.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use operators::dispatch::{Command, Dispatcher, Entry, Silence};
+use operators::dispatch::{Command, Dispatcher, Silence, State};
+use operators::sql::Catalog;
 use operators::threshold::Transition;
 
+use super::ledger::{Ledger, Question, read_transitions};
 use super::progress::{Progress, Stall, partition_of, stall};
+use crate::check::compile_each;
 use crate::clock::nanoseconds;
-use crate::compacted::{Reader, read_state};
+use crate::compacted::read_state;
 use crate::config::{AlertsConfig, Config};
 use crate::error::Result;
+use crate::notify::behind;
 
 /// A rule as far as an answer needs it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct KnownRule {
     pub(crate) name: String,
     pub(crate) hold_for: Duration,
+    /// The first mistake in it, for which it is left out of use.
+    pub(crate) mistake: Option<String>,
 }
 
-/// Everything that is known about alerts.
+/// The rules' file as it is read by whoever asks.
+#[derive(Debug, Default)]
+pub(crate) struct Rules {
+    pub(crate) rules: Vec<KnownRule>,
+    /// What is wrong with the file itself. Rules that it concerns are not among the others.
+    pub(crate) problems: Vec<String>,
+}
+
+impl Rules {
+    /// Without a catalog nothing is compiled, and every rule counts as usable.
+    pub(crate) fn of(alerts: &AlertsConfig, catalog: Option<&Catalog>, problems: Vec<String>) -> Self {
+        let left_out = catalog.map(|catalog| compile_each(alerts, catalog).1).unwrap_or_default();
+        let mistake = |name: &str| {
+            let (_, mistakes) = left_out.iter().find(|(rule, _)| *rule == name)?;
+            mistakes.first().map(ToString::to_string)
+        };
+        let known = alerts.rules.iter().map(|rule| KnownRule {
+            name: rule.name.clone(),
+            hold_for: rule.hold_for,
+            mistake: mistake(&rule.name),
+        });
+        let of_pipeline = KnownRule { name: behind::RULE.to_owned(), ..KnownRule::default() };
+        Self { rules: known.chain([of_pipeline]).collect(), problems }
+    }
+}
+
+/// Everything that is known about what was asked.
 #[derive(Debug, Default)]
 pub(crate) struct Evidence {
     pub(crate) now: i64,
-    pub(crate) rules: Vec<KnownRule>,
+    pub(crate) rules: Rules,
     /// How long event time may stand still.
     pub(crate) behind_after: i64,
     /// The newest transition of each alert that is pending or fires.
@@ -31,22 +65,28 @@ pub(crate) struct Evidence {
     pub(crate) progress: BTreeMap<i32, Progress>,
     pub(crate) dispatcher: Dispatcher,
     pub(crate) commands: BTreeMap<String, Command>,
-    /// In order of time.
-    pub(crate) ledger: Vec<Entry>,
-    /// All there are in the topic, in order.
+    /// Of the alerts in question, in order of time.
+    pub(crate) ledger: Ledger,
+    /// Of the alerts in question, in order.
     pub(crate) transitions: Vec<Transition>,
 }
 
 impl Evidence {
-    /// Reads all topics of the alerting side. Blocks.
+    /// Reads the topics of the alerting side. Blocks.
     ///
     /// # Errors
     /// When a topic does not exist, or no broker answers.
-    pub(crate) fn gather(config: &Config, alerts: &AlertsConfig, now: i64) -> Result<Self> {
+    pub(crate) fn gather(
+        config: &Config,
+        alerts: &AlertsConfig,
+        rules: Rules,
+        question: &Question,
+        now: i64,
+    ) -> Result<Self> {
         let (kafka, topics) = (&config.kafka, &config.topics);
         let mut evidence = Self {
             now,
-            rules: known_rules(alerts),
+            rules,
             behind_after: nanoseconds(alerts.behind.after),
             commands: read_commands(config)?,
             ..Self::default()
@@ -63,9 +103,28 @@ impl Evidence {
         }
         let records = read_state(kafka, &topics.alert_manager(), None)?;
         evidence.dispatcher = Dispatcher::restore(alerts.policy.clone(), records.into_iter())?;
-        evidence.ledger = read_log(config, &topics.alert_log())?;
-        evidence.transitions = read_log(config, &topics.alerts)?;
+        // `rollup` does not know of it.
+        let of_pipeline = evidence.dispatcher.alerts().filter(|alert| alert.rule == behind::RULE);
+        evidence.active.extend(of_pipeline.cloned().collect::<Vec<_>>());
+        let told = evidence.told(question);
+        evidence.ledger = Ledger::read(config, question, &told)?;
+        evidence.transitions = read_transitions(config, question, &evidence.ledger)?;
         Ok(evidence)
+    }
+
+    /// The dispatches that the alerts in question stand with, and when they were made. The ledger says what became of them.
+    fn told(&self, question: &Question) -> BTreeMap<String, i64> {
+        let alerts = self.active.iter().filter(|alert| question.is_about(&alert.rule, &alert.labels));
+        let standings =
+            alerts.flat_map(|alert| self.dispatcher.standing(&alert.rule, &alert.labels, self.now));
+        standings
+            .filter_map(|standing| match standing.state {
+                State::Told { at, dispatch } => Some((dispatch, at)),
+                // Here and now its attempts are in the standing.
+                State::Sending { dispatch, .. } if !matches!(question, Question::Now) => Some((dispatch, 0)),
+                _ => None,
+            })
+            .collect()
     }
 
     /// Whether event time stands still, and with it everything that is judged.
@@ -74,18 +133,22 @@ impl Evidence {
     }
 
     pub(crate) fn silence(&self, id: &str) -> Option<&Silence> {
-        self.commands.values().find_map(|command| match command {
-            Command::Silence(silence) if silence.id == id => Some(silence),
-            _ => None,
+        self.silences().find(|silence| silence.id == id)
+    }
+
+    /// The silence that keeps an alert from being told now. Of several, the one that ends last.
+    pub(crate) fn silence_of(&self, alert: &Transition) -> Option<&Silence> {
+        self.silences()
+            .filter(|silence| silence.covers(alert, self.now))
+            .max_by_key(|silence| silence.ends_at)
+    }
+
+    fn silences(&self) -> impl Iterator<Item = &Silence> {
+        self.commands.values().filter_map(|command| match command {
+            Command::Silence(silence) => Some(silence),
+            Command::Acknowledge(_) => None,
         })
     }
-}
-
-fn known_rules(alerts: &AlertsConfig) -> Vec<KnownRule> {
-    let known =
-        alerts.rules.iter().map(|rule| KnownRule { name: rule.name.clone(), hold_for: rule.hold_for });
-    let of_pipeline = KnownRule { name: crate::notify::behind::RULE.to_owned(), hold_for: Duration::ZERO };
-    known.chain([of_pipeline]).collect()
 }
 
 /// Silences and acknowledgements, by their keys.
@@ -93,14 +156,4 @@ pub(crate) fn read_commands(config: &Config) -> Result<BTreeMap<String, Command>
     let records = read_state(&config.kafka, &config.topics.alert_commands(), None)?;
     let commands = records.into_iter();
     Ok(commands.filter_map(|(key, value)| Some((key, serde_json::from_slice(&value).ok()?))).collect())
-}
-
-/// Every record of a topic that can be read, in the order in which they were written.
-fn read_log<T: serde::de::DeserializeOwned>(config: &Config, topic: &str) -> Result<Vec<T>> {
-    let mut records = Vec::new();
-    Reader::new(&config.kafka, topic, None)?.read_to_end(|record| {
-        let value = record.value.and_then(|value| serde_json::from_slice(&value).ok());
-        records.extend(value);
-    })?;
-    Ok(records)
 }

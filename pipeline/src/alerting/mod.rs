@@ -2,16 +2,19 @@
 //! alerts.
 //!
 //! - `progress`: how far event time has come
-//! - `evidence`: what the topics say; `why`, `show`: answers from it; `commands`: silences and acknowledgements
+//! - `evidence`: what the topics say; `ledger`: the ones that grow
+//! - `why`, `show`: answers from it; `words`: their phrases; `commands`: silences and acknowledgements
 //! - `cli`: `tidemark alerts`; `routes`: the same over HTTP
 
 pub mod cli;
 mod commands;
 mod evidence;
+mod ledger;
 pub(crate) mod progress;
 mod routes;
 mod show;
 mod why;
+mod words;
 
 pub(crate) use routes::routes;
 

@@ -3,7 +3,9 @@
 //! What changes something is refused when a web page of somebody else's asks for it: it must be JSON, and a browser that
 //! says where it comes from must say that it comes from here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,13 +21,17 @@ use tokio::sync::Semaphore;
 
 use super::Alerting;
 use super::commands::{self, Wanted};
-use super::evidence::{Evidence, read_commands};
+use super::evidence::{Evidence, Rules, read_commands};
+use super::ledger::{self, Question};
 use super::{show, why};
 use crate::error::Error;
 use crate::roles::Context;
+use crate::why::{Time, parse_time};
 
 /// Requests that read or write topics at once.
 const AT_ONCE: usize = 2;
+/// Entries of the ledger in one answer.
+const MOST_ENTRIES: usize = 1_000;
 
 #[derive(Clone)]
 struct Shared {
@@ -40,7 +46,7 @@ pub(crate) fn routes(context: &Context, alerting: &Alerting) -> Router {
     Router::new()
         .route("/api/alerts", get(list))
         .route("/api/alerts/why", get(answer))
-        .route("/api/alerts/log", get(ledger))
+        .route("/api/alerts/log", get(newest))
         .route("/api/alerts/{id}", get(show_one))
         .route("/api/alerts/{id}/ack", post(acknowledge))
         .route("/api/silences", get(silences).post(silence))
@@ -61,6 +67,10 @@ impl From<Error> for Problem {
 }
 
 impl Shared {
+    fn changing(&self, headers: &HeaderMap) -> Result<(), (StatusCode, String)> {
+        changing(headers, self.context.config.http.listen)
+    }
+
     /// Does what blocks, off the runtime's threads, when it is its turn.
     async fn ask(
         self,
@@ -86,8 +96,15 @@ fn refuse(status: StatusCode, problem: String) -> Response {
     (status, Json(BTreeMap::from([("error", problem)]))).into_response()
 }
 
-fn gather(context: &Context, alerting: &Alerting, now: i64) -> Result<Evidence, Problem> {
-    Ok(Evidence::gather(&context.config, &alerting.config(), now)?)
+fn gather(
+    context: &Context,
+    alerting: &Alerting,
+    question: &Question,
+    now: i64,
+) -> Result<Evidence, Problem> {
+    let alerts = alerting.config();
+    let rules = Rules::of(&alerts, Some(&context.catalog), Vec::new());
+    Ok(Evidence::gather(&context.config, &alerts, rules, question, now)?)
 }
 
 fn value(of: &impl serde::Serialize) -> Result<Value, Problem> {
@@ -100,8 +117,11 @@ fn not_found(problem: String) -> Problem {
 }
 
 async fn list(State(shared): State<Shared>, Query(query): Query<BTreeMap<String, String>>) -> Response {
+    if query.get("state").is_some_and(|state| !["pending", "firing"].contains(&state.as_str())) {
+        return refuse(StatusCode::BAD_REQUEST, "`state` is `pending` or `firing`".to_owned());
+    }
     let work = move |context: &Context, alerting: &Alerting, now| {
-        let evidence = gather(context, alerting, now)?;
+        let evidence = gather(context, alerting, &Question::Now, now)?;
         let (rule, state) = (query.get("rule"), query.get("state"));
         value(&show::list(&evidence, rule.map(String::as_str), state.map(String::as_str)))
     };
@@ -110,7 +130,7 @@ async fn list(State(shared): State<Shared>, Query(query): Query<BTreeMap<String,
 
 async fn show_one(State(shared): State<Shared>, Path(id): Path<String>) -> Response {
     let work = move |context: &Context, alerting: &Alerting, now| {
-        let evidence = gather(context, alerting, now)?;
+        let evidence = gather(context, alerting, &Question::Id(id.clone()), now)?;
         value(&show::show(&evidence, &id).map_err(not_found)?)
     };
     shared.ask(work).await
@@ -119,20 +139,49 @@ async fn show_one(State(shared): State<Shared>, Path(id): Path<String>) -> Respo
 /// `?rule=cpu_high&host=a`: what is not the rule is a label.
 async fn answer(State(shared): State<Shared>, Query(mut query): Query<BTreeMap<String, String>>) -> Response {
     let Some(rule) = query.remove("rule") else {
-        return refuse(StatusCode::BAD_REQUEST, "`rule` is missing: ask for ?rule=…&label=value".to_owned());
+        return refuse(
+            StatusCode::BAD_REQUEST,
+            "`rule` is missing: ask for ?rule=cpu_high&host=a".to_owned(),
+        );
     };
     let work = move |context: &Context, alerting: &Alerting, now| {
-        value(&why::why(&gather(context, alerting, now)?, &rule, &query).map_err(not_found)?)
+        let question = Question::Alerts { rule: rule.clone(), labels: query.clone() };
+        let evidence = gather(context, alerting, &question, now)?;
+        value(&why::why(&evidence, &rule, &query).map_err(not_found)?)
     };
     shared.ask(work).await
 }
 
-async fn ledger(State(shared): State<Shared>) -> Response {
-    shared.ask(|context, alerting, now| value(&gather(context, alerting, now)?.ledger)).await
+/// `?rule=…&since=…`: the newest entries.
+async fn newest(State(shared): State<Shared>, Query(query): Query<BTreeMap<String, String>>) -> Response {
+    let since = match query.get("since").map(|text| (text, parse_time(text))) {
+        Some((text, None)) => {
+            let problem = format!("`since` is no time such as 2026-01-01T12:00:00Z: `{text}`");
+            return refuse(StatusCode::BAD_REQUEST, problem);
+        }
+        Some((_, since)) => since.map(|since| since.0),
+        None => None,
+    };
+    let work = move |context: &Context, _: &Alerting, _| {
+        let mut entries = VecDeque::new();
+        ledger::follow(&context.config, since, false, |entry| {
+            if query.get("rule").is_none_or(|rule| entry.rule == *rule) {
+                if entries.len() == MOST_ENTRIES {
+                    entries.pop_front();
+                }
+                entries.push_back(entry);
+            }
+            ControlFlow::Continue(())
+        })?;
+        value(&entries)
+    };
+    shared.ask(work).await
 }
 
 async fn silences(State(shared): State<Shared>) -> Response {
-    shared.ask(|context, _, _| value(&read_commands(&context.config)?)).await
+    let work =
+        |context: &Context, _: &Alerting, now| value(&show::silences(&read_commands(&context.config)?, now));
+    shared.ask(work).await
 }
 
 #[derive(Debug, Deserialize)]
@@ -142,12 +191,14 @@ struct AskedSilence {
     /// `2h`.
     #[serde(rename = "for")]
     length: String,
+    /// Now, if it is not given.
+    starts: Option<Time>,
     by: String,
     comment: String,
 }
 
 async fn silence(State(shared): State<Shared>, headers: HeaderMap, body: String) -> Response {
-    let asked: AskedSilence = match changing(&headers).and_then(|()| read(&body)) {
+    let asked: AskedSilence = match shared.changing(&headers).and_then(|()| read(&body)) {
         Ok(asked) => asked,
         Err((status, problem)) => return refuse(status, problem),
     };
@@ -155,9 +206,9 @@ async fn silence(State(shared): State<Shared>, headers: HeaderMap, body: String)
         Ok(length) => length,
         Err(_) => return refuse(StatusCode::BAD_REQUEST, "`for` is no duration such as 2h".to_owned()),
     };
-    let AskedSilence { matchers, by, comment, .. } = asked;
+    let AskedSilence { matchers, starts, by, comment, .. } = asked;
     let work = move |context: &Context, _: &Alerting, now| {
-        let wanted = Wanted { matchers, length, starts_at: None, by, comment };
+        let wanted = Wanted { matchers, length, starts_at: starts.map(|time| time.0), by, comment };
         let silence = commands::silence(&wanted, now)
             .map_err(|problem| Problem::Asked(StatusCode::BAD_REQUEST, problem))?;
         let (key, answer) = (commands::silence_key(&silence.id), value(&silence)?);
@@ -168,15 +219,12 @@ async fn silence(State(shared): State<Shared>, headers: HeaderMap, body: String)
 }
 
 async fn unsilence(State(shared): State<Shared>, headers: HeaderMap, Path(id): Path<String>) -> Response {
-    if let Err((status, problem)) = from_here(&headers) {
+    if let Err((status, problem)) = from_here(&headers, shared.context.config.http.listen) {
         return refuse(status, problem);
     }
     let work = move |context: &Context, _: &Alerting, _| {
-        let key = commands::silence_key(&id);
-        if !read_commands(&context.config)?.contains_key(&key) {
-            return Err(not_found(format!("there is no silence `{id}`")));
-        }
-        commands::send(&context.config, &key, None)?;
+        let id = commands::silence_id(&read_commands(&context.config)?, &id).map_err(not_found)?;
+        commands::send(&context.config, &commands::silence_key(&id), None)?;
         Ok(json!({ "ended": id }))
     };
     shared.ask(work).await
@@ -196,12 +244,13 @@ async fn acknowledge(
     Path(id): Path<String>,
     body: String,
 ) -> Response {
-    let AskedAcknowledge { by, comment } = match changing(&headers).and_then(|()| read(&body)) {
+    let AskedAcknowledge { by, comment } = match shared.changing(&headers).and_then(|()| read(&body)) {
         Ok(asked) => asked,
         Err((status, problem)) => return refuse(status, problem),
     };
     let work = move |context: &Context, alerting: &Alerting, now| {
-        let incident = commands::incident(&gather(context, alerting, now)?, &id).map_err(not_found)?;
+        let evidence = gather(context, alerting, &Question::Now, now)?;
+        let incident = commands::incident(&evidence, &id).map_err(not_found)?;
         let key = commands::acknowledge_key(&incident);
         let acknowledge = commands::acknowledge(incident, by, comment, now);
         let answer = value(&acknowledge)?;
@@ -215,21 +264,32 @@ fn read<T: for<'de> Deserialize<'de>>(body: &str) -> Result<T, (StatusCode, Stri
     serde_json::from_str(body).map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))
 }
 
-fn changing(headers: &HeaderMap) -> Result<(), (StatusCode, String)> {
+fn changing(headers: &HeaderMap, listen: SocketAddr) -> Result<(), (StatusCode, String)> {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     if kind.split(';').next().map(str::trim) != Some("application/json") {
         let problem = "the body must be JSON: set Content-Type: application/json".to_owned();
         return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, problem));
     }
-    from_here(headers)
+    from_here(headers, listen)
 }
 
 /// A browser says which page asks. Programs say nothing.
-fn from_here(headers: &HeaderMap) -> Result<(), (StatusCode, String)> {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let Some(origin) = text(header::ORIGIN) else { return Ok(()) };
-    let host = origin.split_once("://").map(|(_, host)| host);
-    if host.is_some() && host == text(header::HOST) {
+///
+/// A name that somebody else lets point to this machine makes the page's origin and the host the same; where this process
+/// listens on loopback, its own names are known.
+fn from_here(headers: &HeaderMap, listen: SocketAddr) -> Result<(), (StatusCode, String)> {
+    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
+    let own = match listen.ip().is_loopback() {
+        true => vec![listen.to_string(), format!("localhost:{}", listen.port())],
+        false => headers
+            .get(header::HOST)
+            .and_then(|host| host.to_str().ok())
+            .map(str::to_owned)
+            .into_iter()
+            .collect(),
+    };
+    let page = origin.to_str().ok().and_then(|origin| Some(origin.split_once("://")?.1));
+    if page.is_some_and(|page| own.iter().any(|own| own == page)) {
         return Ok(());
     }
     Err((StatusCode::FORBIDDEN, "another site's page may not change anything here".to_owned()))
@@ -248,15 +308,27 @@ mod tests {
                 .collect()
         };
         let json = ("content-type", "application/json; charset=utf-8");
-        for (given, expected) in [
+        let (loopback, anywhere) = ("127.0.0.1:7878", "0.0.0.0:7878");
+        let rebound = [json, ("origin", "http://evil.example:7878"), ("host", "evil.example:7878")];
+        let named = [json, ("origin", "http://alerts.example"), ("host", "alerts.example")];
+        let cases = [
             (headers(&[json]), None),
             (headers(&[json, ("origin", "http://127.0.0.1:7878"), ("host", "127.0.0.1:7878")]), None),
             (headers(&[json, ("origin", "https://evil.example"), ("host", "127.0.0.1:7878")]), Some(403)),
             (headers(&[json, ("origin", "null"), ("host", "127.0.0.1:7878")]), Some(403)),
             (headers(&[("content-type", "text/plain")]), Some(415)),
             (headers(&[]), Some(415)),
-        ] {
-            assert_eq!(changing(&given).err().map(|(status, _)| status.as_u16()), expected, "{given:?}");
+            (headers(&[json, ("origin", "http://localhost:7878"), ("host", "localhost:7878")]), None),
+            (headers(&rebound), Some(403)),
+        ];
+        let cases = cases.into_iter().map(|(given, expected)| (loopback, given, expected));
+        let elsewhere = [
+            (anywhere, headers(&named), None),
+            (anywhere, headers(&[json, named[1], ("host", "other.example")]), Some(403)),
+        ];
+        for (listen, given, expected) in cases.chain(elsewhere) {
+            let answer = changing(&given, listen.parse().expect("an address"));
+            assert_eq!(answer.err().map(|(status, _)| status.as_u16()), expected, "{given:?}");
         }
     }
 }

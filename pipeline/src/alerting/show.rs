@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use operators::dispatch::{Command, Entry, Standing};
+use operators::dispatch::{Command, Entry, Silence, Standing, What};
 use operators::threshold::Transition;
 use serde::Serialize;
 
 use super::evidence::Evidence;
 use super::progress::Stall;
-use super::why::{entries_of, judged, serde_name, stands, told, written};
+use super::words::{judged, name_of, stands, told, written};
 use crate::why::Time;
 
 /// Alerts that are pending or fire.
@@ -63,10 +63,22 @@ pub(crate) fn list_text(evidence: &Evidence, listed: &Listed<'_>) -> String {
             state.summary
         );
         for standing in receivers {
-            let _ = write!(text, "\n  {}", stands(evidence, standing));
+            let _ = write!(text, "\n  {}", stands(evidence, state, standing));
         }
     }
     text
+}
+
+/// What is known by an id.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(crate) enum Shown<'e> {
+    Incidents(Vec<Incident<'e>>),
+    /// A dispatch that told nothing new: it repeats.
+    Dispatch {
+        dispatch: String,
+        ledger: Vec<&'e Entry>,
+    },
 }
 
 /// Everything about one incident.
@@ -77,83 +89,122 @@ pub(crate) struct Incident<'e> {
     pub(crate) ledger: Vec<&'e Entry>,
 }
 
-/// By the id of an incident, a transition or a dispatch, or the beginning of one.
+/// By the id of an incident, a transition or a dispatch, or the beginning of one. A dispatch may be about several incidents.
 ///
 /// # Errors
 /// None has it, or several have; for people.
-pub(crate) fn show<'e>(evidence: &'e Evidence, prefix: &str) -> Result<Vec<Incident<'e>>, String> {
+pub(crate) fn show<'e>(evidence: &'e Evidence, prefix: &str) -> Result<Shown<'e>, String> {
     let is_meant = |id: &str| !prefix.is_empty() && id.starts_with(prefix);
-    let mut incidents: BTreeSet<&str> = BTreeSet::new();
-    for said in &evidence.transitions {
-        if is_meant(&said.incident) || is_meant(&said.id) {
-            incidents.insert(&said.incident);
+    let ids = &evidence.ledger.ids;
+    let mut incidents: BTreeSet<&str> = ids.incidents.iter().map(String::as_str).collect();
+    let said = evidence.transitions.iter().filter(|said| is_meant(&said.incident) || is_meant(&said.id));
+    incidents.extend(said.map(|said| said.incident.as_str()));
+    let by_dispatch = match ids.dispatches.iter().collect::<Vec<_>>().as_slice() {
+        [dispatch] => {
+            let told =
+                evidence.ledger.entries.iter().filter(|entry| entry.dispatch.as_ref() == Some(*dispatch));
+            let told: BTreeSet<&str> =
+                told.map(|entry| entry.incident.as_str()).filter(|incident| !incident.is_empty()).collect();
+            // Otherwise the beginning is that of something else, too.
+            (told == incidents).then_some(*dispatch)
         }
-    }
-    let dispatches: BTreeSet<&str> = evidence
-        .ledger
-        .iter()
-        .filter_map(|entry| entry.dispatch.as_deref())
-        .filter(|id| is_meant(id))
-        .collect();
-    if incidents.is_empty() && dispatches.len() == 1 {
-        let of_dispatch = evidence.ledger.iter().filter(|entry| {
-            entry.dispatch.as_deref().is_some_and(|id| dispatches.contains(id)) && !entry.incident.is_empty()
-        });
-        incidents.extend(of_dispatch.map(|entry| entry.incident.as_str()));
-    }
-    match (incidents.len(), dispatches.len()) {
-        (0, _) => Err(format!(
+        _ => None,
+    };
+    match (incidents.len(), by_dispatch) {
+        (0, Some(dispatch)) => Ok(Shown::Dispatch {
+            dispatch: dispatch.clone(),
+            ledger: evidence.ledger.entries.iter().collect(),
+        }),
+        (1, _) | (_, Some(_)) => {
+            let of = |incident: &str| Incident {
+                transitions: evidence.transitions.iter().filter(|said| said.incident == incident).collect(),
+                ledger: evidence.ledger.of_incident(incident),
+                incident: incident.to_owned(),
+            };
+            Ok(Shown::Incidents(incidents.into_iter().map(of).collect()))
+        }
+        (0, None) if ids.dispatches.is_empty() => Err(format!(
             "nothing is known by `{prefix}`: give the beginning of an incident, transition or dispatch"
         )),
-        (1, _) | (_, 1) => Ok(incidents
-            .into_iter()
-            .map(|incident| Incident {
-                transitions: evidence.transitions.iter().filter(|said| said.incident == incident).collect(),
-                ledger: entries_of(evidence, incident),
-                incident: incident.to_owned(),
-            })
-            .collect()),
-        (several, _) => Err(format!("{several} incidents begin with `{prefix}`: give more of it")),
+        (incidents, _) => {
+            let several = incidents + ids.dispatches.len();
+            Err(format!("{several} incidents and dispatches begin with `{prefix}`: give more of it"))
+        }
     }
 }
 
-pub(crate) fn show_text(incidents: &[Incident<'_>]) -> String {
+pub(crate) fn show_text(shown: &Shown<'_>) -> String {
     let mut text = String::new();
-    for incident in incidents {
-        let rule = incident.transitions.first().map_or("", |said| &said.rule);
-        let _ = writeln!(text, "incident {} of {rule}", incident.incident);
-        let mut lines: BTreeMap<(i64, usize), String> = BTreeMap::new();
-        for (position, said) in incident.transitions.iter().enumerate() {
-            let at = said.times.evaluated.unwrap_or(said.window_end);
-            let mut line = format!("{} {}", Time(at), judged(said));
-            if said.revision > 0 {
-                let _ = write!(line, ", revision {}", said.revision);
+    match shown {
+        Shown::Incidents(incidents) => {
+            for incident in incidents {
+                incident_text(&mut text, incident);
             }
-            let _ = write!(line, "\n    transition {}, rule {}", said.id, said.rule_hash);
-            for (stage, time) in [("newest sample", said.times.sample), ("ingested", said.times.ingested)] {
-                if let Some(time) = time {
-                    let _ = write!(line, ", {stage} {}", Time(time));
-                }
+        }
+        Shown::Dispatch { dispatch, ledger } => {
+            let _ = writeln!(text, "dispatch {dispatch}, which tells again what is known");
+            for entry in ledger {
+                let _ = writeln!(text, "  {}", told(entry));
             }
-            lines.insert((at, position), line);
-        }
-        for (position, entry) in incident.ledger.iter().enumerate() {
-            let dispatch = entry.dispatch.as_ref().map_or(String::new(), |id| format!("\n    dispatch {id}"));
-            lines.insert((entry.at, 1_000 + position), format!("{}{dispatch}", told(entry)));
-        }
-        for line in lines.values() {
-            let _ = writeln!(text, "  {line}");
         }
     }
     text.truncate(text.trim_end().len());
     text
 }
 
+fn incident_text(text: &mut String, incident: &Incident<'_>) {
+    let transition_rule = incident.transitions.first().map(|said| &said.rule);
+    let ledger_rule = incident.ledger.iter().map(|entry| &entry.rule).find(|rule| !rule.is_empty());
+    let rule = transition_rule.or(ledger_rule).map_or("", String::as_str);
+    let _ = writeln!(text, "incident {} of {rule}", incident.incident);
+    // In order of time; at one time, what was said before what came of it.
+    let mut lines: BTreeMap<(i64, bool, usize), String> = BTreeMap::new();
+    for (position, said) in incident.transitions.iter().enumerate() {
+        let at = said.times.evaluated.unwrap_or(said.window_end);
+        lines.insert((at, false, position), transition_text(said, &incident.ledger));
+    }
+    for (position, entry) in incident.ledger.iter().enumerate() {
+        let dispatch = entry.dispatch.as_ref().map_or(String::new(), |id| format!("\n    dispatch {id}"));
+        lines.insert((entry.at, true, position), format!("{}{dispatch}", told(entry)));
+    }
+    for ((at, is_entry, _), line) in &lines {
+        let _ = match is_entry {
+            true => writeln!(text, "  {line}"),
+            false => writeln!(text, "  {} {line}", Time(*at)),
+        };
+    }
+}
+
+fn transition_text(said: &Transition, ledger: &[&Entry]) -> String {
+    let mut line = judged(said);
+    if said.revision > 0 {
+        let _ = write!(line, ", revision {}", said.revision);
+    }
+    let _ = write!(line, "\n    transition {}, rule {}", said.id, said.rule_hash);
+    let dispatched = ledger.iter().filter(|entry| entry.transition.as_ref() == Some(&said.id));
+    let dispatches: BTreeSet<&String> = dispatched.filter_map(|entry| entry.dispatch.as_ref()).collect();
+    let delivered = ledger.iter().find(|entry| {
+        entry.what == What::Delivered && entry.dispatch.as_ref().is_some_and(|id| dispatches.contains(id))
+    });
+    let stages = [
+        ("newest sample", said.times.sample),
+        ("ingested", said.times.ingested),
+        ("evaluated", said.times.evaluated),
+        ("first delivered", delivered.map(|entry| entry.at)),
+    ];
+    for (stage, time) in stages {
+        if let Some(time) = time {
+            let _ = write!(line, ", {stage} {}", Time(time));
+        }
+    }
+    line
+}
+
 /// A line of the ledger by itself.
 pub(crate) fn entry_text(entry: &Entry) -> String {
     let about = if entry.rule.is_empty() { String::new() } else { format!(" {}", entry.rule) };
     let labels = written(&entry.labels);
-    format!("{} {}{about}{labels}{}", Time(entry.at), serde_name(entry.what), rest(entry))
+    format!("{} {}{about}{labels}{}", Time(entry.at), name_of(entry.what), rest(entry))
 }
 
 fn rest(entry: &Entry) -> String {
@@ -166,25 +217,46 @@ fn rest(entry: &Entry) -> String {
     text
 }
 
-/// Silences and acknowledgements.
-pub(crate) fn silences_text(commands: &BTreeMap<String, Command>, now: i64) -> String {
-    let mut lines = Vec::new();
-    for command in commands.values() {
-        let Command::Silence(silence) = command else { continue };
-        let state = match (silence.starts_at, silence.ends_at) {
-            (_, ends_at) if ends_at <= now => "over",
-            (starts_at, _) if starts_at > now => "to come",
-            _ => "active",
-        };
+/// A silence, and whether it holds.
+#[derive(Debug, Serialize)]
+pub(crate) struct ShownSilence<'e> {
+    #[serde(flatten)]
+    silence: &'e Silence,
+    /// `active`, `to come` or `over`.
+    state: &'static str,
+}
+
+/// In the order in which they begin.
+pub(crate) fn silences(commands: &BTreeMap<String, Command>, now: i64) -> Vec<ShownSilence<'_>> {
+    let silences = commands.values().filter_map(|command| match command {
+        Command::Silence(silence) => Some(silence),
+        Command::Acknowledge(_) => None,
+    });
+    let mut shown: Vec<ShownSilence<'_>> = silences
+        .map(|silence| {
+            let state = match (silence.starts_at, silence.ends_at) {
+                (_, ends_at) if ends_at <= now => "over",
+                (starts_at, _) if starts_at > now => "to come",
+                _ => "active",
+            };
+            ShownSilence { silence, state }
+        })
+        .collect();
+    shown.sort_by_key(|shown| (shown.silence.starts_at, &shown.silence.id));
+    shown
+}
+
+pub(crate) fn silences_text(silences: &[ShownSilence<'_>]) -> String {
+    let lines = silences.iter().map(|ShownSilence { silence, state }| {
         let matchers: Vec<String> = silence.matchers.iter().map(ToString::to_string).collect();
         let (from, to) = (Time(silence.starts_at), Time(silence.ends_at));
-        lines.push(format!(
-            "{} {state} from {from} to {to} by {}: {}\n  {}",
-            silence.id,
-            silence.created_by,
-            silence.comment,
-            matchers.join(", ")
-        ));
-    }
+        let (id, by, comment) = (&silence.id, &silence.created_by, &silence.comment);
+        format!("{id} {state} from {from} to {to} by {by}: {comment}\n  {}", matchers.join(", "))
+    });
+    let lines: Vec<String> = lines.collect();
     if lines.is_empty() { "no silences".to_owned() } else { lines.join("\n") }
 }
+
+#[cfg(test)]
+#[path = "show_tests.rs"]
+mod tests;

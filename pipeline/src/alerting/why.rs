@@ -1,16 +1,20 @@
-//! Why was somebody told of an alert, or why not: one answer, and what it rests on.
+//! Why was somebody told of an alert, or why not: one answer, and what it rests on. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
-use operators::dispatch::{Entry, Standing, State, What};
+use operators::dispatch::What;
 use operators::threshold::{Status, Transition};
 use serde::Serialize;
 
 use super::evidence::Evidence;
+use super::words::{judged, outcomes, stands, told, written};
 use crate::clock::nanoseconds;
 use crate::config::suggest;
 use crate::why::Time;
+
+/// Alerts that are listed when it is not clear which one is meant.
+const MOST_LISTED: usize = 20;
 
 /// An answer for people; as JSON it has the same lines.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -27,6 +31,15 @@ impl fmt::Display for Answer {
     }
 }
 
+impl Answer {
+    /// Puts an answer before this one, which becomes what it rests on.
+    fn under(self, answer: String, introduction: &str) -> Self {
+        let mut evidence = vec![format!("{introduction}: {}", self.answer)];
+        evidence.extend(self.evidence);
+        Self { answer, evidence }
+    }
+}
+
 /// `labels` are some of the alert's.
 ///
 /// # Errors
@@ -36,205 +49,176 @@ pub(crate) fn why(
     rule: &str,
     labels: &BTreeMap<String, String>,
 ) -> Result<Answer, String> {
-    let Some(known) = evidence.rules.iter().find(|known| known.name == rule) else {
-        let names: Vec<&str> = evidence.rules.iter().map(|known| known.name.as_str()).collect();
-        return Err(format!("there is no rule `{rule}`: {}", suggest(rule, &names)));
+    let is_meant = |said: &&Transition| {
+        said.rule == rule && labels.iter().all(|(name, value)| said.labels.get(name) == Some(value))
     };
-    let is_meant = |of: &str, given: &BTreeMap<String, String>| {
-        of == rule && labels.iter().all(|(name, value)| given.get(name) == Some(value))
-    };
-    let active: Vec<&Transition> =
-        evidence.active.iter().filter(|state| is_meant(&state.rule, &state.labels)).collect();
-    let mut answer = match active.as_slice() {
-        [] => inactive(evidence, rule, &is_meant)?,
-        [one] if one.status == Status::Pending => pending(one, nanoseconds(known.hold_for)),
-        [one] => firing(evidence, one),
-        several => {
-            return Err(several_alerts(several.iter().map(|state| (&state.labels, state.status.as_str()))));
+    let active: Vec<&Transition> = evidence.active.iter().filter(is_meant).collect();
+    let was: Vec<&Transition> = evidence.transitions.iter().filter(is_meant).collect();
+    let known = evidence.rules.rules.iter().find(|known| known.name == rule);
+    let is_in_ledger = evidence.ledger.entries.iter().any(|entry| entry.rule == rule);
+    if known.is_none() && active.is_empty() && was.is_empty() && !is_in_ledger {
+        return Err(no_rule(evidence, rule));
+    }
+
+    let mut answer = match meant(&active, true)? {
+        Some(state) if state.status == Status::Pending => {
+            pending(state, known.map(|known| nanoseconds(known.hold_for)))
         }
+        Some(state) => firing(evidence, state),
+        None => match meant(&was, false)? {
+            Some(last) => over(evidence, last),
+            None => never(evidence, rule),
+        },
     };
-    // Whatever is said is only as of the data.
     if let Some(stall) = evidence.stall() {
-        answer.evidence.insert(0, format!("as of then: {}", answer.answer));
-        answer.answer = stall.describe();
+        let is_firing = active.iter().any(|state| state.status == Status::Firing);
+        if is_firing {
+            answer.evidence.insert(0, stall.describe());
+        } else {
+            // What is not judged cannot fire.
+            answer = answer.under(stall.describe(), "as of then");
+        }
     }
-    Ok(answer)
+    match known {
+        None => {
+            let text = format!("there is no rule `{rule}` any more");
+            Ok(answer.under(text, "what was said last"))
+        }
+        Some(known) => Ok(match &known.mistake {
+            Some(mistake) => {
+                let text = format!("`{rule}` is left out of use, and is not judged: {mistake}");
+                answer.under(text, "as of then")
+            }
+            None => answer,
+        }),
+    }
 }
 
-fn several_alerts<'a>(alerts: impl Iterator<Item = (&'a BTreeMap<String, String>, &'a str)>) -> String {
-    let lines: Vec<String> =
-        alerts.map(|(labels, status)| format!("  {} {status}", written(labels))).collect();
-    format!("several alerts have these labels, add some of:\n{}", lines.join("\n"))
-}
-
-fn pending(state: &Transition, hold: i64) -> Answer {
-    let fires = state.starts_at.saturating_add(hold);
-    Answer {
-        answer: format!(
-            "pending since {}: it fires when its condition still holds in the window that ends at {}",
-            Time(state.starts_at),
-            Time(fires)
+fn no_rule(evidence: &Evidence, rule: &str) -> String {
+    let names: Vec<&str> = evidence.rules.rules.iter().map(|known| known.name.as_str()).collect();
+    match evidence.rules.problems.first() {
+        None => format!("there is no rule `{rule}`: {}", suggest(rule, &names)),
+        Some(problem) => format!(
+            "there is no rule `{rule}` that can be used: {}; the rules' file has mistakes, the first: {problem}",
+            suggest(rule, &names)
         ),
-        evidence: vec![judged(state)],
     }
+}
+
+/// The newest transition of the one alert that these are of. Of alerts that differ in labels that only some have, the plain
+/// one: missing data make an alert with a label more.
+fn meant<'t>(said: &[&'t Transition], is_active: bool) -> Result<Option<&'t Transition>, String> {
+    let newest: BTreeMap<&BTreeMap<String, String>, &Transition> =
+        said.iter().map(|said| (&said.labels, *said)).collect();
+    let plain = newest.iter().min_by_key(|(labels, _)| labels.len());
+    let Some((plain, one)) = plain else { return Ok(None) };
+    let is_part =
+        |labels: &BTreeMap<String, String>| plain.iter().all(|(name, value)| labels.get(name) == Some(value));
+    if newest.keys().all(|labels| is_part(labels)) {
+        return Ok(Some(one));
+    }
+    let state = |said: &Transition| if is_active { said.status.as_str() } else { "not firing" };
+    let mut lines: Vec<String> = newest
+        .iter()
+        .take(MOST_LISTED)
+        .map(|(labels, said)| format!("  {} {}", written(labels), state(said)))
+        .collect();
+    if newest.len() > MOST_LISTED {
+        lines.push(format!("  and {} more", newest.len() - MOST_LISTED));
+    }
+    Err(format!("several alerts have these labels, add some of:\n{}", lines.join("\n")))
+}
+
+fn pending(state: &Transition, hold: Option<i64>) -> Answer {
+    let since = format!("pending since {}", Time(state.starts_at));
+    let answer = match hold {
+        None => since,
+        Some(hold) => format!(
+            "{since}: it fires when its condition still holds in the window that ends at {}",
+            Time(state.starts_at.saturating_add(hold))
+        ),
+    };
+    Answer { answer, evidence: vec![judged(state)] }
 }
 
 fn firing(evidence: &Evidence, state: &Transition) -> Answer {
-    let standings = evidence.dispatcher.standing(&state.rule, &state.labels, evidence.now);
     let since = format!("firing since {}", Time(state.starts_at));
+    let entries = evidence.ledger.of_incident(&state.incident);
     let mut lines = vec![judged(state)];
-    lines.extend(entries_of(evidence, &state.incident).iter().map(|entry| told(entry)));
-    if standings.is_empty() {
-        let was_taken_in = evidence.ledger.iter().any(|entry| entry.incident == state.incident);
-        let reason = match was_taken_in {
-            true => "nobody is to be told: no receiver in the rule, and no route that matches",
-            false => "`notify` has not taken it in yet: does it run?",
+    lines.extend(entries.iter().map(|entry| told(entry)));
+    let is_taken_in = |alert: &Transition| {
+        alert.incident == state.incident && alert.rule == state.rule && alert.labels == state.labels
+    };
+    if !evidence.dispatcher.alerts().any(is_taken_in) {
+        let answer = format!("{since}: `notify` has not taken it in yet: does it run?");
+        return Answer { answer, evidence: lines };
+    }
+    let standings = evidence.dispatcher.standing(&state.rule, &state.labels, evidence.now);
+    let mut clauses: Vec<String> =
+        standings.iter().map(|standing| stands(evidence, state, standing)).collect();
+    // What the ledger says of receivers that do not exist may have been put right since.
+    let mut nobody = "no receiver in the rule, and no route that matches";
+    for entry in entries.iter().filter(|entry| entry.what == What::NotRouted) {
+        let reason = entry.reason.as_deref().unwrap_or_default();
+        let Some(receiver) = &entry.receiver else {
+            nobody = reason;
+            continue;
         };
-        return Answer { answer: format!("{since}: {reason}"), evidence: lines };
+        let clause = format!("`{receiver}` is not told: {reason}");
+        if !clauses.contains(&clause) && !standings.iter().any(|standing| standing.receiver == *receiver) {
+            clauses.push(clause);
+        }
     }
-    let stands: Vec<String> = standings.iter().map(|standing| stands(evidence, standing)).collect();
-    Answer { answer: format!("{since}: {}", stands.join("; ")), evidence: lines }
-}
-
-/// How an alert stands with a receiver, in words.
-pub(crate) fn stands(evidence: &Evidence, standing: &Standing) -> String {
-    let until = |until: &Option<i64>| until.map_or(String::new(), |until| format!(" until {}", Time(until)));
-    let receiver = &standing.receiver;
-    match &standing.state {
-        State::Told { at, dispatch } => match evidence.delivered(dispatch) {
-            Some(delivered) => format!("`{receiver}` was told at {}", Time(delivered)),
-            None => format!("`{receiver}` was to be told at {}", Time(*at)),
-        },
-        State::Waiting { until: None } => format!("`{receiver}` is told when there is more to tell"),
-        State::Waiting { until: Some(at) } => {
-            format!("`{receiver}` is told at {}, with its group", Time(*at))
-        }
-        State::Sending { attempts: 0, .. } => format!("`{receiver}` is being told"),
-        State::Sending { attempts, last_error, .. } => format!(
-            "`{receiver}` could not be told yet, {attempts} attempts failed, the last with: {}",
-            last_error.as_deref().unwrap_or("no reason given")
-        ),
-        State::Silenced { id, until: end } => {
-            let who = evidence.silence(id).map_or(String::new(), |silence| {
-                let comment =
-                    if silence.comment.is_empty() { String::new() } else { format!(", {}", silence.comment) };
-                format!(" of {}{comment}", silence.created_by)
-            });
-            format!("`{receiver}` is not told, for silence {id}{who}{}", until(end))
-        }
-        State::Inhibited { by } => format!("`{receiver}` is not told while {by} fires"),
-        State::Muted { by, until: end } => {
-            format!("`{receiver}` is not told, for the mute `{by}`{}", until(end))
-        }
-        State::Acknowledged { by } => format!("`{receiver}` was told, and {by} has acknowledged it"),
+    if clauses.is_empty() {
+        clauses.push(format!("nobody is to be told: {nobody}"));
     }
+    Answer { answer: format!("{since}: {}", clauses.join("; ")), evidence: lines }
 }
 
 /// The alert neither fires nor is pending.
-fn inactive(
-    evidence: &Evidence,
-    rule: &str,
-    is_meant: &impl Fn(&str, &BTreeMap<String, String>) -> bool,
-) -> Result<Answer, String> {
-    let of_alert = || evidence.transitions.iter().filter(|said| is_meant(&said.rule, &said.labels));
-    let alerts: BTreeSet<&BTreeMap<String, String>> = of_alert().map(|said| &said.labels).collect();
-    if alerts.len() > 1 {
-        return Err(several_alerts(alerts.into_iter().map(|labels| (labels, "not firing"))));
+fn over(evidence: &Evidence, last: &Transition) -> Answer {
+    let (began, ended) = (Time(last.starts_at), Time(last.ends_at.unwrap_or(last.window_end)));
+    let entries = evidence.ledger.of_incident(&last.incident);
+    let mut answer = match last.status {
+        Status::Inactive => format!("not firing: it was pending from {began} and ended at {ended}"),
+        Status::Resolved => {
+            format!("not firing: it was from {began}, and resolved at {ended} ({})", last.cause.as_str())
+        }
+        // The topic of states is written after that of transitions.
+        Status::Pending | Status::Firing => format!("{} since {began}, and just changing", last.status),
+    };
+    if last.status == Status::Resolved {
+        let is_taken_in = entries.iter().any(|entry| entry.transition.as_ref() == Some(&last.id));
+        let mut clauses = outcomes(evidence, &last.incident);
+        if !is_taken_in {
+            clauses.push("`notify` has not taken in its end yet: does it run?".to_owned());
+        }
+        if !clauses.is_empty() {
+            answer = format!("{answer}: {}", clauses.join("; "));
+        }
     }
-    let Some(last) = of_alert().next_back() else {
+    let mut lines = vec![judged(last)];
+    lines.extend(entries.iter().map(|entry| told(entry)));
+    Answer { answer, evidence: lines }
+}
+
+/// No transition of it is in the topic. The ledger goes back farther.
+fn never(evidence: &Evidence, rule: &str) -> Answer {
+    let last = evidence.ledger.entries.iter().rfind(|entry| entry.rule == rule && !entry.incident.is_empty());
+    let Some(last) = last else {
         let answer =
             format!("not firing, and it has not been: `{rule}` was true in no window that was judged");
-        return Ok(Answer { answer, evidence: Vec::new() });
+        return Answer { answer, evidence: Vec::new() };
     };
-    let ended = Time(last.ends_at.unwrap_or(last.window_end));
-    let answer = match last.status {
-        Status::Inactive => {
-            format!("not firing: it was pending from {} and ended at {ended}", Time(last.starts_at))
-        }
-        _ => format!(
-            "not firing: it was from {}, and resolved at {ended} ({})",
-            Time(last.starts_at),
-            last.cause.as_str()
-        ),
-    };
-    let mut lines = vec![judged(last)];
-    lines.extend(entries_of(evidence, &last.incident).iter().map(|entry| told(entry)));
-    Ok(Answer { answer, evidence: lines })
-}
-
-impl Evidence {
-    /// When a receiver had a dispatch.
-    fn delivered(&self, dispatch: &str) -> Option<i64> {
-        let entry = self
-            .ledger
-            .iter()
-            .rev()
-            .find(|entry| entry.what == What::Delivered && entry.dispatch.as_deref() == Some(dispatch));
-        entry.map(|entry| entry.at)
+    let incident = evidence.ledger.of_incident(&last.incident);
+    Answer {
+        answer: format!("not firing: the ledger has its last incident, of {}", Time(incident[0].at)),
+        evidence: std::iter::once(written(&last.labels))
+            .chain(incident.iter().map(|entry| told(entry)))
+            .collect(),
     }
-}
-
-/// What the ledger has about an incident, and about the dispatches that it was part of.
-pub(crate) fn entries_of<'e>(evidence: &'e Evidence, incident: &str) -> Vec<&'e Entry> {
-    let mut dispatches: BTreeSet<&str> = BTreeSet::new();
-    let mut entries = Vec::new();
-    for entry in &evidence.ledger {
-        let of_incident = entry.incident == incident && !incident.is_empty();
-        let of_dispatch = entry.dispatch.as_deref().is_some_and(|dispatch| dispatches.contains(dispatch));
-        if !of_incident && !of_dispatch {
-            continue;
-        }
-        dispatches.extend(entry.dispatch.as_deref());
-        // One that was replaced goes on as the others.
-        if entry.what == What::Replaced {
-            dispatches.extend(entry.by.iter().flat_map(|by| by.split(", ")));
-        }
-        entries.push(entry);
-    }
-    entries
-}
-
-/// An entry of the ledger as a line.
-pub(crate) fn told(entry: &Entry) -> String {
-    let mut line = format!("{} {}", Time(entry.at), serde_name(entry.what));
-    if let Some(receiver) = &entry.receiver {
-        line += &format!(" {receiver}");
-    }
-    if let Some(by) = &entry.by {
-        line += &format!(" by {by}");
-    }
-    if let Some(reason) = &entry.reason {
-        line += &format!(": {reason}");
-    }
-    line
-}
-
-/// The name that the ledger has for it.
-pub(crate) fn serde_name(what: What) -> String {
-    serde_json::to_value(what).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
-}
-
-/// What was judged last.
-pub(crate) fn judged(state: &Transition) -> String {
-    let values: Vec<String> = state.values.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let values = if values.is_empty() { String::new() } else { format!(" with {}", values.join(" ")) };
-    let provisional = if state.provisional { ", while the window was open" } else { "" };
-    format!(
-        "{} {} by the window from {} to {}{values} ({}{provisional})",
-        written(&state.labels),
-        state.status,
-        Time(state.window_start),
-        Time(state.window_end),
-        state.cause.as_str()
-    )
-}
-
-/// `{host="a", region="eu"}`.
-pub(crate) fn written(labels: &BTreeMap<String, String>) -> String {
-    let pairs: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
-    format!("{{{}}}", pairs.join(", "))
 }
 
 #[cfg(test)]
 #[path = "why_tests.rs"]
-mod tests;
+pub(super) mod tests;

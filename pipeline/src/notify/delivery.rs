@@ -16,6 +16,9 @@ use super::attempts::{Attempts, Outcome};
 use super::message;
 use super::receivers::Receiver;
 
+/// The longest pause between two attempts, unless the receiver asks for a longer one.
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
 /// How a delivery that failed in passing is tried again.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Retry {
@@ -29,7 +32,7 @@ pub(super) struct Retry {
 
 impl Default for Retry {
     fn default() -> Self {
-        Self { min: Duration::from_secs(1), max: Duration::from_secs(30), total: Duration::from_secs(3600) }
+        Self { min: Duration::from_secs(1), max: LONGEST_PAUSE, total: Duration::from_secs(3600) }
     }
 }
 

@@ -29,6 +29,8 @@ mod sink_fake;
 
 use std::time::Duration;
 
+pub(crate) use delivery::LONGEST_PAUSE;
+
 use crate::alerting::Alerting;
 use crate::error::Result;
 use crate::roles::Context;
