@@ -103,7 +103,9 @@ fn gather(
     now: i64,
 ) -> Result<Evidence, Problem> {
     let alerts = alerting.config();
-    let rules = Rules::of(&alerts, Some(&context.catalog), Vec::new());
+    // Only why asks whether rules can be used.
+    let catalog = matches!(question, Question::Alerts { .. }).then_some(&*context.catalog);
+    let rules = Rules::of(&alerts, catalog, Vec::new());
     Ok(Evidence::gather(&context.config, &alerts, rules, question, now)?)
 }
 

@@ -101,7 +101,7 @@ pub struct RollupConfig {
     pub series_limit: usize,
 }
 
-/// Root of `raw/`, `rollups/` and `state/`.
+/// Root of `raw/`, `rollups/`, `state/` and `alerts/`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StorageConfig {
     /// `file:`, `s3:`, `gs:` or `az:`, always ending in a slash. A directory in the file becomes an absolute `file:` URL.
