@@ -168,6 +168,11 @@ impl Http {
         self.record.lock().unwrap().requests.clone()
     }
 
+    /// How many requests there are so far.
+    pub fn count(&self) -> usize {
+        self.record.lock().unwrap().requests.len()
+    }
+
     /// The requests that have this header (in lower case), by its value. With the header of an idempotency key it tells
     /// what the receiver has, once each however often it was sent.
     pub fn by_key(&self, header: &str) -> BTreeMap<String, Vec<Request>> {

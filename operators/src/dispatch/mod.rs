@@ -123,12 +123,18 @@ impl Dispatcher {
         std::mem::take(&mut self.effects)
     }
 
-    /// Gives out what was under way when the state was written once more.
+    /// Gives out what was under way when the state was written once more. The receiver may have it: whoever was at it may have
+    /// sent it, and did not live to say so.
     pub fn resume(&mut self) {
-        let known =
-            self.groups.values().filter(|group| self.policy.receivers.contains_key(&group.target.receiver));
-        let heads = known.filter_map(|group| group.queue.head());
-        self.effects.extend(heads.map(|head| Effect::Send(head.dispatch.clone())));
+        let known = self
+            .groups
+            .values_mut()
+            .filter(|group| self.policy.receivers.contains_key(&group.target.receiver));
+        for head in known.filter_map(|group| group.queue.head_mut()) {
+            head.doubtful = true;
+            self.changed.insert(Key::Dispatch(head.dispatch.id.clone()));
+            self.effects.push(Effect::Send(head.dispatch.clone()));
+        }
     }
 
     fn run_due(&mut self, now: i64) {

@@ -33,5 +33,5 @@ fn trouble(round: &mut Round<'_>) {
         round.pause(3_000);
         round.kafka.restart();
     }
-    round.faults += 1;
+    round.site.faults += 1;
 }

@@ -52,7 +52,7 @@ pub(super) fn run(ground: &Ground<'_>, plan: &Plan) -> Verdict {
             Message::new(i32::try_from(round.random.random_range(0..PARTITIONS)).unwrap(), payload)
         })
         .collect();
-    round.faults = wrong.len();
+    round.site.faults = wrong.len();
     round.workload.refused += wrong.len();
     let mut random = round.random.clone();
     round.workload.mix(&mut random, wrong);

@@ -21,7 +21,7 @@ pub(super) fn run(ground: &Ground<'_>, plan: &Plan) -> Verdict {
     round.send_last();
     slowest = slowest.max(end_and_start(&mut round));
     if slowest > BOUND {
-        round.fail(&format!("a process took {slowest:?} to end, more than {BOUND:?}"));
+        round.site.fail(&format!("a process took {slowest:?} to end, more than {BOUND:?}"));
     }
     round.notes.push(format!("slowest end {:>5.1} s", slowest.as_secs_f64()));
     round.finish()
@@ -30,7 +30,7 @@ pub(super) fn run(ground: &Ground<'_>, plan: &Plan) -> Verdict {
 fn end_and_start(round: &mut Round<'_>) -> Duration {
     round.wait_for_instant();
     let took = round.terminate(0);
-    round.faults += 1;
+    round.site.faults += 1;
     round.site.spawn(0);
     took
 }

@@ -30,7 +30,7 @@ pub(super) fn run(ground: &Ground<'_>, plan: &Plan) -> Verdict {
         round.workload.others += points.len();
         round.workload.refused += rejections.iter().map(|rejection| rejection.count).sum::<usize>();
     }
-    round.faults = damaged.len();
+    round.site.faults = damaged.len();
     round.notes.push(format!("{} damaged points could be read", round.workload.others));
     let mut random = round.random.clone();
     round.workload.mix(&mut random, damaged);

@@ -17,6 +17,7 @@
 //! | `proxy`, `s3`, `disk` | faults of InfluxDB, of object storage (a stand-in), of a disk |
 //! | the others | a drill each |
 
+mod alerts;
 mod broker;
 mod clocks;
 mod disk;
@@ -73,7 +74,7 @@ pub struct Drill {
 }
 
 impl Drill {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self { name: "a-kill", what: "kill -9 of any of three processes", body: kill::run },
         Self { name: "b-rebalance", what: "members join and leave each second", body: rebalance::run },
         Self {
@@ -96,6 +97,11 @@ impl Drill {
             body: clocks::run,
         },
         Self { name: "i-sigterm", what: "SIGTERM under full load", body: ending::run },
+        Self {
+            name: "j-alerts",
+            what: "receivers that refuse, are slow, busy, cut; processes that judge and tell killed, frozen",
+            body: alerts::run,
+        },
     ];
 
     /// The drills whose name starts like this; all for an empty one.

@@ -50,7 +50,7 @@ pub(super) fn run(ground: &Ground<'_>, plan: &Plan) -> Verdict {
     for _ in 0..rounds {
         send_epochs(&mut round, EPOCHS_AWAY / 4);
         influx.kill9();
-        round.faults += 1;
+        round.site.faults += 1;
         let victim = round.any_member();
         round.crash(victim);
         send_epochs(&mut round, EPOCHS_AWAY - EPOCHS_AWAY / 4);
@@ -69,7 +69,7 @@ pub(super) fn run(ground: &Ground<'_>, plan: &Plan) -> Verdict {
                 0 => Err("none".to_owned()),
                 _ => Ok(()),
             });
-            round.faults += proxy.injected();
+            round.site.faults += proxy.injected();
             proxy.inject(None);
         }
     }

@@ -33,7 +33,7 @@ fn storm(round: &mut Round<'_>, changes: usize) {
             let member = round.any_member();
             round.terminate(member);
         }
-        round.faults += 1;
+        round.site.faults += 1;
         round.pause(2_000);
     }
 }

@@ -1,14 +1,13 @@
 //! A round: a workload, an installation, faults, and the wait until everything is durable.
 
 use std::path::PathBuf;
-use std::process::ExitStatus;
 use std::thread::park_timeout;
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::site::{DEAD_LETTERS, Options, PARTIALS, Site};
+use super::site::{DEAD_LETTERS, Options, PARTIALS, PATIENCE, Site};
 use super::verdict::{self, Verdict};
 use super::workload::{PARTITIONS, ROLLUPS, Shape, WINDOW, Workload};
 use super::{Ground, Plan};
@@ -18,10 +17,6 @@ use crate::kafka::Kafka;
 use crate::offsets::Offsets;
 use crate::oracle::{self, Rows};
 use crate::wait::wait_until;
-
-/// For one step on a busy machine: transactions of a killed process stay open for a minute, and its partitions are
-/// taken over after that.
-pub(super) const PATIENCE: Duration = Duration::from_secs(300);
 
 /// How a round differs from a plain one.
 #[derive(Debug)]
@@ -48,8 +43,6 @@ pub(super) struct Round<'a> {
     pub(super) random: StdRng,
     pub(super) workload: Workload,
     pub(super) site: Site,
-    /// Counted by the drill: kills, joins, refused requests.
-    pub(super) faults: usize,
     /// What the drill measured or saw, for the closing table.
     pub(super) notes: Vec<String>,
     /// What must be in InfluxDB in the end, by rollup.
@@ -71,14 +64,13 @@ impl<'a> Round<'a> {
         let workload = Workload::new(&mut random, &setup.shape);
         let expected = ROLLUPS.map(|(name, sql)| (name, oracle::rows(sql, &workload.points))).into();
         let topic = setup.kafka.unique_topic(&format!("drill-{drill}"), PARTITIONS);
-        let site = Site::new(setup.kafka, setup.influx, drill, topic, &setup.options);
+        let site = Site::new(setup.kafka, setup.influx, (drill, plan.seed), topic, &setup.options);
         Self {
             ground: *ground,
             kafka: setup.kafka,
             influx: setup.influx,
             random,
             workload,
-            faults: 0,
             notes: Vec::new(),
             expected,
             archive: site.data(),
@@ -207,20 +199,16 @@ impl<'a> Round<'a> {
     /// # Panics
     /// When the time is over, or a member ends by itself: with the end of the members' logs.
     pub(super) fn wait<T>(&mut self, what: &str, mut probe: impl FnMut(&Self) -> Result<T, String>) -> T {
+        // The probe looks at the round, of which the site is a part.
         wait_until(PATIENCE, what, || {
-            for position in 0..self.site.members.len() {
-                if let Some(status) = self.site.members[position].ended() {
-                    self.fail(&format!("member {position} ended by itself ({status}) before {what}"));
-                }
-            }
-            probe(self).map_err(|seen| format!("{seen}\n{}", self.label()))
+            self.site.check_running(what);
+            probe(self).map_err(|seen| format!("{seen}\n{}", self.site.label()))
         })
     }
 
     /// A random member that runs.
     pub(super) fn any_member(&mut self) -> usize {
-        let running = self.running();
-        running[self.random.random_range(0..running.len())]
+        self.site.any_of(&mut self.random, 0..self.site.members.len())
     }
 
     pub(super) fn running(&self) -> Vec<usize> {
@@ -231,24 +219,13 @@ impl<'a> Round<'a> {
     /// Ends a member as a crash would, and starts it again.
     pub(super) fn crash(&mut self, member: usize) {
         self.site.members[member].kill9();
-        self.faults += 1;
+        self.site.faults += 1;
         self.site.spawn(member);
     }
 
-    /// Asks a member to end, and waits until it has. Before it answers, a signal would end it as any program.
+    /// Asks a member to end, and says how long it took.
     pub(super) fn terminate(&mut self, member: usize) -> Duration {
-        self.wait("a member to answer", |round| round.site.members[member].metrics());
-        let asked = Instant::now();
-        let status = self.site.members[member].terminate();
-        self.check_end(member, status);
-        self.site.members[member].kill9();
-        asked.elapsed()
-    }
-
-    pub(super) fn check_end(&self, member: usize, status: ExitStatus) {
-        if !status.success() {
-            self.fail(&format!("member {member} was asked to end, and did with {status}"));
-        }
+        self.site.terminate(member)
     }
 
     /// Until the last window is closed. Idle partitions let event time follow only with their owners' next reports, which
@@ -303,36 +280,16 @@ impl<'a> Round<'a> {
         }
         let accounts = verdict::account(&self);
         if !accounts.problems.is_empty() {
-            self.keep_logs();
+            self.site.keep_logs();
         }
         Verdict {
             drill: self.drill,
             seed: self.seed,
             points: self.workload.accepted().count() + self.workload.refused + self.workload.others,
-            faults: self.faults,
+            faults: self.site.faults,
             took: self.started.elapsed(),
             notes: self.notes,
             accounts,
         }
-    }
-
-    /// What every message of a failure ends with.
-    fn label(&self) -> String {
-        format!("drill `{}`, seed {}, {} faults so far", self.drill, self.seed, self.faults)
-    }
-
-    pub(super) fn fail(&self, what: &str) -> ! {
-        let place = self.keep_logs();
-        panic!("{what}; {}, logs in {}", self.label(), place.display());
-    }
-
-    /// Copies the logs of the members to where they outlive the round.
-    fn keep_logs(&self) -> PathBuf {
-        let place = std::env::temp_dir().join(format!("tidemark-drill-{}-{}", self.drill, self.seed));
-        std::fs::create_dir_all(&place).unwrap();
-        for (position, member) in self.site.members.iter().enumerate() {
-            std::fs::write(place.join(format!("member-{position}.log")), member.log_text()).unwrap();
-        }
-        place
     }
 }

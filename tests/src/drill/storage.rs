@@ -33,7 +33,7 @@ pub(super) fn disk(ground: &Ground<'_>, plan: &Plan) -> Verdict {
 fn full(round: &mut Round<'_>, disk: &Disk) {
     round.wait_for_instant();
     disk.fill();
-    round.faults += 1;
+    round.site.faults += 1;
     round.send();
     for member in 0..2 {
         let before = round.site.members[member].log_text().len();
@@ -72,7 +72,7 @@ pub(super) fn s3(ground: &Ground<'_>, plan: &Plan) -> Verdict {
                 let met = s3.injected(place);
                 if met >= OBJECTS { Ok(()) } else { Err(format!("{met}")) }
             });
-            round.faults += s3.injected(place);
+            round.site.faults += s3.injected(place);
         }
         // What was stored without an answer counts as not stored, and so does what was refused.
         if plan.long || matches!(fault, Fault::Error500 | Fault::Silent) {

@@ -23,7 +23,7 @@ pub(super) fn run(ground: &Ground<'_>, plan: &Plan) -> Verdict {
         round.pause(300);
         let victim = round.any_member();
         round.site.members[victim].signal("STOP");
-        round.faults += 1;
+        round.site.faults += 1;
         // No member is given more than half of the partitions, so without the frozen one's this is not reached.
         let left = round.sent() - round.wait("the offsets of ingest", Round::read);
         let enough = round.sent() - left * 3 / 10;

@@ -134,6 +134,10 @@ impl World {
     fn restart(&mut self) {
         let records = self.records.clone().into_iter();
         self.dispatcher = Dispatcher::restore(policy(), records).unwrap();
+        self.resume();
+    }
+
+    fn resume(&mut self) {
         self.dispatcher.resume();
         let again: BTreeMap<String, Dispatch> = self
             .dispatcher
@@ -220,7 +224,8 @@ impl World {
                 }
             }
             Step::Restart if self.restarts => self.restart(),
-            Step::Restart => {}
+            // What is under way may have arrived in either world.
+            Step::Restart => self.resume(),
         }
         self.collect();
     }

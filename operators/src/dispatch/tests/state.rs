@@ -103,6 +103,29 @@ fn a_new_policy_takes_over_what_fires() {
     );
 }
 
+/// A process died between sending and hearing the answer. Were the next one to make one notification of this and what came
+/// since, under a new key, the receiver would be told twice.
+#[test]
+fn what_was_under_way_stays_what_it_is_after_a_restart() {
+    let mut policy = policy();
+    policy.routes[0] = route("all", "", &["ops"], GroupBy::None);
+    let mut s = Simulation::new(policy.clone());
+    s.is_away = true;
+    s.fire("cpu", "region=eu", "A");
+    s.check(&["0: send ops changed A:firing[A/firing@0]"]);
+    let state = records(&mut s.dispatcher);
+    s.dispatcher = Dispatcher::restore(policy, state.into_iter()).unwrap();
+    s.stuck.clear();
+    s.dispatcher.resume();
+    s.collect();
+    s.until(5);
+    s.resolve("cpu", "region=eu", "A");
+    s.fail(false);
+    s.check(&["0: send ops changed A:firing[A/firing@0]"]);
+    s.back();
+    s.check(&["5: send ops changed A:resolved[A/resolved@5]"]);
+}
+
 #[test]
 fn damaged_records_are_named() {
     let cases = [

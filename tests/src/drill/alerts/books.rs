@@ -1,0 +1,234 @@
+//! What the topics say: which transitions there were, and what the ledger says became of each.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use operators::dispatch::{Entry, What};
+use operators::threshold::{Status, Transition};
+use serde::de::DeserializeOwned;
+
+use super::receivers::Told;
+use super::story::{Event, RULES, Story};
+use crate::drill::site::Site;
+use crate::drill::verdict::Accounts;
+use crate::kafka::Kafka;
+
+/// Receivers that are told of each alert alone and at once: nothing is over before they are told.
+const ALONE: [&str; 3] = ["steady", "flaky", "away"];
+
+/// Problems of a kind that are told one by one.
+const SHOWN: usize = 5;
+
+#[derive(Debug, Default)]
+pub(super) struct Books {
+    /// By id: `rollup` sends some again.
+    events: BTreeMap<String, Event>,
+    /// Of which dispatches a transition was a part, by receiver.
+    dispatched: BTreeMap<(String, String), Vec<String>>,
+    /// In whose place others are.
+    replaced: BTreeMap<String, Vec<String>>,
+    delivered: BTreeSet<String>,
+    gave_up: BTreeSet<String>,
+    /// Receiver and transition.
+    untold: BTreeSet<(String, String)>,
+}
+
+impl Books {
+    pub(super) fn read(kafka: &Kafka, site: &Site) -> Self {
+        let mut books = Self::default();
+        for transition in records::<Transition>(kafka, &site.topic_of("alerts")) {
+            if matches!(transition.status, Status::Firing | Status::Resolved) {
+                let event = Event {
+                    rule: transition.rule,
+                    host: transition.labels["host"].clone(),
+                    at: transition.window_end,
+                    status: transition.status,
+                };
+                books.events.insert(transition.id, event);
+            }
+        }
+        for entry in records::<Entry>(kafka, &site.topic_of("alerts-log")) {
+            books.note(entry);
+        }
+        books
+    }
+
+    fn note(&mut self, entry: Entry) {
+        let Entry { what, transition, dispatch, receiver, by, .. } = entry;
+        match (what, dispatch) {
+            (What::Dispatched, Some(dispatch)) => {
+                let place = (receiver.unwrap_or_default(), transition.unwrap_or_default());
+                self.dispatched.entry(place).or_default().push(dispatch);
+            }
+            (What::Replaced, Some(dispatch)) => {
+                let by = by.unwrap_or_default().split(", ").map(str::to_owned).collect();
+                self.replaced.insert(dispatch, by);
+            }
+            (What::Delivered, Some(dispatch)) => {
+                self.delivered.insert(dispatch);
+            }
+            (What::GaveUp, Some(dispatch)) => {
+                self.gave_up.insert(dispatch);
+            }
+            (what, None) if what.ends_untold() => {
+                self.untold.insert((receiver.unwrap_or_default(), transition.unwrap_or_default()));
+            }
+            _ => {}
+        }
+    }
+
+    /// A dispatch, and those in its place.
+    fn chain(&self, dispatch: &str) -> Vec<&str> {
+        let mut chain = vec![];
+        let mut next: Vec<&str> = Vec::new();
+        if let Some((dispatch, by)) = self.replaced.get_key_value(dispatch) {
+            chain.push(dispatch.as_str());
+            next.extend(by.iter().map(String::as_str));
+        }
+        while let Some(dispatch) = next.pop() {
+            chain.push(dispatch);
+            if let Some(by) = self.replaced.get(dispatch) {
+                next.extend(by.iter().map(String::as_str));
+            }
+        }
+        chain
+    }
+
+    /// The dispatches that a transition was a part of, one after the other.
+    fn history(&self, receiver: &str, id: &str) -> Vec<(&str, Vec<&str>)> {
+        let dispatched = self.dispatched.get(&(receiver.to_owned(), id.to_owned()));
+        dispatched.into_iter().flatten().map(|first| (first.as_str(), self.chain(first))).collect()
+    }
+
+    /// Whether a transition has come to an end with a receiver, and how often.
+    fn ends(&self, receiver: &str, id: &str) -> usize {
+        let place = (receiver.to_owned(), id.to_owned());
+        let mut ends: BTreeSet<&str> = BTreeSet::new();
+        for dispatch in self.dispatched.get(&place).into_iter().flatten() {
+            let chain = self.chain(dispatch);
+            let all = std::iter::once(dispatch.as_str()).chain(chain);
+            ends.extend(all.filter(|dispatch| self.delivered.contains(*dispatch)));
+        }
+        // One of several in the place of one has it; which, the ledger does not say.
+        usize::from(!ends.is_empty()) + usize::from(self.untold.contains(&place))
+    }
+
+    /// Transitions that are not there yet, or that some receiver is neither told nor said not to be told.
+    pub(super) fn open(&self, story: &Story) -> Vec<String> {
+        let ids: BTreeMap<&Event, &String> = self.events.iter().map(|(id, event)| (event, id)).collect();
+        let mut open = Vec::new();
+        for (rule, receivers) in RULES {
+            for event in story.expected(rule) {
+                let Some(id) = ids.get(event) else {
+                    open.push(format!("no {event:?}"));
+                    continue;
+                };
+                let mut missing = receivers.iter().filter(|receiver| self.ends(receiver, id) == 0);
+                if let Some(receiver) = missing.next() {
+                    open.push(format!("{id} for {receiver}: {event:?}"));
+                }
+            }
+        }
+        open
+    }
+
+    /// How many transitions nobody was told, for they were over.
+    pub(super) fn untold(&self) -> usize {
+        self.untold.len()
+    }
+
+    /// The transitions that a dispatch tells, as far as the ledger says it.
+    pub(super) fn transitions_of(&self, dispatch: &str) -> Vec<String> {
+        let is_in = |of: &String| of == dispatch || self.chain(of).contains(&dispatch);
+        let parts = self.dispatched.iter().filter(|(_, dispatches)| dispatches.iter().any(is_in));
+        parts.map(|((_, id), _)| id.clone()).collect()
+    }
+
+    /// What was judged, against what follows from the points.
+    pub(super) fn compare(&self, story: &Story, accounts: &mut Accounts) {
+        let mut found = BTreeSet::new();
+        let twice = self.events.values().filter(|event| !found.insert(*event));
+        accounts.note_all("transitions with two ids", twice.collect(), |accounts| &mut accounts.doubled);
+        let missing = story.events().iter().filter(|event| !found.contains(event));
+        let missing: Vec<&Event> = missing.collect();
+        accounts.note_all("transitions that never came", missing, |accounts| &mut accounts.differences);
+        let wrong = found.iter().filter(|event| !story.events().contains(**event));
+        accounts.note_all("wrong transitions", wrong.collect(), |accounts| &mut accounts.differences);
+        let gave_up = self.gave_up.iter().collect();
+        accounts.note_all("given up", gave_up, |accounts| &mut accounts.unaccounted);
+    }
+
+    /// What a receiver has, against what was judged and what the ledger says.
+    pub(super) fn audit(&self, told: &Told, accounts: &mut Accounts) {
+        let receiver = told.receiver;
+        accounts.note_all(
+            &format!("{receiver}: changed between attempts"),
+            told.problems.iter().collect(),
+            |accounts| &mut accounts.differences,
+        );
+        let mut keys: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        let mut newest: BTreeMap<(&str, &str), i64> = BTreeMap::new();
+        let (mut unknown, mut disordered) = (Vec::new(), Vec::new());
+        for notification in &told.notifications {
+            let mut latest: BTreeMap<(&str, &str), i64> = BTreeMap::new();
+            for id in &notification.transitions {
+                let Some(event) = self.events.get(id) else {
+                    unknown.push(id);
+                    continue;
+                };
+                keys.entry(id).or_default().push(&notification.key);
+                let alert = (event.rule.as_str(), event.host.as_str());
+                if newest.get(&alert).is_some_and(|newest| event.at < *newest) {
+                    disordered.push((&notification.key, event));
+                }
+                let at = latest.entry(alert).or_insert(event.at);
+                *at = event.at.max(*at);
+            }
+            newest.extend(latest);
+        }
+        accounts.note_all(&format!("{receiver}: of unknown transitions"), unknown, |it| &mut it.differences);
+        accounts.note_all(&format!("{receiver}: in wrong order"), disordered, |it| &mut it.differences);
+
+        let (mut lost, mut doubled, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
+        for (id, event) in &self.events {
+            if !RULES.iter().any(|(rule, receivers)| *rule == event.rule && receivers.contains(&receiver)) {
+                continue;
+            }
+            let is_untold = self.untold.contains(&(receiver.to_owned(), id.clone()));
+            let keys = keys.get(id.as_str()).map_or(&[] as &[&str], Vec::as_slice);
+            match keys {
+                [] if !is_untold || ALONE.contains(&receiver) => lost.push((id, event)),
+                [] | [_] => {}
+                _ => doubled.push((id, event, keys, self.history(receiver, id))),
+            }
+            let is_told = !keys.is_empty();
+            if self.ends(receiver, id) != 1 || is_told == is_untold {
+                wrong.push((id, event));
+            }
+        }
+        accounts.note_all(&format!("{receiver}: lost"), lost, |accounts| &mut accounts.unaccounted);
+        accounts.note_all(&format!("{receiver}: doubled"), doubled, |accounts| &mut accounts.doubled);
+        let what = format!("{receiver}: told otherwise than the ledger says");
+        accounts.note_all(&what, wrong, |accounts| &mut accounts.unaccounted);
+    }
+}
+
+impl Accounts {
+    fn note_all<T: std::fmt::Debug>(
+        &mut self,
+        what: &str,
+        found: Vec<T>,
+        count: impl FnOnce(&mut Self) -> &mut usize,
+    ) {
+        if found.is_empty() {
+            return;
+        }
+        *count(self) += found.len();
+        let shown: Vec<String> = found.iter().take(SHOWN).map(|one| format!("{one:?}")).collect();
+        self.problems.push(format!("{what}: {}, among them\n  {}", found.len(), shown.join("\n  ")));
+    }
+}
+
+fn records<T: DeserializeOwned>(kafka: &Kafka, topic: &str) -> Vec<T> {
+    let messages = kafka.consume_all(topic);
+    messages.iter().map(|message| serde_json::from_slice(&message.payload).expect("a record")).collect()
+}
