@@ -126,14 +126,14 @@ impl Accounts {
         }
     }
 
-    fn balance(&mut self, what: &str, found: usize, expected: usize) {
+    pub(super) fn balance(&mut self, what: &str, found: usize, expected: usize) {
         if found != expected {
             self.unaccounted += found.abs_diff(expected);
             self.problems.push(format!("{what}: {found} instead of {expected}"));
         }
     }
 
-    fn double(&mut self, what: &str, count: usize) {
+    pub(super) fn double(&mut self, what: &str, count: usize) {
         if count > 0 {
             self.doubled += count;
             self.problems.push(format!("{what}: {count} doubled"));

@@ -1,16 +1,17 @@
 //! What the topics say: which transitions there were, and what the ledger says became of each.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use operators::dispatch::{Entry, What};
 use operators::threshold::{Status, Transition};
-use serde::de::DeserializeOwned;
 
 use super::receivers::Told;
 use super::story::{Event, RULES, Story};
 use crate::drill::site::Site;
 use crate::drill::verdict::Accounts;
-use crate::kafka::Kafka;
+use crate::duckdb::DuckDb;
+use crate::kafka::{Kafka, Message};
 
 /// Receivers that are told of each alert alone and at once: nothing is over before they are told.
 const ALONE: [&str; 3] = ["steady", "flaky", "away"];
@@ -30,12 +31,15 @@ pub(super) struct Books {
     gave_up: BTreeSet<String>,
     /// Receiver and transition.
     untold: BTreeSet<(String, String)>,
+    /// Entries of the ledger that its files must have, and how many differ from each other.
+    archived: (usize, usize),
 }
 
 impl Books {
     pub(super) fn read(kafka: &Kafka, site: &Site) -> Self {
         let mut books = Self::default();
-        for transition in records::<Transition>(kafka, &site.topic_of("alerts")) {
+        for message in kafka.consume_all(&site.topic_of("alerts")) {
+            let transition: Transition = serde_json::from_slice(&message.payload).expect("a transition");
             if matches!(transition.status, Status::Firing | Status::Resolved) {
                 let event = Event {
                     rule: transition.rule,
@@ -46,10 +50,34 @@ impl Books {
                 books.events.insert(transition.id, event);
             }
         }
-        for entry in records::<Entry>(kafka, &site.topic_of("alerts-log")) {
-            books.note(entry);
+        let topic = site.topic_of("alerts-log");
+        let messages = kafka.consume_all(&topic);
+        for message in &messages {
+            books.note(serde_json::from_slice(&message.payload).expect("an entry"));
         }
+        let committed = kafka.committed(&site.group("notify-ledger"), &topic);
+        let is_archived = |message: &&Message| {
+            let next = message.partition.and_then(|partition| committed.get(&partition));
+            next.is_some_and(|next| message.offset < *next)
+        };
+        let archived: Vec<&[u8]> =
+            messages.iter().filter(is_archived).map(|message| message.payload.as_slice()).collect();
+        books.archived = (archived.len(), archived.iter().collect::<BTreeSet<_>>().len());
         books
+    }
+
+    /// The files of the ledger, read by another engine: each entry up to the committed offset, once.
+    pub(super) fn audit_files(&self, duckdb: &DuckDb, data: &Path, accounts: &mut Accounts) {
+        let files = data.join("alerts/*/*.parquet");
+        let rows = duckdb.query(&format!(
+            "SELECT count(*)::DOUBLE AS rows, count(DISTINCT ledger)::DOUBLE AS different
+             FROM read_parquet('{}') AS ledger",
+            files.display()
+        ));
+        let number = |name: &str| rows[0][name].as_f64().unwrap() as usize;
+        let (rows, different) = (number("rows"), number("different"));
+        accounts.balance("entries of the ledger in its files", different, self.archived.1);
+        accounts.double("entries of the ledger in its files", rows.saturating_sub(self.archived.0));
     }
 
     fn note(&mut self, entry: Entry) {
@@ -226,9 +254,4 @@ impl Accounts {
         let shown: Vec<String> = found.iter().take(SHOWN).map(|one| format!("{one:?}")).collect();
         self.problems.push(format!("{what}: {}, among them\n  {}", found.len(), shown.join("\n  ")));
     }
-}
-
-fn records<T: DeserializeOwned>(kafka: &Kafka, topic: &str) -> Vec<T> {
-    let messages = kafka.consume_all(topic);
-    messages.iter().map(|message| serde_json::from_slice(&message.payload).expect("a record")).collect()
 }

@@ -21,6 +21,7 @@ use super::site::{Alerting, Options, Site};
 use super::verdict::{Accounts, Verdict};
 use super::workload::PARTITIONS;
 use super::{Ground, Plan};
+use crate::duckdb::DuckDb;
 use crate::input::{Format, heartbeats, messages};
 use crate::kafka::{Kafka, Message};
 use crate::offsets::Offsets;
@@ -76,6 +77,7 @@ pub(super) fn run(ground: &Ground<'_>, plan: &Plan) -> Verdict {
 
 struct Round<'a> {
     kafka: &'a Kafka,
+    duckdb: &'a DuckDb,
     random: StdRng,
     story: Story,
     receivers: Receivers,
@@ -101,7 +103,17 @@ impl<'a> Round<'a> {
             site.add();
         }
         let read = Offsets::new(ground.kafka, &site.group("ingest"));
-        Self { kafka: ground.kafka, random, story, receivers, site, read, sent: 0, started }
+        Self {
+            kafka: ground.kafka,
+            duckdb: ground.duckdb,
+            random,
+            story,
+            receivers,
+            site,
+            read,
+            sent: 0,
+            started,
+        }
     }
 
     fn points(&self) -> Vec<Message> {
@@ -193,6 +205,7 @@ impl<'a> Round<'a> {
         let books = Books::read(kafka, &self.site);
         let mut accounts = Accounts::default();
         books.compare(story, &mut accounts);
+        books.audit_files(self.duckdb, &self.site.data(), &mut accounts);
         let told = receivers.told(&books);
         for told in &told {
             books.audit(told, &mut accounts);
