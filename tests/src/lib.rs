@@ -38,6 +38,7 @@ pub mod provided;
 pub mod serving;
 pub mod smtp;
 pub mod tidemark;
+pub mod tls;
 pub mod wait;
 pub mod webhook_consumer;
 

@@ -1,15 +1,11 @@
 //! A mail server that keeps what it is given, and misbehaves on request. SMTP, RFC 5321; STARTTLS, RFC 3207;
 //! AUTH, RFC 4954.
 
-use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
-use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -17,6 +13,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::background;
 use crate::mail::{Mail, decode_base64};
+use crate::tls::Authority;
 use crate::wait::wait_until;
 
 /// When the connection is encrypted.
@@ -82,7 +79,7 @@ struct State {
 pub struct Smtp {
     port: u16,
     state: Arc<State>,
-    authority: TempDir,
+    authority: Authority,
     accepting: JoinHandle<()>,
 }
 
@@ -98,9 +95,8 @@ impl Smtp {
     }
 
     fn start_with(security: Security, login: Option<(String, String)>, mechanisms: &str) -> Self {
-        let authority = tempfile::Builder::new().prefix("tidemark-smtp-").tempdir().unwrap();
-        let (ca_pem, acceptor) = certificates();
-        fs::write(authority.path().join("ca.pem"), ca_pem).unwrap();
+        let authority = Authority::new();
+        let acceptor = authority.acceptor(false);
         let state = Arc::new(State {
             security,
             login,
@@ -122,7 +118,7 @@ impl Smtp {
 
     /// The authority that signed the server's certificate.
     pub fn ca_pem(&self) -> PathBuf {
-        self.authority.path().join("ca.pem")
+        self.authority.ca_pem()
     }
 
     /// The next `times` that a line of the client contains a text, does `action` instead of what the line asks for.
@@ -156,28 +152,6 @@ impl Drop for Smtp {
     fn drop(&mut self) {
         self.accepting.abort();
     }
-}
-
-/// An authority of our own, as PEM, and a server that it vouches for.
-fn certificates() -> (String, TlsAcceptor) {
-    let ca_key = KeyPair::generate().unwrap();
-    let mut ca = CertificateParams::new(Vec::new()).unwrap();
-    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
-    let issuer = Issuer::new(ca, ca_key);
-
-    let key = KeyPair::generate().unwrap();
-    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-    let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
-    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], key)
-        .unwrap();
-    (ca_pem, TlsAcceptor::from(Arc::new(config)))
 }
 
 async fn accept(listener: TcpListener, acceptor: TlsAcceptor, state: Arc<State>) {

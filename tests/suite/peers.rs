@@ -2,7 +2,7 @@
 //! agents and time-series pipelines have reported; those of alerting are in `alerting`. What needs real servers is in the
 //! drills and in `real`; `tests/README.md` has the table.
 
-mod alerting;
+pub(crate) mod alerting;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -7,11 +7,15 @@ use std::time::Duration;
 
 use libtest_mimic::{Failed, Trial};
 use reqwest::Client;
+use sinks::webhook::{WebhookConfig, WebhookSink};
+use sinks::{ClientCertificate, HttpConfig, Sink};
 use tidemark_tests::http::{Answered, Http, Misbehaviour};
 use tidemark_tests::smtp::{Action, Security, Smtp};
+use tidemark_tests::tls::{Authority, Identity, TlsFront};
 use tidemark_tests::wait_until;
 use tokio::runtime::{Builder, Runtime};
 
+use crate::peers::alerting::notification;
 use crate::real::PATIENCE;
 
 /// A pause that passes.
@@ -23,11 +27,12 @@ const LONG: Duration = Duration::from_secs(600);
 type Body = fn() -> Result<(), Failed>;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let trials: [(&str, Body); 5] = [
+    let trials: [(&str, Body); 6] = [
         ("a_webhook_receiver_misbehaves_as_it_says_and_has_what_it_has_read", each_misbehaviour),
         ("a_webhook_receiver_refuses_connections_and_listens_again", refused_and_back),
         ("a_seed_gives_the_same_misbehaviour_again", same_seed_same_misbehaviour),
         ("one_that_tries_again_loses_nothing_to_a_bad_receiver", nothing_is_lost),
+        ("a_webhook_trusts_whom_it_is_told_to_and_shows_its_certificate", trusted),
         ("a_mail_server_misbehaves_as_it_says_and_has_what_it_has_taken", each_mail),
     ];
     trials.into_iter().map(|(name, run)| Trial::test(format!("receivers::{name}"), run)).collect()
@@ -139,6 +144,37 @@ fn nothing_is_lost() -> Result<(), Failed> {
         taken.values().any(|requests| requests.len() > 1),
         "nothing was sent twice, so this shows nothing"
     );
+    Ok(())
+}
+
+fn trusted() -> Result<(), Failed> {
+    let (http, authority, stranger) = (Http::start(), Authority::new(), Authority::new());
+    let front = TlsFront::start(&authority, http.url().trim_start_matches("http://"));
+    let write = |trusts: Option<&Authority>, shows: Option<&Authority>| {
+        let url = front.url().parse().expect("an address");
+        let client_certificate = shows.map(|authority| {
+            let Identity { certificate, key } = authority.identity();
+            ClientCertificate { cert_file: certificate, key_file: key }
+        });
+        let ca_file = trusts.map(Authority::ca_pem);
+        let config =
+            HttpConfig { ca_file, client_certificate, allow_private: true, ..HttpConfig::new(url, PATIENCE) };
+        let sink = WebhookSink::new(WebhookConfig { http: config, signing_key: None }).expect("a sink");
+        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(sink.write(notification()))
+    };
+    for (trusts, shows) in [
+        (None, Some(&authority)),
+        (Some(&stranger), Some(&authority)),
+        (Some(&authority), None),
+        (Some(&authority), Some(&stranger)),
+    ] {
+        let error = write(trusts, shows).expect_err("one does not know the other");
+        assert!(error.retryable(), "{error}");
+        assert_eq!(http.count(), 0, "{error}");
+    }
+    write(Some(&authority), Some(&authority))?;
+    assert_eq!(http.count(), 1);
     Ok(())
 }
 

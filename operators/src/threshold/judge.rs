@@ -14,7 +14,7 @@ use arrow::compute::{cast, concat_batches, sort_to_indices, take_record_batch};
 use arrow::datatypes::{DataType, TimeUnit, TimestampNanosecondType};
 use arrow::record_batch::RecordBatch;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Rows of a tier of a rollup, the oldest window first.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +26,8 @@ pub struct WindowRows<'a> {
     pub window_ends: &'a [i64],
     /// The windows had closed before, and late points have changed these rows.
     pub corrected: bool,
+    /// Rows that were there and, unless `rows` has them, are no more: as [`crate::fold::Results::withdrawn`].
+    pub withdrawn: Option<&'a RecordBatch>,
 }
 
 /// A rule and its states.
@@ -62,7 +64,7 @@ impl RuleState {
         transitions: &mut Vec<Transition>,
     ) -> Result<(), String> {
         let final_until = watermark.map_or(i64::MIN, |now| now.saturating_sub(self.rule.lateness));
-        let mut failure = None;
+        let mut failure = self.withdraw(given, final_until, transitions).err();
         for corrected in [true, false] {
             let rows = self.rows_of(given, corrected);
             for (rows, ends) in rows.unwrap_or_else(|error| {
@@ -161,6 +163,41 @@ impl RuleState {
                 Ok(vec![(sorted, ends)])
             }
         }
+    }
+
+    /// Windows that have no row of a group any more. Of rules that are queries the row stays as it was.
+    fn withdraw(
+        &mut self,
+        given: &[WindowRows<'_>],
+        final_until: i64,
+        transitions: &mut Vec<Transition>,
+    ) -> Result<(), String> {
+        let RuleSource::Rows { rollup, tier, .. } = &self.rule.source else { return Ok(()) };
+        let rule = &self.rule;
+        let wording = Wording { rule, rows: None };
+        let mut said = Vec::new();
+        for given in given.iter().filter(|given| given.rollup == *rollup && given.tier == *tier) {
+            let Some(withdrawn) = given.withdrawn.filter(|_| !self.groups.is_empty()) else { continue };
+            let mut tags = Tags::new(given.rows, &rule.tags)?;
+            let left: HashSet<(Vec<u8>, i64)> = given
+                .window_ends
+                .iter()
+                .enumerate()
+                .map(|(row, end)| (tags.key(row).to_vec(), *end))
+                .collect();
+            let starts = starts(withdrawn, rule.time)?;
+            let mut tags = Tags::new(withdrawn, &rule.tags)?;
+            for (row, start) in starts.as_primitive::<TimestampNanosecondType>().values().iter().enumerate() {
+                let (key, end) = (tags.key(row).to_vec(), rule.windows.end(*start));
+                let group = self.groups.get_mut(&key).filter(|_| end > final_until);
+                let Some(group) = group.filter(|_| !left.contains(&(key, end))) else { continue };
+                group.correct(Verdict::MISSING, end, rule, final_until, &mut said);
+                for said in said.drain(..) {
+                    transitions.push(wording.transition(&group.tags, said, None, i64::MIN));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn judge(

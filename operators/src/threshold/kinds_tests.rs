@@ -11,10 +11,12 @@ enum Event {
     Close(&'static [Row]),
     Time(i64),
     Correct(Row),
+    /// A row that late points have taken away, or that is replaced by one of these.
+    Withdraw(Row, &'static [Row]),
     /// A row of a window that is still open.
     Open(Row),
 }
-use Event::{Close, Correct, Open, Time};
+use Event::{Close, Correct, Open, Time, Withdraw};
 
 const HIGH: Option<f64> = Some(95.0);
 const LOW: Option<f64> = Some(50.0);
@@ -43,6 +45,14 @@ fn take(threshold: &mut Threshold, event: Event) -> Vec<Transition> {
         Open(row) => {
             let (rows, ends) = batch(&[row]);
             threshold.look(&[closed(&rows, &ends)], times)
+        }
+        Withdraw(withdrawn, rows) => {
+            let (withdrawn, _) = batch(&[withdrawn]);
+            let (rows, ends) = batch(rows);
+            let withdrawn = Some(&withdrawn);
+            let given = WindowRows { corrected: true, withdrawn, ..closed(&rows, &ends) };
+            let now = threshold.rules.iter().map(|rule| rule.newest).max();
+            threshold.apply(&[given], now, times)
         }
         Correct(row) => {
             let (rows, ends) = batch(&[row]);
@@ -241,6 +251,28 @@ fn late_corrections_are_told() {
     let held = RuleSpec { for_: minutes(2), ..spec() };
     let events = [Close(&[(1, "eu", HIGH)]), Time(3), Correct((3, "eu", HIGH))];
     check(&[held], &events, "1 eu pending since 1, 3 eu firing since 1");
+}
+
+#[test]
+fn a_row_that_late_points_take_away_is_missing() {
+    let events = [Close(&[(1, "eu", LOW)]), Close(&[(2, "eu", HIGH)]), Withdraw((2, "eu", None), &[])];
+    check(&[spec()], &events, "2 eu firing since 2, 2 eu resolved since 2 (correction)");
+    let alert = RuleSpec { missing_data: MissingData::Alert, ..spec() };
+    check(&[alert], &events, "2 eu firing since 2");
+    let no_data = RuleSpec { missing_data: MissingData::NoData, ..spec() };
+    let expected =
+        "2 eu firing since 2, 2 eu no-data firing since 2 (correction), 2 eu resolved since 2 (correction)";
+    check(&[no_data], &events, expected);
+    // Its fields were taken back only to be written anew.
+    let again = [
+        Close(&[(1, "eu", LOW)]),
+        Close(&[(2, "eu", HIGH)]),
+        Withdraw((2, "eu", None), &[(2, "eu", HIGH), (1, "us", LOW)]),
+    ];
+    check(&[spec()], &again, "2 eu firing since 2");
+    // Nothing was said of the group.
+    let other = [Close(&[(1, "eu", LOW)]), Close(&[(2, "eu", HIGH)]), Withdraw((2, "us", None), &[])];
+    check(&[spec()], &other, "2 eu firing since 2");
 }
 
 #[test]

@@ -97,7 +97,7 @@ fn apply(threshold: &mut Threshold, rows: &WindowRows<'_>, watermark: Option<i64
 }
 
 pub(super) fn closed<'a>(rows: &'a RecordBatch, window_ends: &'a [i64]) -> WindowRows<'a> {
-    WindowRows { rollup: "cpu_by_region", tier: "1m", rows, window_ends, corrected: false }
+    WindowRows { rollup: "cpu_by_region", tier: "1m", rows, window_ends, corrected: false, withdrawn: None }
 }
 
 /// Transitions as `minute region status since minute`.

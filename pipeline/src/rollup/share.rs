@@ -461,6 +461,7 @@ fn window_rows(results: &[Results]) -> Vec<WindowRows<'_>> {
         rows: &results.rows,
         window_ends: &results.window_ends,
         corrected: results.kind == ResultKind::Corrected,
+        withdrawn: results.withdrawn.as_ref(),
     });
     rows.collect()
 }

@@ -80,6 +80,7 @@ impl Alerts {
                 rows: &results.rows,
                 window_ends: &results.window_ends,
                 corrected: results.kind == ResultKind::Corrected,
+                withdrawn: results.withdrawn.as_ref(),
             })
             .collect();
         let said = self.threshold.apply(&rows, self.stream.fold.watermark(), StageTimes::default());
@@ -246,7 +247,7 @@ fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-fn notification() -> Arc<Notification> {
+pub(crate) fn notification() -> Arc<Notification> {
     let alert = json!({ "status": "firing", "rule": "High", "starts_at": START, "window_start": START, "window_end": START });
     let notification = json!({ "id": "n1", "receiver": "hook", "group_key": "{}:{}", "alerts": [alert] });
     Arc::new(serde_json::from_value(notification).unwrap())

@@ -104,40 +104,34 @@ impl Books {
         }
     }
 
-    /// A dispatch, and those in its place.
-    fn chain(&self, dispatch: &str) -> Vec<&str> {
-        let mut chain = vec![];
-        let mut next: Vec<&str> = Vec::new();
-        if let Some((dispatch, by)) = self.replaced.get_key_value(dispatch) {
-            chain.push(dispatch.as_str());
-            next.extend(by.iter().map(String::as_str));
-        }
+    /// What a dispatch was replaced by in the end, or itself, and all on the way. What is too long for one is cut in several.
+    fn heirs<'a>(&'a self, dispatch: &'a str) -> (BTreeSet<&'a str>, BTreeSet<&'a str>) {
+        let (mut last, mut replaced, mut next) = (BTreeSet::new(), BTreeSet::new(), vec![dispatch]);
         while let Some(dispatch) = next.pop() {
-            chain.push(dispatch);
-            if let Some(by) = self.replaced.get(dispatch) {
-                next.extend(by.iter().map(String::as_str));
+            match self.replaced.get(dispatch) {
+                Some(by) => {
+                    replaced.insert(dispatch);
+                    next.extend(by.iter().map(String::as_str));
+                }
+                None => {
+                    last.insert(dispatch);
+                }
             }
         }
-        chain
+        (last, replaced)
     }
 
-    /// The dispatches that a transition was a part of, one after the other.
-    fn history(&self, receiver: &str, id: &str) -> Vec<(&str, Vec<&str>)> {
-        let dispatched = self.dispatched.get(&(receiver.to_owned(), id.to_owned()));
-        dispatched.into_iter().flatten().map(|first| (first.as_str(), self.chain(first))).collect()
+    /// The dispatches that a transition was a part of, as they were made.
+    fn dispatches(&self, receiver: &str, id: &str) -> &[String] {
+        self.dispatched.get(&(receiver.to_owned(), id.to_owned())).map_or(&[], Vec::as_slice)
     }
 
-    /// Whether a transition has come to an end with a receiver, and how often.
+    /// How often a transition has come to an end with a receiver.
     fn ends(&self, receiver: &str, id: &str) -> usize {
-        let place = (receiver.to_owned(), id.to_owned());
-        let mut ends: BTreeSet<&str> = BTreeSet::new();
-        for dispatch in self.dispatched.get(&place).into_iter().flatten() {
-            let chain = self.chain(dispatch);
-            let all = std::iter::once(dispatch.as_str()).chain(chain);
-            ends.extend(all.filter(|dispatch| self.delivered.contains(*dispatch)));
-        }
-        // One of several in the place of one has it; which, the ledger does not say.
-        usize::from(!ends.is_empty()) + usize::from(self.untold.contains(&place))
+        let is_delivered =
+            |dispatch: &&String| self.heirs(dispatch).0.iter().all(|heir| self.delivered.contains(*heir));
+        let delivered = self.dispatches(receiver, id).iter().filter(is_delivered).count();
+        delivered + usize::from(self.untold.contains(&(receiver.to_owned(), id.to_owned())))
     }
 
     /// Transitions that are not there yet, or that some receiver is neither told nor said not to be told.
@@ -164,11 +158,20 @@ impl Books {
         self.untold.len()
     }
 
-    /// The transitions that a dispatch tells, as far as the ledger says it.
-    pub(super) fn transitions_of(&self, dispatch: &str) -> Vec<String> {
-        let is_in = |of: &String| of == dispatch || self.chain(of).contains(&dispatch);
-        let parts = self.dispatched.iter().filter(|(_, dispatches)| dispatches.iter().any(is_in));
-        parts.map(|((_, id), _)| id.clone()).collect()
+    /// The transitions that a receiver was told by each of the dispatches that it has taken. Where one was cut in several, the
+    /// ledger does not say which transition is in which: they are told by the last of these, if it has all.
+    pub(super) fn told(&self, receiver: &str, taken: &BTreeSet<&str>) -> BTreeMap<String, Vec<String>> {
+        let mut told: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for ((_, id), dispatches) in self.dispatched.iter().filter(|((of, _), _)| of == receiver) {
+            for dispatch in dispatches {
+                let (last, replaced) = self.heirs(dispatch);
+                let by = last.last().filter(|_| last.is_subset(taken));
+                for by in by.into_iter().chain(replaced.intersection(taken)) {
+                    told.entry((*by).to_owned()).or_default().push(id.clone());
+                }
+            }
+        }
+        told
     }
 
     /// What was judged, against what follows from the points.
@@ -226,7 +229,7 @@ impl Books {
             match keys {
                 [] if !is_untold || ALONE.contains(&receiver) => lost.push((id, event)),
                 [] | [_] => {}
-                _ => doubled.push((id, event, keys, self.history(receiver, id))),
+                _ => doubled.push((id, event, keys, self.dispatches(receiver, id))),
             }
             let is_told = !keys.is_empty();
             if self.ends(receiver, id) != 1 || is_told == is_untold {

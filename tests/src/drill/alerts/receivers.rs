@@ -187,20 +187,25 @@ fn by_mail(mail: &Smtp, books: &Books) -> Told {
         attempts: deliveries.len(),
         problems: Vec::new(),
     };
-    let mut bodies: BTreeMap<String, String> = BTreeMap::new();
+    let mut bodies: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut keys = Vec::new();
     for delivery in &deliveries {
         let id = delivery.mail.header("Message-ID");
-        let text = delivery.mail.text("text/plain").to_owned();
-        let key = id.trim_start_matches('<').split('@').next().unwrap_or_default().to_owned();
-        if let Some(before) = bodies.get(&key) {
-            if *before != text {
-                told.problems.push(format!("mail: {key} was {before:?}, and then {text:?}"));
-            }
-            continue;
+        let key = id.trim_start_matches('<').split('@').next().unwrap_or_default();
+        let text = delivery.mail.text("text/plain");
+        match bodies.insert(key, text) {
+            None => keys.push(key),
+            Some(before) if before == text => {}
+            Some(before) => told.problems.push(format!("mail: {key} was {before:?}, and then {text:?}")),
         }
-        let transitions = books.transitions_of(&key);
-        told.notifications.push(Notification { key: key.clone(), transitions });
-        bodies.insert(key, text);
     }
+    let mut transitions = books.told("mail", &bodies.keys().copied().collect());
+    told.notifications = keys
+        .into_iter()
+        .map(|key| Notification {
+            key: key.to_owned(),
+            transitions: transitions.remove(key).unwrap_or_default(),
+        })
+        .collect();
     told
 }
