@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use tokio::runtime::Runtime;
 
 use crate::alerting::{self, cli::AlertsCommand};
+use crate::backtest::{self, BacktestArgs};
 use crate::check;
 use crate::clock::Clock;
 use crate::config::{Config, DEFAULT_PATH, Environment};
@@ -20,6 +21,7 @@ use crate::launch::{self, Role};
 use crate::load::{self, LoadArgs};
 use crate::query::{self, QueryArgs};
 use crate::repair::{self, CompactArgs, RecomputeArgs, ReconcileArgs};
+use crate::rule_tests::{self, TestArgs};
 use crate::sample::{self, SampleArgs};
 use crate::shutdown::Shutdown;
 use crate::telemetry::{self, LogFormat};
@@ -104,6 +106,26 @@ enum Command {
     /// Alerts: what fires, who was told and why not, silences, acknowledgements, the ledger
     #[command(subcommand)]
     Alerts(AlertsCommand),
+    /// Test alert rules: series that are made up, and the alerts and notifications that they must lead to
+    ///
+    /// Each FILE has tests of the rules that it names. Points go through rollups, rules, routes and silences as in the
+    /// pipeline, with the watermark and the lateness of the configuration, so late points correct windows; nobody is told,
+    /// nothing is waited for, and no secret is read. `config/alerts_test.toml` explains every key.
+    ///
+    /// Exit status: 0 all passed, 1 some failed, 2 a file has a mistake.
+    #[command(verbatim_doc_comment)]
+    Test(TestArgs),
+    /// Say what receivers would have been told of archived points, by these rules and by others
+    ///
+    /// Runs the rollups' SELECTs over the archive, and rules, routes, silences and mutes over their windows, as the
+    /// pipeline does. Windows that end behind --from and not behind --to count, once and with all their points: what late
+    /// points corrected meanwhile is not seen, and rules with `early` fire as windows close. Before --from there is no
+    /// alert, unless --warm-up reads what was before. Wall time is event time and `max_out_of_orderness`. Tells nobody,
+    /// needs no Kafka, and reads no secret.
+    ///
+    /// Exit status: 0 done, and equal with --against; 1 different; 2 could not be told.
+    #[command(verbatim_doc_comment)]
+    Backtest(BacktestArgs),
     /// Manage the topics that Tidemark needs
     #[command(subcommand)]
     Topics(TopicsCommand),
@@ -174,6 +196,20 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         }
         Command::Alerts(command) => {
             alerting::cli::run(&cli.config, &environment, command, &|text| say(text))?;
+        }
+        Command::Test(args) => {
+            // A mistake in a file must not look like a test that failed.
+            return test_rules(&cli.config, &environment.without_secrets(), &args).or_else(|error| {
+                report(&error);
+                Ok(ExitCode::from(2))
+            });
+        }
+        Command::Backtest(args) => {
+            // An error must not look like a difference.
+            return backtest_rules(&cli.config, &environment.without_secrets(), &args).or_else(|error| {
+                report(&error);
+                Ok(ExitCode::from(2))
+            });
         }
         Command::Topics(TopicsCommand::Create { partitions, timeout }) => {
             let config = Config::load(&cli.config, &environment)?;
@@ -263,6 +299,24 @@ fn recompute_rollup(config: &Path, environment: &Environment, args: &RecomputeAr
     }
     let is_complete = tables.iter().all(|table| table.refused == 0);
     Ok(if is_complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn test_rules(config: &Path, environment: &Environment, args: &TestArgs) -> Result<ExitCode> {
+    let config = Config::load(config, environment)?;
+    let found = rule_tests::run(&config, environment, args)?;
+    say(&found)?;
+    Ok(if found.has_failed() { ExitCode::from(1) } else { ExitCode::SUCCESS })
+}
+
+fn backtest_rules(config: &Path, environment: &Environment, args: &BacktestArgs) -> Result<ExitCode> {
+    let config = Config::load(config, environment)?;
+    let found = backtest::run(&config, environment, args, &runtime()?)?;
+    if args.json {
+        say(serde_json::to_string_pretty(&found.json())?)?;
+    } else {
+        say(&found)?;
+    }
+    Ok(if found.differs() { ExitCode::from(1) } else { ExitCode::SUCCESS })
 }
 
 fn load_files(config: &Path, environment: &Environment, args: &LoadArgs) -> Result<()> {

@@ -5,10 +5,12 @@
 //! - `memory`: one budget, divided over what holds data
 //! - `kafka`, `topics`: clients and topics; `clock`: wall time; `http`, `telemetry`: being watched
 //! - `repair`, `cold`: results against the archive; what is stored, as tables for SQL
+//! - `backtest`, `rule_tests`: rules over archived points, and over points made up for a test
 //! - `config`: `config/pipeline.toml` and `config/alerts.toml`
 //! - `cli`, `launch`, `check`, `explain`, `load`, `sample`, `query`, `why`, `demo`: what the command line offers
 
 pub mod alerting;
+pub mod backtest;
 pub mod check;
 pub mod cli;
 pub mod clock;
@@ -31,6 +33,7 @@ pub mod query;
 pub mod repair;
 pub mod roles;
 pub mod rollup;
+pub mod rule_tests;
 pub mod sample;
 pub mod shutdown;
 pub mod telemetry;

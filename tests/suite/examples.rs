@@ -6,11 +6,13 @@ use libtest_mimic::{Failed, Trial};
 use pipeline::check::{check, load_catalog};
 use pipeline::config::{Config, Environment};
 use pipeline::explain::explain;
+use pipeline::rule_tests::{self, TestArgs};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         Trial::test("examples::have_no_problems", have_no_problems),
         Trial::test("examples::can_be_explained", can_be_explained),
+        Trial::test("examples::rules_pass_their_tests", rules_pass_their_tests),
     ]
 }
 
@@ -40,4 +42,12 @@ fn can_be_explained() -> Result<(), Failed> {
         }
     }
     Ok(())
+}
+
+fn rules_pass_their_tests() -> Result<(), Failed> {
+    let args = TestArgs { files: vec![project("config/alerts_test.toml").into()] };
+    let environment = Environment::from_iter([]);
+    let tested =
+        rule_tests::run(&Config::default(), &environment, &args).map_err(|error| error.to_string())?;
+    if tested.has_failed() { Err(tested.to_string().into()) } else { Ok(()) }
 }

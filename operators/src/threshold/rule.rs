@@ -303,6 +303,20 @@ impl Rule {
         }
     }
 
+    /// Rollup and tier of the rows that it looks at; nothing where it looks at other rules.
+    pub fn sources(&self) -> Vec<(&str, &str)> {
+        match &self.source {
+            RuleSource::Rows { rollup, tier, .. } => vec![(rollup, tier)],
+            RuleSource::Query { query, tiers, .. } => query
+                .sources
+                .iter()
+                .zip(tiers)
+                .map(|(rollup, tier)| (rollup.as_str(), tier.as_str()))
+                .collect(),
+            RuleSource::Rules { .. } => Vec::new(),
+        }
+    }
+
     pub(super) fn is_composite(&self) -> bool {
         matches!(self.source, RuleSource::Rules { .. })
     }

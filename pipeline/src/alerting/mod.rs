@@ -7,12 +7,13 @@
 //! - `cli`: `tidemark alerts`; `routes`: the same over HTTP
 
 pub mod cli;
-mod commands;
+pub(crate) mod commands;
 mod evidence;
 mod ledger;
 pub(crate) mod progress;
 mod routes;
 mod show;
+pub(crate) mod simulate;
 mod why;
 mod words;
 

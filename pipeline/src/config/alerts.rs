@@ -218,7 +218,7 @@ fn missing_rules(path: &Path, error: &std::io::Error) -> ConfigError {
     )
 }
 
-fn check_name(
+pub(super) fn check_name(
     source: &Source<'_>,
     what: &str,
     name: &Spanned<String>,

@@ -9,6 +9,7 @@ pub(super) const PREFIX: &str = "TIDEMARK_";
 #[derive(Clone, Default)]
 pub struct Environment {
     variables: BTreeMap<String, String>,
+    leaves_secrets: bool,
 }
 
 /// One override of a setting.
@@ -26,7 +27,21 @@ impl Environment {
         let variables = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
-        Self { variables }
+        Self { variables, leaves_secrets: false }
+    }
+
+    /// The same for commands that send nothing: secrets in files and variables are not read, so that whoever may not see
+    /// them can test a configuration that names them.
+    #[must_use]
+    pub fn without_secrets(mut self) -> Self {
+        self.leaves_secrets = true;
+        self
+    }
+
+    /// What stands in place of every secret that is kept elsewhere, if those are not to be read.
+    pub(super) fn placeholder(&self) -> Option<&'static str> {
+        // Some secrets are addresses.
+        self.leaves_secrets.then_some("https://secret.invalid/")
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&str> {
@@ -56,7 +71,7 @@ impl Environment {
 
 impl FromIterator<(String, String)> for Environment {
     fn from_iter<I: IntoIterator<Item = (String, String)>>(variables: I) -> Self {
-        Self { variables: variables.into_iter().collect() }
+        Self { variables: variables.into_iter().collect(), leaves_secrets: false }
     }
 }
 

@@ -37,11 +37,17 @@ impl Located {
         problem: impl Into<String>,
         remedy: impl Into<String>,
     ) -> ConfigError {
-        let quoted = self.written.strip_prefix('"').filter(|rest| line == 1 && !rest.starts_with('"'));
+        let quoted = ['"', '\''].into_iter().find_map(|quote| {
+            let rest = self.written.strip_prefix(quote)?;
+            (line == 1 && !rest.starts_with(quote)).then_some(rest)
+        });
         let passed = match quoted.and_then(|rest| rest.char_indices().nth(column.saturating_sub(1))) {
             Some((at, _)) => &self.written[..=at],
             None => "",
         };
+        // With an escape the place is not where it seems to be.
+        let is_plain = self.written.starts_with('\'') || !passed.contains('\\');
+        let passed = if is_plain { passed } else { "" };
         self.place.clone().moved(passed).problem(problem).remedy(remedy)
     }
 

@@ -11,12 +11,15 @@ mod checked;
 mod environment;
 mod error;
 mod located;
+mod notation;
 mod raw;
 mod receivers;
 mod routes;
+mod rule_tests;
 mod rules;
 mod secret;
 mod settings;
+mod silences;
 mod source;
 mod tiers;
 mod values;
@@ -32,7 +35,11 @@ pub use located::Located;
 pub use receivers::{
     AlertmanagerConfig, EmailConfig, ReceiverConfig, ReceiverKind, SlackConfig, SmtpTls, WebhookConfig,
 };
+pub use rule_tests::{
+    ExpectedAlerts, ExpectedNotification, NamedAlert, RuleTest, RuleTests, Said, TestPoint,
+};
 pub use rules::{RuleConfig, WatchesConfig};
+pub use silences::load_silences;
 pub(crate) use source::suggest;
 pub use tiers::TierConfig;
 

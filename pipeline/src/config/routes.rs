@@ -178,7 +178,10 @@ pub(super) fn check_mute(source: &Source<'_>, raw: RawMute) -> Result<Mute, Conf
     Ok(Mute { name: raw.name.into_inner(), zone, windows })
 }
 
-fn matchers(source: &Source<'_>, texts: Vec<Spanned<String>>) -> Result<Vec<Matcher>, ConfigError> {
+pub(super) fn matchers(
+    source: &Source<'_>,
+    texts: Vec<Spanned<String>>,
+) -> Result<Vec<Matcher>, ConfigError> {
     parsed(source, texts, Matcher::parse)
 }
 

@@ -113,6 +113,9 @@ impl SecretKeys {
 }
 
 fn from_file(source: &Source<'_>, span: &Range<usize>, path: &Path) -> Result<SecretString, ConfigError> {
+    if let Some(placeholder) = source.environment().placeholder() {
+        return Ok(placeholder.into());
+    }
     let text = std::fs::read_to_string(path).map_err(|error| {
         source.error(span, format!("cannot read the secret in {}: {error}", path.display())).remedy(
             "the path is relative to the working directory, and this user must be able to read the file",
@@ -130,6 +133,9 @@ fn from_environment(
     span: &Range<usize>,
     name: &str,
 ) -> Result<SecretString, ConfigError> {
+    if let Some(placeholder) = source.environment().placeholder() {
+        return Ok(placeholder.into());
+    }
     match source.environment().get(name) {
         Some(value) if !value.is_empty() => Ok(value.into()),
         _ => Err(source

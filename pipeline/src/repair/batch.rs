@@ -24,7 +24,7 @@ const ATTEMPTS: usize = 10;
 
 /// A target's query, ready for any range.
 #[derive(Debug)]
-pub(super) struct Query {
+pub(crate) struct Query {
     sql: String,
     /// By column of the target's schema.
     judged: Vec<Judged>,
@@ -32,17 +32,22 @@ pub(super) struct Query {
 
 /// The result of a query over one range.
 #[derive(Debug)]
-pub(super) struct Batch {
+pub(crate) struct Batch {
     /// Columns of the target's schema, then those that bound percentiles.
-    pub(super) rows: RecordBatch,
+    pub(crate) rows: RecordBatch,
     /// Event hours of which the archive holds points.
-    pub(super) hours: BTreeSet<i64>,
+    pub(crate) hours: BTreeSet<i64>,
 }
 
 impl Query {
     pub(super) fn new(target: &Target) -> Self {
         let (sql, judged) = widen(&target.batch_sql);
         Self { sql, judged }
+    }
+
+    /// Without what bounds percentiles: for rows that are not compared with stored ones.
+    pub(crate) fn plain(target: &Target) -> Self {
+        Self { sql: target.batch_sql.clone(), judged: Vec::new() }
     }
 
     pub(super) fn judged(&self, column: usize) -> &Judged {
@@ -56,7 +61,7 @@ impl Query {
     }
 
     /// The rows of the windows that start in `[from, to)`; both must be starts of windows.
-    pub(super) async fn run(&self, cold: &Cold, target: &Target, from: i64, to: i64) -> Result<Batch> {
+    pub(crate) async fn run(&self, cold: &Cold, target: &Target, from: i64, to: i64) -> Result<Batch> {
         let mut attempt = 1;
         loop {
             match self.attempt(cold, target, from, to).await {

@@ -31,25 +31,27 @@ use crate::check::{rollup_names, suggest_rollup};
 use crate::error::{Error, Result};
 use crate::rollup::tables_of;
 
+pub(crate) use batch::Query;
 pub use compact::{CompactArgs, CompactReport, compact, compact_periodically};
 pub use range::parse_time;
+pub(crate) use range::{CHUNK_BYTES, HOUR, first_window, next_start};
 pub(crate) use ready::committed;
 pub use recompute::{Progress, RecomputeArgs, RecomputeOptions, Recomputed, recompute, recompute_range};
 pub use reconcile::{ReconcileArgs, Reconciled, reconcile};
 
 /// One table of a rollup, with the SELECT that gives its rows in batch.
 #[derive(Debug, Clone)]
-struct Target {
+pub(crate) struct Target {
     table: Arc<Table>,
     schema: SchemaRef,
     batch_sql: String,
-    windows: Windows,
+    pub(crate) windows: Windows,
     /// How long after its end a window is still corrected by the stream, nanoseconds.
     allowed_lateness: i64,
 }
 
 /// The tables of a rollup, one for each tier, the finest first.
-fn targets(rollup: &Rollup) -> Vec<Target> {
+pub(crate) fn targets(rollup: &Rollup) -> Vec<Target> {
     let targets = tables_of(rollup).into_iter().zip(rollup.tiers()).map(|(table, tier)| Target {
         table: Arc::new(table),
         schema: Arc::clone(&rollup.schema),

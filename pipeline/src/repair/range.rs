@@ -6,10 +6,10 @@ use chrono::{DateTime, NaiveDate, NaiveDateTime};
 use operators::window::Windows;
 use sinks::parquet::live::Hours;
 
-pub(super) const HOUR: i64 = 3_600_000_000_000;
+pub(crate) const HOUR: i64 = 3_600_000_000_000;
 
 /// Bytes of Parquet that go into one chunk: some ten million points.
-const CHUNK_BYTES: u64 = 32 << 20;
+pub(crate) const CHUNK_BYTES: u64 = 32 << 20;
 /// Windows of a chunk where there are few points: what bounds the rows that a store gives.
 const CHUNK_WINDOWS: i64 = 20_000;
 
@@ -44,13 +44,13 @@ pub(super) fn whole_windows(windows: &Windows, from: i64, to: i64) -> (i64, i64)
 }
 
 /// Start of the oldest window that holds `time`.
-pub(super) fn first_window(windows: &Windows, time: i64) -> i64 {
+pub(crate) fn first_window(windows: &Windows, time: i64) -> i64 {
     let start = windows.start(time);
     windows.holding(start).next().unwrap_or(start)
 }
 
 /// The first start of a window at or after `time`.
-pub(super) fn next_start(windows: &Windows, time: i64) -> i64 {
+pub(crate) fn next_start(windows: &Windows, time: i64) -> i64 {
     let start = windows.start(time);
     if start == time { time } else { windows.pane().end(start) }
 }

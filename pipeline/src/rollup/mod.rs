@@ -39,6 +39,7 @@ use crate::roles::Context;
 pub(crate) use snapshots::Snapshots;
 
 pub(crate) use session::influx_config;
+pub(crate) use share::window_rows;
 
 /// Facts of `ingest` older than this, in epochs, say nothing about idleness any more.
 const OWNER_EPOCHS: u32 = 10;

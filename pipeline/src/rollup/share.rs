@@ -454,7 +454,7 @@ impl Share for RollupShare {
 }
 
 /// Results as rules see them.
-fn window_rows(results: &[Results]) -> Vec<WindowRows<'_>> {
+pub(crate) fn window_rows(results: &[Results]) -> Vec<WindowRows<'_>> {
     let rows = results.iter().map(|results| WindowRows {
         rollup: &results.rollup.name,
         tier: &results.tier().name,

@@ -6,6 +6,7 @@
 mod alerting;
 mod alerts;
 mod alerts_cli;
+mod backtest;
 mod bounds;
 mod exactness;
 mod ingest;
@@ -46,10 +47,16 @@ impl Servers {
 }
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let on_nab =
-        [exactness::trials(), tiers::trials(), scale_out::trials(), alerts::trials(), repair::trials()]
-            .into_iter()
-            .flatten();
+    let on_nab = [
+        exactness::trials(),
+        tiers::trials(),
+        scale_out::trials(),
+        alerts::trials(),
+        backtest::trials(),
+        repair::trials(),
+    ]
+    .into_iter()
+    .flatten();
     let no_recordings = nab::files().err();
     if let Some(reason) = &no_recordings {
         eprintln!("skipped: trials on the NAB recordings: {reason}");

@@ -178,24 +178,25 @@ impl Books {
     pub(super) fn compare(&self, story: &Story, accounts: &mut Accounts) {
         let mut found = BTreeSet::new();
         let twice = self.events.values().filter(|event| !found.insert(*event));
-        accounts.note_all("transitions with two ids", twice.collect(), |accounts| &mut accounts.doubled);
+        accounts.note_all("transitions with two ids", &twice.collect::<Vec<_>>(), |accounts| {
+            &mut accounts.doubled
+        });
         let missing = story.events().iter().filter(|event| !found.contains(event));
         let missing: Vec<&Event> = missing.collect();
-        accounts.note_all("transitions that never came", missing, |accounts| &mut accounts.differences);
+        accounts.note_all("transitions that never came", &missing, |accounts| &mut accounts.differences);
         let wrong = found.iter().filter(|event| !story.events().contains(**event));
-        accounts.note_all("wrong transitions", wrong.collect(), |accounts| &mut accounts.differences);
-        let gave_up = self.gave_up.iter().collect();
-        accounts.note_all("given up", gave_up, |accounts| &mut accounts.unaccounted);
+        accounts
+            .note_all("wrong transitions", &wrong.collect::<Vec<_>>(), |accounts| &mut accounts.differences);
+        let gave_up: Vec<&String> = self.gave_up.iter().collect();
+        accounts.note_all("given up", &gave_up, |accounts| &mut accounts.unaccounted);
     }
 
     /// What a receiver has, against what was judged and what the ledger says.
     pub(super) fn audit(&self, told: &Told, accounts: &mut Accounts) {
         let receiver = told.receiver;
-        accounts.note_all(
-            &format!("{receiver}: changed between attempts"),
-            told.problems.iter().collect(),
-            |accounts| &mut accounts.differences,
-        );
+        accounts.note_all(&format!("{receiver}: changed between attempts"), &told.problems, |accounts| {
+            &mut accounts.differences
+        });
         let mut keys: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         let mut newest: BTreeMap<(&str, &str), i64> = BTreeMap::new();
         let (mut unknown, mut disordered) = (Vec::new(), Vec::new());
@@ -216,8 +217,8 @@ impl Books {
             }
             newest.extend(latest);
         }
-        accounts.note_all(&format!("{receiver}: of unknown transitions"), unknown, |it| &mut it.differences);
-        accounts.note_all(&format!("{receiver}: in wrong order"), disordered, |it| &mut it.differences);
+        accounts.note_all(&format!("{receiver}: of unknown transitions"), &unknown, |it| &mut it.differences);
+        accounts.note_all(&format!("{receiver}: in wrong order"), &disordered, |it| &mut it.differences);
 
         let (mut lost, mut doubled, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
         for (id, event) in &self.events {
@@ -236,10 +237,10 @@ impl Books {
                 wrong.push((id, event));
             }
         }
-        accounts.note_all(&format!("{receiver}: lost"), lost, |accounts| &mut accounts.unaccounted);
-        accounts.note_all(&format!("{receiver}: doubled"), doubled, |accounts| &mut accounts.doubled);
+        accounts.note_all(&format!("{receiver}: lost"), &lost, |accounts| &mut accounts.unaccounted);
+        accounts.note_all(&format!("{receiver}: doubled"), &doubled, |accounts| &mut accounts.doubled);
         let what = format!("{receiver}: told otherwise than the ledger says");
-        accounts.note_all(&what, wrong, |accounts| &mut accounts.unaccounted);
+        accounts.note_all(&what, &wrong, |accounts| &mut accounts.unaccounted);
     }
 }
 
@@ -247,7 +248,7 @@ impl Accounts {
     fn note_all<T: std::fmt::Debug>(
         &mut self,
         what: &str,
-        found: Vec<T>,
+        found: &[T],
         count: impl FnOnce(&mut Self) -> &mut usize,
     ) {
         if found.is_empty() {
