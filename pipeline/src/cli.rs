@@ -113,7 +113,6 @@ enum Command {
     /// nothing is waited for, and no secret is read. `config/alerts_test.toml` explains every key.
     ///
     /// Exit status: 0 all passed, 1 some failed, 2 a file has a mistake.
-    #[command(verbatim_doc_comment)]
     Test(TestArgs),
     /// Say what receivers would have been told of archived points, by these rules and by others
     ///
@@ -124,7 +123,6 @@ enum Command {
     /// needs no Kafka, and reads no secret.
     ///
     /// Exit status: 0 done, and equal with --against; 1 different; 2 could not be told.
-    #[command(verbatim_doc_comment)]
     Backtest(BacktestArgs),
     /// Manage the topics that Tidemark needs
     #[command(subcommand)]
