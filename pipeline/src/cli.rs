@@ -119,7 +119,7 @@ enum Command {
     /// Runs the rollups' SELECTs over the archive, and rules, routes, silences and mutes over their windows, as the
     /// pipeline does. Windows that end behind --from and not behind --to count, once and with all their points: what late
     /// points corrected meanwhile is not seen, and rules with `early` fire as windows close. Before --from there is no
-    /// alert, unless --warm-up reads what was before. Wall time is event time and `max_out_of_orderness`. Tells nobody,
+    /// alert, unless --warm-up reads what was before. Points count that came too late for the pipeline. Wall time is event time and `max_out_of_orderness`. Tells nobody,
     /// needs no Kafka, and reads no secret.
     ///
     /// Exit status: 0 done, and equal with --against; 1 different; 2 could not be told.

@@ -158,7 +158,10 @@ impl History {
     /// What has to be shown when nothing has to be told.
     fn difference_of_pending(&self, before: Phase) -> Option<Change> {
         match (before, self.state.phase) {
-            (Phase::Inactive, Phase::Pending { since }) => Some(Change::Pending { since }),
+            // What fired was taken back before, and may yet come true.
+            (Phase::Inactive | Phase::Firing { .. }, Phase::Pending { since }) => {
+                Some(Change::Pending { since })
+            }
             (Phase::Pending { since }, Phase::Inactive) => Some(Change::Ended { since }),
             _ => None,
         }
@@ -262,7 +265,7 @@ mod tests {
         // It began earlier: the same incident, nothing to say.
         check(0, "-++", 1, '+', &[]);
         // The condition did not hold without a break.
-        check(2, "+++", 2, '-', &[Resolved { since: 1 }]);
+        check(2, "+++", 2, '-', &[Resolved { since: 1 }, Pending { since: 3 }]);
         check(2, "++", 1, '-', &[]);
         check(2, "--", 2, '+', &[Pending { since: 2 }]);
         check(2, "-+", 2, '-', &[Ended { since: 2 }]);

@@ -107,9 +107,9 @@ at 1m 10s, expected (-) and found (+):
 #[test]
 fn late_values_correct_windows_as_long_as_they_are_not_final() {
     let expect = |at: &str, alerts: &str| format!("[[test.expect]]\nat = \"{at}\"\n{alerts}");
-    // The value of 30s is there at 3m20s: the alert that fired then would have begun a window later, so it was none yet.
+    // The value of 30s is there at 3m20s: the alert that fired then would have begun a window later, so it only was pending.
     let corrected = expect("3m10s", &alert("firing", "low", "a"))
-        + &expect("3m20s", "")
+        + &expect("3m20s", &alert("pending", "low", "a"))
         + &expect("4m10s", &alert("firing", "low", "a"));
     assert_eq!(run_test("a: 5x2 50 5x60; late = { at = 3, by = \"170s\" }", &corrected), PASSED);
     let too_late = expect("20m", "");
