@@ -57,10 +57,9 @@ impl Dispatcher {
             return;
         }
         let timing = timing(&self.policy.timing(&group.target), &group.target);
-        let due = match group.last {
-            Some(last) => now.max(last.saturating_add(timing.interval)),
-            None => now.saturating_add(timing.wait),
-        };
+        // After a quiet interval too: what happens at one moment comes one by one, and is told together.
+        let together = now.saturating_add(timing.wait);
+        let due = group.last.map_or(together, |last| together.max(last.saturating_add(timing.interval)));
         group.due = Some(group.due.map_or(due, |before| before.min(due)));
     }
 

@@ -34,7 +34,7 @@ pub struct Route {
     pub matchers: Vec<Matcher>,
     pub receivers: Vec<String>,
     pub group_by: GroupBy,
-    /// How long the first alert of a group waits for others.
+    /// How long the first change in a group waits for others.
     pub group_wait: i64,
     /// The least time between two dispatches of what changed in a group.
     pub group_interval: i64,

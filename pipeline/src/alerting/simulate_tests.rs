@@ -116,7 +116,7 @@ fn everything_is_told_at_its_own_time() {
     assert!(simulation.active().is_empty());
     let outcome = simulation.take();
     assert_eq!(told(&outcome)[0], "4865 direct changed a resolved", "{outcome:?}");
-    assert!(told(&outcome).contains(&"4865 grouped changed a resolved".to_owned()), "{:?}", told(&outcome));
+    assert!(told(&outcome).contains(&"4895 grouped changed a resolved".to_owned()), "{:?}", told(&outcome));
 }
 
 #[test]

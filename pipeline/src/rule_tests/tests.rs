@@ -126,10 +126,14 @@ fn notifications_in_their_order() {
         + &told("direct", "alerts = ['high{host=\"b\",team=\"x\"}']\n")
         + &told("direct", "at = \"2m10s\"\nstatus = \"resolved\"\n")
         + &told("direct", "")
-        + &told("grouped", "at = \"1m\"\nalerts = ['high{host=\"b\"}', 'high{host=\"a\"}']\nreason = \"changed\"\n")
-        + &told("grouped", "at = \"2m10s\"\nalerts = ['high{host=\"a\"}']\n")
-        // What changes next waits for the group's interval.
-        + &told("grouped", "at = \"3m10s\"\nstatus = \"resolved\"\n");
+        + &told(
+            "grouped",
+            "at = \"1m\"\nalerts = ['high{host=\"b\"}', 'high{host=\"a\"}']\nreason = \"changed\"\n",
+        )
+        + &told(
+            "grouped",
+            "at = \"2m40s\"\nstatus = \"resolved\"\nalerts = ['high{host=\"a\"}', 'high{host=\"b\"}']\n",
+        );
     assert_eq!(run_test(series, &right), PASSED);
     let wrong = told("grouped", "at = \"1m\"\n") + &told("grouped", "at = \"2m\"\nstatus = \"resolved\"\n");
     assert_eq!(
@@ -138,8 +142,7 @@ fn notifications_in_their_order() {
 receiver `grouped`, expected (-) and told (+):
 1m  firing  high{host=\"a\",team=\"x\"}, high{host=\"b\",team=\"x\"}
 - 2m  resolved
-+ 2m 10s  resolved  high{host=\"a\",team=\"x\"}
-+ 3m 10s  resolved  high{host=\"b\",team=\"x\"}
++ 2m 40s  resolved  high{host=\"a\",team=\"x\"}, high{host=\"b\",team=\"x\"}
 0 passed, 1 failed"
     );
     // Silenced, and acknowledged: nobody is told, or told again.

@@ -43,6 +43,18 @@ fn groups_wait_for_others_and_tell_changes_at_their_interval() {
 }
 
 #[test]
+fn what_happens_at_one_moment_after_a_quiet_interval_is_told_together() {
+    let mut s = Simulation::new(by_region());
+    s.fire("cpu", "region=eu host=a", "A");
+    s.until(1000);
+    s.check(&["30: send ops changed A:firing[A/firing@0]"]);
+    s.fire("cpu", "region=eu host=b", "B");
+    s.fire("cpu", "region=eu host=c", "C");
+    s.until(1300);
+    s.check(&["1030: send ops changed B:firing[B/firing@1000], C:firing[C/firing@1000]"]);
+}
+
+#[test]
 fn alerts_alone_are_told_at_once_and_repeated_while_they_fire() {
     let mut s = Simulation::new(alone());
     s.fire("cpu", "host=a", "A");
