@@ -119,8 +119,8 @@ enum Command {
     /// Runs the rollups' SELECTs over the archive, and rules, routes, silences and mutes over their windows, as the
     /// pipeline does. Windows that end behind --from and not behind --to count, once and with all their points: what late
     /// points corrected meanwhile is not seen, and rules with `early` fire as windows close. Before --from there is no
-    /// alert, unless --warm-up reads what was before. Points count that came too late for the pipeline. Wall time is event time and `max_out_of_orderness`. Tells nobody,
-    /// needs no Kafka, and reads no secret.
+    /// alert, unless --warm-up reads what was before. Points count that came too late for the pipeline. Wall time is event
+    /// time and `max_out_of_orderness`. Tells nobody, needs no Kafka, and reads no secret.
     ///
     /// Exit status: 0 done, and equal with --against; 1 different; 2 could not be told.
     Backtest(BacktestArgs),
@@ -180,11 +180,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
             say(runtime()?.block_on(why::run(config, &args))?)?;
         }
         Command::Reconcile(args) => {
-            // An error must not look like a difference.
-            return reconcile_rollup(&cli.config, &environment, &args).or_else(|error| {
-                report(&error);
-                Ok(ExitCode::from(2))
-            });
+            return Ok(compared(reconcile_rollup(&cli.config, &environment, &args)));
         }
         Command::Recompute(args) => return recompute_rollup(&cli.config, &environment, &args),
         Command::Compact(args) => {
@@ -196,18 +192,10 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
             alerting::cli::run(&cli.config, &environment, command, &|text| say(text))?;
         }
         Command::Test(args) => {
-            // A mistake in a file must not look like a test that failed.
-            return test_rules(&cli.config, &environment.without_secrets(), &args).or_else(|error| {
-                report(&error);
-                Ok(ExitCode::from(2))
-            });
+            return Ok(compared(test_rules(&cli.config, &environment.without_secrets(), &args)));
         }
         Command::Backtest(args) => {
-            // An error must not look like a difference.
-            return backtest_rules(&cli.config, &environment.without_secrets(), &args).or_else(|error| {
-                report(&error);
-                Ok(ExitCode::from(2))
-            });
+            return Ok(compared(backtest_rules(&cli.config, &environment.without_secrets(), &args)));
         }
         Command::Topics(TopicsCommand::Create { partitions, timeout }) => {
             let config = Config::load(&cli.config, &environment)?;
@@ -223,6 +211,15 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
 
 fn runtime() -> Result<Runtime> {
     Runtime::new().context("cannot start the asynchronous runtime")
+}
+
+/// The exit status of a command that compares: an error must not look like a difference, nor a mistake in a file like a test
+/// that failed.
+fn compared(result: Result<ExitCode>) -> ExitCode {
+    result.unwrap_or_else(|error| {
+        report(&error);
+        ExitCode::from(2)
+    })
 }
 
 /// The last word of the program. Logging may not have been set up when this is called, so it writes by itself.

@@ -18,9 +18,9 @@ use super::error::ConfigError;
 use super::located::Located;
 use super::notation::{self, Wrong};
 use super::raw::Setting;
-use super::routes::matchers;
 use super::rules::check_receivers;
 use super::settings::duration;
+use super::silences::silence_matchers;
 use super::source::{Source, suggest};
 use super::values::HumanDuration;
 use crate::clock::nanoseconds;
@@ -271,15 +271,9 @@ impl Checks<'_> {
             let at = self.offset("at", silence.at, start)?.unwrap_or(start);
             let lasts =
                 nanoseconds(duration(self.source, "for", Some(silence.lasts), least, least..=LONGEST)?);
-            if silence.matchers.get_ref().is_empty() {
-                let error = self
-                    .source
-                    .error(&silence.matchers.span(), "a silence without matchers silences nothing");
-                return Err(error.remedy("write matchers = [\"alertname=…\"]"));
-            }
             let silence = Silence {
                 id: format!("silence-{}", number + 1),
-                matchers: matchers(self.source, silence.matchers.into_inner())?,
+                matchers: silence_matchers(self.source, silence.matchers)?,
                 starts_at: at,
                 ends_at: at.saturating_add(lasts),
                 created_by: "test".to_owned(),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use operators::dispatch::Silence;
+use operators::dispatch::{Matcher, Silence};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -55,13 +55,9 @@ fn parse(text: String, path: &Path) -> Result<Vec<Silence>, ConfigError> {
             let error = source.error(&raw.ends_at.span(), "the silence ends before it starts");
             return Err(error.remedy("write an end after `starts_at`"));
         }
-        if raw.matchers.get_ref().is_empty() {
-            let error = source.error(&raw.matchers.span(), "a silence without matchers silences nothing");
-            return Err(error.remedy("write matchers = [\"alertname=…\"]"));
-        }
         silences.push(Silence {
             id: raw.id.unwrap_or_else(|| format!("silence-{}", number + 1)),
-            matchers: matchers(&source, raw.matchers.into_inner())?,
+            matchers: silence_matchers(&source, raw.matchers)?,
             starts_at,
             ends_at,
             created_by: path.display().to_string(),
@@ -70,6 +66,18 @@ fn parse(text: String, path: &Path) -> Result<Vec<Silence>, ConfigError> {
         });
     }
     Ok(silences)
+}
+
+/// Which alerts a silence is about: at least one matcher.
+pub(super) fn silence_matchers(
+    source: &Source<'_>,
+    texts: Spanned<Vec<Spanned<String>>>,
+) -> Result<Vec<Matcher>, ConfigError> {
+    if texts.get_ref().is_empty() {
+        let error = source.error(&texts.span(), "a silence without matchers silences nothing");
+        return Err(error.remedy("write matchers = [\"alertname=…\"]"));
+    }
+    matchers(source, texts.into_inner())
 }
 
 #[cfg(test)]
