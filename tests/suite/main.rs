@@ -11,6 +11,7 @@ mod broken;
 mod case;
 mod drills;
 mod examples;
+mod faults;
 mod golden;
 mod mock;
 mod overflow;
@@ -38,6 +39,7 @@ fn main() {
         mock::trials(),
         overflow::trials(),
         peers::trials(),
+        faults::trials(),
         readme::trials(),
         receivers::trials(),
         alertmanager::trials(),
