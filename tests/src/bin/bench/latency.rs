@@ -84,8 +84,11 @@ pub(crate) fn measure(
     tidemark.call(&["topics", "create"]);
     tidemark.run("ingest,rollup,notify");
     arrivals.lock().unwrap().first_window = (now() / WINDOW + 1) * WINDOW;
-    let sent = send(kafka, &topic, rate, length);
-    let last_window = now() / WINDOW * WINDOW - WINDOW;
+    let Sent { rate: sent, newest } = send(kafka, &topic, rate, length);
+    // Event time stands at the newest points less the disorder, until all partitions are idle: a window that it has not
+    // passed stays open, and is not waited for.
+    let reached = newest - i64::try_from(DISORDER.as_nanos()).unwrap();
+    let last_window = reached / WINDOW * WINDOW - WINDOW;
     let windows = (last_window - arrivals.lock().unwrap().first_window) / WINDOW + 1;
     let rows = usize::try_from(windows).unwrap() * HOSTS;
     tidemark.wait_until(PATIENCE, &format!("{rows} rows"), || {
@@ -105,8 +108,14 @@ pub(crate) fn measure(
     })
 }
 
-/// The rate that was reached.
-fn send(kafka: &Kafka, topic: &str, rate: usize, length: Duration) -> f64 {
+struct Sent {
+    /// The rate that was reached.
+    rate: f64,
+    /// Every partition has a point that is as new as this, in nanoseconds.
+    newest: i64,
+}
+
+fn send(kafka: &Kafka, topic: &str, rate: usize, length: Duration) -> Sent {
     let producer: BaseProducer = ClientConfig::new()
         .set("bootstrap.servers", kafka.brokers())
         .set("compression.type", "lz4")
@@ -127,6 +136,7 @@ fn send(kafka: &Kafka, topic: &str, rate: usize, length: Duration) -> f64 {
     let started = Instant::now();
     let mut sent: usize = 0;
     let mut text = String::new();
+    let mut newest = [0; PARTITIONS];
     while started.elapsed() < length {
         let due = (started.elapsed().as_secs_f64() * rate as f64) as usize;
         let time = now() / 1_000_000;
@@ -137,7 +147,9 @@ fn send(kafka: &Kafka, topic: &str, rate: usize, length: Duration) -> f64 {
             text.clear();
             text.push_str(&heads[host]);
             text.push_str(&format!("{time},\"value\":{value}}}"));
-            let partition = i32::try_from(host % PARTITIONS).unwrap();
+            let partition = host % PARTITIONS;
+            newest[partition] = time * 1_000_000;
+            let partition = i32::try_from(partition).unwrap();
             let mut record = BaseRecord::<(), str>::to(topic).partition(partition).payload(&text);
             while let Err((error, unsent)) = producer.send(record) {
                 assert_eq!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::QueueFull), "{error}");
@@ -153,7 +165,7 @@ fn send(kafka: &Kafka, topic: &str, rate: usize, length: Duration) -> f64 {
     let took = started.elapsed();
     producer.flush(PATIENCE).unwrap();
     bar.finish_and_clear();
-    sent as f64 / took.as_secs_f64()
+    Sent { rate: sent as f64 / took.as_secs_f64(), newest: newest.into_iter().min().unwrap_or_default() }
 }
 
 /// Hands a request to the real server, and notes what it acknowledged.

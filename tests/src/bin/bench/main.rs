@@ -7,6 +7,7 @@
 //! Build with `cargo build --release --workspace`, then run `target/release/bench`.
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
 
+mod attempt;
 mod batch;
 mod case;
 mod discard;
@@ -19,6 +20,7 @@ mod micro;
 mod pipeline;
 mod read;
 mod report;
+mod silent;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -29,6 +31,7 @@ use tidemark_tests::flink::Flink;
 use tidemark_tests::influx::Influx;
 use tidemark_tests::kafka::Kafka;
 
+use crate::attempt::Attempts;
 use crate::case::{Case, Input, Work};
 use crate::report::Report;
 
@@ -55,9 +58,13 @@ struct Options {
     /// Measure latency for so many seconds, at a quarter of the rate of `json-host`; 0: not at all. Default: 60, and 0 with `--cases`.
     #[arg(long)]
     latency: Option<u64>,
-    /// Measure memory instead: a backlog while InfluxDB is down, more series than a rollup may have, and recovery.
+    /// Measure memory instead: a backlog while InfluxDB is down, more series than a rollup may have, recovery, late points,
+    /// remembered alerts and corrections.
     #[arg(long)]
     memory: bool,
+    /// Measure epochs instead, with 4 and with 1,000 silent source partitions.
+    #[arg(long)]
+    silent: bool,
     /// Measure the steps of the pipeline one by one instead, without Kafka.
     #[arg(long)]
     micro: bool,
@@ -93,14 +100,22 @@ fn main() -> ExitCode {
         micro::run();
         return ExitCode::SUCCESS;
     }
-    let done = if options.memory {
+    let attempts = if options.memory {
         memory::run(options.backlog, options.series)
+    } else if options.silent {
+        silent::run().map(|()| Attempts::default())
     } else {
         run(&options)
-            .map(|report| if options.json { println!("{}", report.json()) } else { println!("{report}") })
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
+    match attempts {
+        Ok(attempts) if attempts.failed.is_empty() => {
+            eprint!("{attempts}");
+            ExitCode::SUCCESS
+        }
+        Ok(attempts) => {
+            eprint!("{attempts}");
+            ExitCode::FAILURE
+        }
         Err(reason) => {
             eprintln!("bench: cannot run here: {reason}");
             ExitCode::FAILURE
@@ -108,16 +123,17 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(options: &Options) -> Result<Report, Unavailable> {
+/// Measures one case after the other and prints the report, with whatever was measured.
+fn run(options: &Options) -> Result<Attempts, Unavailable> {
     let cases = options.cases();
     let latency = options.latency();
     // Before the broker and the input, which take a minute.
     let program = pipeline::program_version()?;
-    let mut missing = Vec::new();
+    let mut attempts = Attempts::default();
     let needs_influx = cases.iter().any(|case| case.work.writes_influx()) || !latency.is_zero();
-    let influx = needs_influx.then(Influx::start).and_then(|found| note(&mut missing, "InfluxDB", found));
+    let influx = needs_influx.then(|| attempts.make("InfluxDB", Influx::start)).flatten();
     let needs_flink = cases.iter().any(|case| case.work == Work::Flink);
-    let flink = needs_flink.then(Flink::find).and_then(|found| note(&mut missing, "Flink SQL", found));
+    let flink = needs_flink.then(|| attempts.make("Flink SQL", Flink::find)).flatten();
     let kafka = Kafka::start()?;
 
     let mut versions = vec![
@@ -133,7 +149,6 @@ fn run(options: &Options) -> Result<Report, Unavailable> {
         inputs: Vec::new(),
         measured: Vec::new(),
         latency: Vec::new(),
-        missing,
     };
 
     for input in Input::ALL {
@@ -144,18 +159,19 @@ fn run(options: &Options) -> Result<Report, Unavailable> {
         let points = load::points(input, options.points);
         let loaded = load::load(&kafka, input, &points);
         for case in of_input {
-            let measured = match case.work {
-                Work::Count => read::measure(&kafka, case, false, &loaded),
-                Work::Decode => read::measure(&kafka, case, true, &loaded),
-                Work::Batch => batch::measure(case, &loaded, &points),
-                Work::Flink => match &flink {
-                    Some(flink) => flink::measure(flink, &kafka, case, &loaded),
-                    None => continue,
-                },
-                Work::Pipeline(_) if case.work.writes_influx() && influx.is_none() => continue,
-                Work::Pipeline(setup) => pipeline::measure(&kafka, influx.as_ref(), case, setup, &loaded)?,
-            };
-            report.measured.push(measured);
+            if case.work == Work::Flink && flink.is_none() || case.work.writes_influx() && influx.is_none() {
+                continue;
+            }
+            let measured = attempts.make(&case.to_string(), || match case.work {
+                Work::Count => Ok(read::measure(&kafka, case, false, &loaded)),
+                Work::Decode => Ok(read::measure(&kafka, case, true, &loaded)),
+                Work::Batch => Ok(batch::measure(case, &loaded, &points)),
+                Work::Flink => {
+                    Ok(flink::measure(flink.as_ref().expect("it is there"), &kafka, case, &loaded))
+                }
+                Work::Pipeline(setup) => pipeline::measure(&kafka, influx.as_ref(), case, setup, &loaded),
+            });
+            report.measured.extend(measured);
         }
         report.inputs.push(loaded);
     }
@@ -163,13 +179,15 @@ fn run(options: &Options) -> Result<Report, Unavailable> {
         let full = report.rate(|case| case.input == Input::Json && case.work == Work::HOST);
         let rate = full.map_or(LATENCY_RATE, |rate| rate * LATENCY_SHARE);
         for rate in [rate as usize, STEADY_RATE] {
-            report.latency.push(latency::measure(&kafka, &influx, rate, latency)?);
+            let what = format!("latency at {rate} points a second");
+            let measured = attempts.make(&what, || latency::measure(&kafka, &influx, rate, latency));
+            report.latency.extend(measured);
         }
     }
-    Ok(report)
-}
-
-/// A server that is not there costs only the cases that need it.
-fn note<T>(missing: &mut Vec<String>, what: &str, found: Result<T, Unavailable>) -> Option<T> {
-    found.map_err(|reason| missing.push(format!("{what}: {reason}"))).ok()
+    if options.json {
+        println!("{}", report.json(&attempts));
+    } else {
+        println!("{report}");
+    }
+    Ok(attempts)
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use crate::attempt::Attempts;
 use crate::case::{Case, Work};
 use crate::load::Loaded;
 
@@ -102,8 +103,6 @@ pub(crate) struct Report {
     pub(crate) inputs: Vec<Loaded>,
     pub(crate) measured: Vec<Measured>,
     pub(crate) latency: Vec<Latency>,
-    /// What could not be measured, and why.
-    pub(crate) missing: Vec<String>,
 }
 
 impl Report {
@@ -119,7 +118,7 @@ impl Report {
     }
 
     /// One object, with the table's columns by name; what was not measured is null.
-    pub(crate) fn json(&self) -> Value {
+    pub(crate) fn json(&self, attempts: &Attempts) -> Value {
         let facts = |pairs: &[(&str, String)]| -> Map<String, Value> {
             pairs.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect()
         };
@@ -162,7 +161,8 @@ impl Report {
             "inputs": self.inputs.iter().map(input).collect::<Vec<_>>(),
             "cases": self.measured.iter().map(case).collect::<Vec<_>>(),
             "latency": self.latency.iter().map(latency).collect::<Vec<_>>(),
-            "missing": self.missing,
+            "missing": attempts.missing,
+            "failed": attempts.failed,
         })
     }
 }
@@ -220,9 +220,6 @@ impl fmt::Display for Report {
                     grouped(count as f64)
                 )?;
             }
-        }
-        for missing in &self.missing {
-            writeln!(f, "not measured: {missing}")?;
         }
         write!(
             f,
