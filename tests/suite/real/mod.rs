@@ -9,6 +9,7 @@ mod alerts_cli;
 mod backtest;
 mod bounds;
 mod exactness;
+mod influx_client;
 mod ingest;
 mod plans;
 mod repair;
@@ -64,6 +65,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     let mut trials: Vec<Trial> = [
         restart::trials(),
         ingest::trials(),
+        influx_client::trials(),
         bounds::trials(),
         plans::trials(),
         why::trials(),
