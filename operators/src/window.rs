@@ -4,14 +4,13 @@
 //! [`Windows`] says which panes make up a window: one for tumbling windows, several for hopping ones, which overlap.
 //!
 //! A window is half open, `[start, end)`. Without a time zone, windows are aligned to the Unix epoch. With
-//! one, they are aligned to local midnight, so that a day is a local day and lasts 23 or 25 hours when the
-//! clocks change. Windows of an hour or less keep their length in every case: an hour that the clock shows
-//! twice is two windows.
+//! one, they are aligned to local midnight, see [`zoned`].
+
+mod zoned;
 
 use std::fmt;
 use std::ops::Range;
 
-use chrono::{DateTime, Duration, LocalResult, NaiveDateTime, Offset, TimeZone};
 use chrono_tz::Tz;
 
 const HOUR: i64 = 3_600_000_000_000;
@@ -69,27 +68,31 @@ impl Tumble {
 
     /// Start of the window that holds `time`. All times are nanoseconds since the epoch, UTC.
     pub fn start(&self, time: i64) -> i64 {
-        let Some(zone) = self.zone else {
-            return floor(time, self.size);
-        };
-        let offset = offset_at(zone, time);
-        let local = time.saturating_add(offset);
-        if self.size <= HOUR {
-            return floor(local, self.size).saturating_sub(offset);
+        match self.zone {
+            None => floor(time, self.size),
+            Some(zone) => zoned::start(zone, self.size, time),
         }
-        instant_of(zone, floor(local, self.size)).min(time)
     }
 
     /// End of the window that starts at `start`, which must be a value that `start` returned.
     pub fn end(&self, start: i64) -> i64 {
-        let Some(zone) = self.zone else {
-            return start.saturating_add(self.size);
-        };
-        if self.size <= HOUR {
-            return start.saturating_add(self.size);
+        match self.zone {
+            None => start.saturating_add(self.size),
+            Some(zone) => zoned::end(zone, self.size, start),
         }
-        let local = start.saturating_add(offset_at(zone, start));
-        instant_of(zone, floor(local, self.size).saturating_add(self.size))
+    }
+
+    /// Start of the window of each time. Times that follow each other mostly share a window.
+    pub(crate) fn starts<'t>(&self, times: impl IntoIterator<Item = &'t i64>) -> Vec<i64> {
+        let (mut start, mut end) = (0, 0);
+        let of = |time: &i64| {
+            if !(start..end).contains(time) {
+                start = self.start(*time);
+                end = self.end(start);
+            }
+            start
+        };
+        times.into_iter().map(of).collect()
     }
 }
 
@@ -228,30 +231,14 @@ fn floor(time: i64, size: i64) -> i64 {
     time.saturating_sub(time.rem_euclid(size))
 }
 
-fn offset_at(zone: Tz, time: i64) -> i64 {
-    let utc = DateTime::from_timestamp_nanos(time).naive_utc();
-    i64::from(zone.offset_from_utc_datetime(&utc).fix().local_minus_utc()) * 1_000_000_000
-}
-
-/// The first instant at which the clock of `zone` shows `local` or, where that time is skipped, the first
-/// instant after the gap.
-fn instant_of(zone: Tz, local: i64) -> i64 {
-    let mut shown: NaiveDateTime = DateTime::from_timestamp_nanos(local).naive_utc();
-    // Gaps are at most a few hours (a whole day once, in Samoa), so a quarter hour's step ends soon.
-    for _ in 0..200 {
-        match zone.from_local_datetime(&shown) {
-            LocalResult::Single(at) | LocalResult::Ambiguous(at, _) => {
-                return at.timestamp_nanos_opt().unwrap_or(i64::MAX);
-            }
-            LocalResult::None => shown += Duration::minutes(15),
-        }
-    }
-    local
-}
+#[cfg(test)]
+#[path = "window/zoned_tests.rs"]
+mod zoned_tests;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use chrono::DateTime;
     use proptest::prelude::*;
 
     fn at(text: &str) -> i64 {

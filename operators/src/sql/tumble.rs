@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{AsArray, TimestampNanosecondArray};
+use arrow::array::{Array, AsArray, TimestampNanosecondArray};
 use arrow::datatypes::{DataType, IntervalMonthDayNano, IntervalUnit, TimeUnit, TimestampNanosecondType};
 use datafusion::common::{ScalarValue, exec_err, plan_err};
 use datafusion::error::{DataFusionError, Result};
@@ -56,7 +56,8 @@ impl ScalarUDFImpl for TumbleFunction {
         match &args.args[0] {
             ColumnarValue::Array(times) => {
                 let times = times.as_primitive::<TimestampNanosecondType>();
-                let starts: TimestampNanosecondArray = times.unary(|time| windows.start(time));
+                let starts = windows.starts(times.values());
+                let starts = TimestampNanosecondArray::new(starts.into(), times.nulls().cloned());
                 Ok(ColumnarValue::Array(Arc::new(starts)))
             }
             ColumnarValue::Scalar(ScalarValue::TimestampNanosecond(time, _)) => {
