@@ -4,6 +4,8 @@
 use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 
+use crate::sql::cause;
+
 /// A failure of the computation itself.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -25,6 +27,14 @@ impl Error {
     pub(crate) fn compute(rollup: &str) -> impl FnOnce(DataFusionError) -> Self {
         let rollup = rollup.to_owned();
         move |source| Self::Compute { rollup, source: Box::new(source) }
+    }
+
+    /// Why, without what was to be computed.
+    pub(crate) fn root(&self) -> String {
+        match self {
+            Self::Compute { source, .. } => cause(source),
+            other => other.to_string(),
+        }
     }
 
     pub(crate) fn format(what: &'static str, detail: impl std::fmt::Display) -> Self {

@@ -18,8 +18,9 @@ use std::sync::Arc;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::TimestampNanosecondType;
 
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::exchange::{Partials, Section};
+use crate::failure::{Cause, Failure};
 use crate::gaps::Gap;
 use crate::overflow::{Bounds, Overflow};
 use crate::rebuild::Rebuild;
@@ -62,8 +63,8 @@ pub struct Applied {
     pub set_aside: Vec<(String, u64)>,
     /// Windows that have to be rebuilt because this message lacks their states.
     pub rebuilds: Vec<Rebuild>,
-    /// Rollups that failed on this message; the others are complete.
-    pub failures: Vec<Error>,
+    /// What failed on this message; everything else is complete.
+    pub failures: Vec<Failure>,
 }
 
 /// Rows of one tier of a rollup, oldest window first.
@@ -245,8 +246,7 @@ impl Fold {
             let crowded = self.bytes() >= self.bounds.state_bytes;
             let Some(kept) = self.states_for(section) else { continue };
             for batch in &section.batches {
-                let merged = kept.merge(batch, before, crowded, &mut applied);
-                applied.failures.extend(merged.err());
+                kept.merge(batch, before, crowded, &mut applied);
             }
         }
         self.watermark.observe(&message.facts, &self.options);
@@ -256,10 +256,12 @@ impl Fold {
                 kept.tiers.iter_mut().for_each(|states| states.gaps_mut().may_be_written(now));
             }
             for tier in 0..kept.tiers.len() {
-                let given_out = kept.give_out(tier, before, now, &mut applied);
-                applied.failures.extend(given_out.err());
-                let looked = kept.look_at_open(tier, now, &mut applied);
-                applied.failures.extend(looked.err());
+                kept.correct(tier, &mut applied);
+                if let Some(now) = now.filter(|_| now != before) {
+                    kept.close(tier, before, now, &mut applied);
+                }
+                kept.look_at_open(tier, now, &mut applied);
+                applied.failures.extend(kept.tiers[tier].take_failures());
             }
         }
         applied
@@ -279,70 +281,74 @@ impl RollupStates {
         Self { rollup: Arc::clone(rollup), tiers: tiers.collect() }
     }
 
-    /// Merges states into every tier.
-    fn merge(
-        &mut self,
-        batch: &RecordBatch,
-        watermark: Option<i64>,
-        crowded: bool,
-        applied: &mut Applied,
-    ) -> Result<()> {
+    /// Merges states into every tier. What a tier cannot take in costs no other tier, and none of its other panes.
+    fn merge(&mut self, batch: &RecordBatch, watermark: Option<i64>, crowded: bool, applied: &mut Applied) {
         let rollup = &self.rollup;
         let (mut points, mut set_aside) = (0, 0);
-        let (finest, coarser) = self.tiers.split_first_mut().expect("a rollup has at least one tier");
-        for part in finest.by_pane(batch)? {
-            let pane_end = finest.windows().pane().end(part.start);
-            let of_part = points_in(rollup, &part.rows);
-            let absorbed = finest.absorb(part, watermark, crowded)?;
-            applied.overflows.extend(absorbed.overflow);
-            if absorbed.missed.is_empty() {
-                *(if absorbed.kept { &mut points } else { &mut set_aside }) += of_part;
-                continue;
-            }
-            applied.late.push(Late {
-                rows: rollup.finish(absorbed.missed)?,
-                points: of_part,
-                // The first window that holds a pane ends with it.
-                age: watermark.unwrap_or(pane_end).saturating_sub(pane_end),
-                rollup: Arc::clone(rollup),
+        for (tier, states) in self.tiers.iter_mut().enumerate() {
+            let parts = states.by_pane(batch).unwrap_or_else(|error| {
+                applied.failures.push(lost(rollup, batch.num_rows(), &error));
+                Vec::new()
             });
+            for part in parts {
+                let pane_end = states.windows().pane().end(part.start);
+                let (rows, of_part) = (part.rows.num_rows(), points_in(rollup, &part.rows));
+                let absorbed = match states.absorb(part, watermark, crowded) {
+                    Ok(absorbed) => absorbed,
+                    Err(error) => {
+                        applied.failures.push(lost(rollup, rows, &error));
+                        continue;
+                    }
+                };
+                applied.overflows.extend(absorbed.overflow);
+                // What a coarser window misses was also too late for the finest.
+                if tier > 0 {
+                    continue;
+                }
+                if absorbed.missed.is_empty() {
+                    *(if absorbed.kept { &mut points } else { &mut set_aside }) += of_part;
+                    continue;
+                }
+                let rows = states.finish_missed(absorbed.missed).unwrap_or_else(|error| {
+                    applied.failures.push(lost(rollup, rows, &error));
+                    RecordBatch::new_empty(Arc::clone(&rollup.schema))
+                });
+                // The first window that holds a pane ends with it.
+                let age = watermark.unwrap_or(pane_end).saturating_sub(pane_end);
+                applied.late.push(Late { rollup: Arc::clone(rollup), rows, points: of_part, age });
+            }
         }
         applied.points.push((rollup.name.clone(), points));
         applied.set_aside.push((rollup.name.clone(), set_aside));
-        for states in coarser {
-            for part in states.by_pane(batch)? {
-                // What a coarser window misses was also too late for the finest.
-                applied.overflows.extend(states.absorb(part, watermark, crowded)?.overflow);
+    }
+
+    /// Gives out what late states have changed. Comes before [`Self::close`]: it concerns older windows.
+    fn correct(&mut self, tier: usize, applied: &mut Applied) {
+        match self.tiers[tier].correct() {
+            Ok(None) => {}
+            Ok(Some(corrected)) => {
+                let results = self.results(tier, corrected.rows, ResultKind::Corrected, corrected.withdrawn);
+                applied.results.extend(results);
             }
+            Err(error) => applied.failures.push(lost(&self.rollup, 1, &error)),
         }
-        Ok(())
     }
 
-    /// Corrections come first: they concern older windows than those that close now.
-    fn give_out(
-        &mut self,
-        tier: usize,
-        before: Option<i64>,
-        now: Option<i64>,
-        applied: &mut Applied,
-    ) -> Result<()> {
-        let corrected = self.tiers[tier].correct()?;
-        if let Some(corrected) = corrected {
-            let results = self.results(tier, corrected.rows, ResultKind::Corrected, corrected.withdrawn);
-            applied.results.extend(results);
+    /// Gives out the windows that the watermark has passed, and forgets those that are final.
+    fn close(&mut self, tier: usize, before: Option<i64>, now: i64, applied: &mut Applied) {
+        match self.tiers[tier].close(before, now) {
+            Ok(closed) => applied.results.extend(self.results(tier, closed, ResultKind::Closed, None)),
+            Err(error) => applied.failures.push(lost(&self.rollup, 1, &error)),
         }
-        let Some(now) = now.filter(|_| now != before) else { return Ok(()) };
-        let closed = self.tiers[tier].close(before, now)?;
-        applied.results.extend(self.results(tier, closed, ResultKind::Closed, None));
         self.tiers[tier].purge(now);
-        Ok(())
     }
 
-    fn look_at_open(&mut self, tier: usize, now: Option<i64>, applied: &mut Applied) -> Result<()> {
-        if let Some(rows) = self.tiers[tier].open_results(now)? {
-            applied.open.extend(self.results(tier, rows, ResultKind::Open, None));
+    fn look_at_open(&mut self, tier: usize, now: Option<i64>, applied: &mut Applied) {
+        match self.tiers[tier].open_results(now) {
+            Ok(None) => {}
+            Ok(Some(rows)) => applied.open.extend(self.results(tier, rows, ResultKind::Open, None)),
+            Err(error) => applied.failures.push(lost(&self.rollup, 1, &error)),
         }
-        Ok(())
     }
 
     fn results(
@@ -363,6 +369,14 @@ impl RollupStates {
     }
 }
 
+/// States that could not be used. Arrow refuses no states of a rollup's own plan, so this is for what nobody thought of.
+fn lost(rollup: &Rollup, states: usize, error: &Error) -> Failure {
+    let (rollup, count) = (rollup.name.clone(), states as u64);
+    Failure { rollup, cause: Cause::State, count, first: error.root() }
+}
+
+#[cfg(test)]
+mod failing_tests;
 #[cfg(test)]
 #[path = "fold_tests.rs"]
 mod tests;

@@ -7,6 +7,7 @@
 //! - `partial`: one epoch's points to mergeable states, one message per rollup partition
 //! - `exchange`: the format of those messages and of snapshots
 //! - `fold`: what a `rollup` partition does with its log: merge, move the watermark, close and correct windows
+//! - `failure`: what of a rollup could not be computed
 //! - `overflow`: bounds on groups and state, and the group that takes what is beyond them
 //! - `gaps`, `rebuild`: windows that the stream cannot give whole, computed from raw points instead
 //! - `threshold`: alert rules over closed windows
@@ -17,6 +18,7 @@ pub mod decode;
 pub mod dispatch;
 mod error;
 pub mod exchange;
+pub mod failure;
 pub mod fold;
 pub mod gaps;
 mod keys;

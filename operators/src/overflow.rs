@@ -20,7 +20,7 @@ use hashbrown::HashTable;
 
 use crate::error::Result;
 use crate::partial::GroupKeys;
-use crate::sql::{Rollup, Tier};
+use crate::sql::{Reduced, Rollup, Tier};
 use crate::state::{PaneRows, points_in};
 
 /// What the tags of an overflow group begin with; the number of the rollup partition follows.
@@ -136,10 +136,9 @@ impl Gate {
             out_of_memory: crowded && members.groups.len() < self.limit,
         };
         members.has_overflow = true;
-        let merged = rollup.reduce(vec![labelled(rollup, &diverted, &self.label)?])?;
-        let merged = RecordBatch::try_new(part.rows.schema(), merged.columns().to_vec())?;
+        let Reduced { merged, left } = rollup.reduce(vec![labelled(rollup, &diverted, &self.label)?])?;
         let kept = filter_record_batch(&part.rows, &admitted)?;
-        let rows = concat_batches(&part.rows.schema(), [&kept, &merged])?;
+        let rows = concat_batches(&part.rows.schema(), [&kept, &merged].into_iter().chain(&left))?;
         Ok((PaneRows { rows, ..part }, Some(overflow)))
     }
 

@@ -14,9 +14,10 @@ use arrow::datatypes::TimestampNanosecondType;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
+use crate::failure::Failure;
 use crate::gaps::{Gap, Gaps};
 use crate::overflow::Bounds;
-use crate::partial::{Failure, salvage, split};
+use crate::partial::{salvage, split};
 use crate::sql::{Rollup, Tier};
 use crate::state::WindowStates;
 
@@ -105,6 +106,7 @@ pub struct Rebuilder {
     rollup: Arc<Rollup>,
     tier: usize,
     wanted: BTreeMap<i32, Wanted>,
+    failures: Vec<Failure>,
 }
 
 #[derive(Debug)]
@@ -132,17 +134,18 @@ impl Rebuilder {
             let windows = empty(rollup, tier, &bounds);
             (partition, Wanted { gap, bounds, windows })
         });
-        Self { rollup: Arc::clone(rollup), tier, wanted: wanted.collect() }
+        Self { rollup: Arc::clone(rollup), tier, wanted: wanted.collect(), failures: Vec::new() }
     }
 
-    /// Takes in points, in the schema of [`crate::partial::points_schema`]. Points that the SELECT fails on are left
-    /// out, as the stream does, and returned as a failure.
+    /// Takes in points, in the schema of [`crate::partial::points_schema`]. What fails costs as much as in the stream, see
+    /// [`Self::take_failures`].
     ///
     /// # Errors
     /// When states cannot be merged.
-    pub fn push(&mut self, points: &[RecordBatch]) -> Result<Option<Failure>> {
+    pub fn push(&mut self, points: &[RecordBatch]) -> Result<()> {
         let partitions = self.wanted.values().next().map_or(1, |wanted| wanted.bounds.partitions);
-        let (states, failure) = salvage(&self.rollup, || points.to_vec());
+        let (states, failures) = salvage(&self.rollup, || points.to_vec());
+        self.failures.extend(failures);
         for states in states {
             for (partition, part) in (0..).zip(split(&self.rollup, &states, partitions)?) {
                 let Some(Wanted { windows, .. }) = self.wanted.get_mut(&partition) else { continue };
@@ -151,7 +154,7 @@ impl Rebuilder {
                 }
             }
         }
-        Ok(failure)
+        Ok(())
     }
 
     /// Gives out the windows that start from `from` up to, without, `to`, and forgets everything that was pushed: all
@@ -164,7 +167,9 @@ impl Rebuilder {
         let tier = &self.rollup.tiers()[self.tier];
         for (partition, Wanted { gap, bounds, windows }) in &mut self.wanted {
             let mut states = std::mem::replace(windows, empty(&self.rollup, self.tier, bounds));
-            let Some(whole) = states.whole(from.max(gap.from), to.min(gap.to))? else { continue };
+            let whole = states.whole(from.max(gap.from), to.min(gap.to))?;
+            self.failures.extend(states.take_failures());
+            let Some(whole) = whole else { continue };
             let mut withdrawn = Vec::from_iter(whole.withdrawn);
             if gap.other_fields {
                 withdrawn.push(whole.rows.clone());
@@ -175,6 +180,11 @@ impl Rebuilder {
             rebuilt.push(Rebuilt { partition: *partition, rows: whole.rows, withdrawn });
         }
         Ok(rebuilt)
+    }
+
+    /// What has failed since the last call.
+    pub fn take_failures(&mut self) -> Vec<Failure> {
+        std::mem::take(&mut self.failures)
     }
 }
 

@@ -171,8 +171,7 @@ fn a_rebuild_withdraws_what_was_written_and_is_no_more() {
         let written = written.map(|at| at * SECOND);
         let gap = Gap { from: 0, to: 30 * SECOND, written, other_fields };
         let mut rebuilder = Rebuilder::new(rollup, 0, BTreeMap::from([(0, (gap, Bounds::default()))]));
-        let failure = rebuilder.push(&[points(&[("a", 1, 1.0), ("b", 2, 50.0), ("b", 12, 50.0)])]).unwrap();
-        assert!(failure.is_none());
+        rebuilder.push(&[points(&[("a", 1, 1.0), ("b", 2, 50.0), ("b", 12, 50.0)])]).unwrap();
         // Outside of the windows to be rebuilt.
         rebuilder.push(&[points(&[("a", 12, 2.0), ("a", -1, 1.0), ("a", 30, 1.0)])]).unwrap();
         let [part] = &rebuilder.take(i64::MIN, i64::MAX).unwrap()[..] else { panic!("one partition") };
@@ -181,6 +180,7 @@ fn a_rebuild_withdraws_what_was_written_and_is_no_more() {
         withdrawn.sort();
         assert_eq!(withdrawn, expected);
         assert!(rebuilder.take(i64::MIN, i64::MAX).unwrap().is_empty(), "what was taken is gone");
+        assert_eq!(rebuilder.take_failures(), []);
     };
     check(None, false, &[]);
     check(Some(10), false, &["1970-01-01T00:00:00 b"]);

@@ -5,6 +5,7 @@
 //! SELECT once; the stages reuse its aggregate nodes, so every aggregate function of DataFusion works.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
@@ -19,6 +20,8 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use datafusion::physical_plan::{ChildrenPropertiesMode, ExecutionPlan, ReplaceChildrenOptions, displayable};
 use futures::executor::block_on;
+
+use crate::sql::{Failed, counted, panicked, total_plan};
 
 type Batches = Box<dyn Iterator<Item = RecordBatch> + Send>;
 
@@ -73,18 +76,21 @@ impl PartitionStream for Inlet {
 /// large as the batch.
 pub(crate) const ROWS: usize = 8_192;
 
-/// One plan and the inlet under it.
+/// One plan and the inlet under it. Its operations are total: see [`crate::sql::total`].
 #[derive(Debug)]
 pub(crate) struct Stage {
     inlet: Arc<Inlet>,
     plan: Arc<dyn ExecutionPlan>,
+    /// The plan as it was made by DataFusion.
+    text: String,
     /// Held while batches are put in and the plan is started, so that callers do not take each other's.
     start: Mutex<()>,
 }
 
 impl Stage {
-    fn new(inlet: Arc<Inlet>, plan: Arc<dyn ExecutionPlan>) -> Self {
-        Self { inlet, plan, start: Mutex::new(()) }
+    fn new(inlet: Arc<Inlet>, plan: Arc<dyn ExecutionPlan>) -> Result<Self> {
+        let text = displayable(plan.as_ref()).indent(false).to_string();
+        Ok(Self { inlet, plan: total_plan(plan)?, text, start: Mutex::new(()) })
     }
 
     pub(crate) fn schema(&self) -> SchemaRef {
@@ -92,8 +98,19 @@ impl Stage {
     }
 
     /// Runs the plan over `batches` to completion, without a runtime: everything it reads is in memory, or made from what
-    /// is there when its turn comes.
-    pub(crate) fn run<B>(&self, batches: B, context: &Arc<TaskContext>) -> Result<RecordBatch>
+    /// is there when its turn comes. What operations fail on is counted; a panic, of an aggregate above all, is an error.
+    pub(crate) fn run<B>(&self, batches: B, context: &Arc<TaskContext>) -> Result<(RecordBatch, Failed)>
+    where
+        B: IntoIterator<Item = RecordBatch, IntoIter: Send + 'static>,
+    {
+        let (rows, failed) = counted(|| {
+            let run = AssertUnwindSafe(|| self.collect(batches, context));
+            catch_unwind(run).unwrap_or_else(|panic| Err(panicked(&*panic)))
+        });
+        Ok((rows?, failed))
+    }
+
+    fn collect<B>(&self, batches: B, context: &Arc<TaskContext>) -> Result<RecordBatch>
     where
         B: IntoIterator<Item = RecordBatch, IntoIter: Send + 'static>,
     {
@@ -117,8 +134,8 @@ impl Stage {
         }
     }
 
-    pub(crate) fn explain(&self) -> String {
-        displayable(self.plan.as_ref()).indent(false).to_string()
+    pub(crate) fn explain(&self) -> &str {
+        &self.text
     }
 }
 
@@ -163,18 +180,23 @@ impl Stages {
         }
         let points_column = points_column(first, group_columns)?;
 
-        let states = partial.schema();
-        let reduce = second_half(aggregate, AggregateMode::PartialReduce, &states)?;
-        let mut finish = second_half(aggregate, AggregateMode::Final, &states)?;
+        let partial = Stage::new(points, partial)?;
+        let (inlet, plan) = second_half(aggregate, AggregateMode::PartialReduce, &partial.schema())?;
+        let reduce = Stage::new(inlet, plan)?;
+        let (inlet, mut plan) = second_half(aggregate, AggregateMode::Final, &partial.schema())?;
         for node in above.into_iter().rev() {
             let options = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
-            finish.plan = node.replace_children(vec![finish.plan], options)?;
+            plan = node.replace_children(vec![plan], options)?;
         }
-        Ok(Self { partial: Stage::new(points, partial), reduce, finish, points_column })
+        Ok(Self { partial, reduce, finish: Stage::new(inlet, plan)?, points_column })
     }
 }
 
-fn second_half(aggregate: &AggregateExec, mode: AggregateMode, states: &SchemaRef) -> Result<Stage> {
+fn second_half(
+    aggregate: &AggregateExec,
+    mode: AggregateMode,
+    states: &SchemaRef,
+) -> Result<(Arc<Inlet>, Arc<dyn ExecutionPlan>)> {
     let inlet = Inlet::new(Arc::clone(states));
     let plan = AggregateExec::try_new(
         mode,
@@ -184,7 +206,7 @@ fn second_half(aggregate: &AggregateExec, mode: AggregateMode, states: &SchemaRe
         inlet.plan()?,
         aggregate.input_schema(),
     )?;
-    Ok(Stage::new(inlet, Arc::new(plan)))
+    Ok((inlet, Arc::new(plan)))
 }
 
 fn aggregate_of(node: &Arc<dyn ExecutionPlan>, mode: AggregateMode) -> Result<&AggregateExec> {

@@ -10,15 +10,16 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, TimestampNanosecondArray};
-use arrow::compute::{filter_record_batch, sort_to_indices, take_record_batch};
-use arrow::datatypes::{Float64Type, Int64Type, TimestampNanosecondType};
+use arrow::compute::{concat_batches, filter_record_batch, sort_to_indices, take_record_batch};
+use arrow::datatypes::{Int64Type, TimestampNanosecondType};
 use arrow::row::OwnedRow;
 
 use crate::error::Result;
+use crate::failure::Failure;
 use crate::gaps::{Gap, Gaps};
 use crate::keys::Keys;
 use crate::overflow::{Bounds, Gate, Overflow, content_bytes};
-use crate::sql::{Rollup, Tier};
+use crate::sql::{Finished, Reduced, Rollup, Tier};
 use crate::window::Windows;
 
 /// Below these a pane's unmerged part is left as it is.
@@ -36,12 +37,16 @@ pub(crate) struct WindowStates {
     fresh: Option<Vec<RecordBatch>>,
     gate: Gate,
     gaps: Gaps,
+    /// What has failed since the last [`WindowStates::take_failures`].
+    failures: Vec<Failure>,
 }
 
 #[derive(Debug, Default)]
 struct Pane {
-    /// The first is the result of the last merge, once there was one.
+    /// What the last merge made, once there was one, then what has come since.
     batches: Vec<RecordBatch>,
+    /// Batches that the last merge made: one, and one more of states that could not be merged.
+    merged: usize,
     merged_rows: usize,
     unmerged_rows: usize,
     merged_bytes: usize,
@@ -84,6 +89,7 @@ impl WindowStates {
             fresh: None,
             gate,
             gaps: Gaps::default(),
+            failures: Vec::new(),
         }
     }
 
@@ -211,7 +217,7 @@ impl WindowStates {
     }
 
     /// Results of all windows that end after `after` (all, when none) and not after `until`, oldest first.
-    pub(crate) fn close(&self, after: Option<i64>, until: i64) -> Result<RecordBatch> {
+    pub(crate) fn close(&mut self, after: Option<i64>, until: i64) -> Result<RecordBatch> {
         let mut due = BTreeSet::new();
         for pane in self.panes.keys() {
             let ending = self.windows.ending(*pane, after, until);
@@ -221,7 +227,25 @@ impl WindowStates {
         for start in due {
             states.extend(self.states_of(start)?);
         }
-        oldest_first(&self.rollup, &self.rollup.finish(states)?)
+        self.finish(states)
+    }
+
+    /// Results of states, oldest first.
+    fn finish(&mut self, states: Vec<RecordBatch>) -> Result<RecordBatch> {
+        let Finished { rows, failures, .. } = self.rollup.finish(states)?;
+        self.failures.extend(failures);
+        oldest_first(&self.rollup, &rows)
+    }
+
+    /// Results of what final windows miss. A group whose results cannot be computed is given out without its fields.
+    pub(crate) fn finish_missed(&mut self, states: Vec<RecordBatch>) -> Result<RecordBatch> {
+        let Finished { rows, lost, failures } = self.rollup.finish(states)?;
+        self.failures.extend(failures);
+        Ok(concat_batches(&self.rollup.schema, [&rows, &lost])?)
+    }
+
+    pub(crate) fn take_failures(&mut self) -> Vec<Failure> {
+        std::mem::take(&mut self.failures)
     }
 
     /// Results, as they are now, of the groups in windows still open at `watermark` that states have come for since the last
@@ -230,9 +254,15 @@ impl WindowStates {
         let Some(fresh) = self.fresh.as_mut().map(std::mem::take).filter(|fresh| !fresh.is_empty()) else {
             return Ok(None);
         };
-        let keys = Keys::new(&self.rollup)?;
-        let is_open = |start: i64| watermark.is_none_or(|at| self.windows.end(start) > at);
-        let (_, rows) = self.results_of(&keys, &fresh, is_open)?;
+        let rollup = Arc::clone(&self.rollup);
+        let keys = Keys::new(&rollup)?;
+        let windows = self.windows;
+        let is_open = |start: i64| watermark.is_none_or(|at| windows.end(start) > at);
+        let before = self.take_failures();
+        let found = self.results_of(&keys, &fresh, is_open);
+        // What fails counts when the window closes.
+        self.failures = before;
+        let (_, rows) = found?;
         Ok(Some(rows).filter(|rows| rows.num_rows() > 0))
     }
 
@@ -242,7 +272,8 @@ impl WindowStates {
         if touched.is_empty() {
             return Ok(None);
         }
-        let keys = Keys::new(&self.rollup)?;
+        let rollup = Arc::clone(&self.rollup);
+        let keys = Keys::new(&rollup)?;
         let (mut wanted, rows) = self.results_of(&keys, &touched, |_| true)?;
         for key in keys.of_results(&rows)? {
             wanted.remove(&key);
@@ -258,7 +289,7 @@ impl WindowStates {
 
     /// Keys and results of the groups that some states are of, in those of their windows that are wanted.
     fn results_of(
-        &self,
+        &mut self,
         keys: &Keys<'_>,
         touched: &[RecordBatch],
         is_wanted: impl Fn(i64) -> bool,
@@ -276,8 +307,7 @@ impl WindowStates {
                 states.push(filter_record_batch(&batch, &mask)?);
             }
         }
-        let rows = oldest_first(&self.rollup, &self.rollup.finish(states)?)?;
-        Ok((wanted, rows))
+        Ok((wanted, self.finish(states)?))
     }
 
     /// Results of all windows that start from `from` up to, without, `to`, as a correction of every group gives them.
@@ -306,7 +336,7 @@ impl WindowStates {
         for pane in self.panes.values() {
             for (position, batch) in pane.batches.iter().enumerate() {
                 batches.push(batch.clone());
-                merged.push(position == 0 && pane.merged_rows > 0);
+                merged.push(position < pane.merged);
             }
         }
         (batches, merged)
@@ -319,8 +349,9 @@ impl WindowStates {
         }
         let pane = self.panes.entry(starts_of(&self.rollup, &batch).value(0)).or_default();
         if is_merged {
-            pane.merged_rows = batch.num_rows();
-            pane.merged_bytes = content_bytes(&batch);
+            pane.merged += 1;
+            pane.merged_rows += batch.num_rows();
+            pane.merged_bytes += content_bytes(&batch);
         } else {
             pane.unmerged_rows += batch.num_rows();
             pane.unmerged_bytes += content_bytes(&batch);
@@ -358,11 +389,13 @@ impl Pane {
         if self.unmerged_rows == 0 {
             return Ok(());
         }
-        let merged = rollup.reduce(self.batches.clone())?;
-        self.merged_rows = merged.num_rows();
-        self.merged_bytes = content_bytes(&merged);
+        let Reduced { merged, left } = rollup.reduce(self.batches.clone())?;
+        let left = concat_batches(&merged.schema(), &left)?;
+        self.batches = [merged, left].into_iter().filter(|batch| batch.num_rows() > 0).collect();
+        self.merged = self.batches.len();
+        self.merged_rows = self.batches.iter().map(RecordBatch::num_rows).sum();
+        self.merged_bytes = self.batches.iter().map(content_bytes).sum();
         (self.unmerged_rows, self.unmerged_bytes) = (0, 0);
-        self.batches = vec![merged];
         Ok(())
     }
 }
@@ -389,15 +422,9 @@ fn with_starts(
     Ok(RecordBatch::try_new(states.schema(), columns)?)
 }
 
-/// Which rows have a field that is null or not a number, and so is not stored.
+/// Which rows have a field that is null, and so is not stored.
 fn lacks_a_field(rollup: &Rollup, rows: &RecordBatch) -> BooleanArray {
-    let lacks = |row: usize| {
-        rollup.shape.fields.iter().any(|column| {
-            let values = rows.column(*column);
-            let floats = values.as_primitive_opt::<Float64Type>();
-            values.is_null(row) || floats.is_some_and(|floats| !floats.value(row).is_finite())
-        })
-    };
+    let lacks = |row: usize| rollup.shape.fields.iter().any(|column| rows.column(*column).is_null(row));
     (0..rows.num_rows()).map(|row| Some(lacks(row))).collect()
 }
 

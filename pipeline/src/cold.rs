@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::DFSchema;
@@ -26,7 +26,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore};
-use operators::sql::batch_functions;
+use operators::sql::batch_session;
 use sinks::parquet::live::Hours;
 use sinks::parquet::live_files;
 
@@ -58,11 +58,7 @@ impl Cold {
         let runtime = runtime.build_arc().map_err(Error::batch)?;
         let url = ObjectStoreUrl::parse(STORE).map_err(Error::batch)?;
         runtime.register_object_store(url.as_ref(), Arc::clone(&self.store));
-        let session = SessionContext::new_with_config_rt(SessionConfig::new(), runtime);
-        for function in batch_functions() {
-            session.register_udf(function);
-        }
-        Ok(session)
+        Ok(batch_session(SessionConfig::new(), runtime))
     }
 
     /// The files of points that count, of the hours with a part in `range`, or of all.
@@ -94,8 +90,16 @@ impl Cold {
         let examples = if alike { &files[..1] } else { &files[..] };
         let state = session.state();
         let schema = ParquetFormat::default().infer_schema(&state, &self.store, examples).await;
-        Ok(Some(Arc::new(Files { schema: schema.map_err(Error::batch)?, files })))
+        let schema = schema.map_err(Error::batch)?;
+        let schema = nullable(&schema);
+        Ok(Some(Arc::new(Files { schema, files })))
     }
+}
+
+/// The columns, each of which may be null: what is computed from one that never is may be null all the same.
+fn nullable(schema: &Schema) -> SchemaRef {
+    let fields = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
 /// Parquet files of one schema.

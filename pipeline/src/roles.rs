@@ -5,6 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use operators::failure::{Cause, Failure};
 use operators::sql::Catalog;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use tokio::runtime::Handle;
@@ -16,7 +17,7 @@ use crate::http::Readiness;
 use crate::launch::Role;
 use crate::memory::Shares;
 use crate::shutdown::Shutdown;
-use crate::telemetry::{Metrics, PartLabels};
+use crate::telemetry::{FailureLabels, Metrics, OnceAMinute, PartLabels};
 use crate::why::Board;
 
 /// Longest pause between two tries to start a role again.
@@ -31,6 +32,8 @@ pub struct Context {
     pub config: Arc<Config>,
     pub catalog: Arc<Catalog>,
     pub metrics: Arc<Metrics>,
+    /// Log lines that are written once a minute.
+    pub(crate) lines: Arc<OnceAMinute>,
     /// What the roles know, for `why`.
     pub board: Arc<Board>,
     pub clock: Clock,
@@ -50,6 +53,7 @@ impl Context {
             catalog,
             shares: Arc::default(),
             metrics: Arc::new(Metrics::new()),
+            lines: Arc::default(),
             board: Arc::new(Board::new(Clock::system())),
             clock: Clock::system(),
             readiness: Readiness::new(),
@@ -68,6 +72,40 @@ impl Context {
             self.metrics.memory.budget.get_or_create(&labels).set(bytes as i64);
         }
         self.shares = Arc::new(shares);
+    }
+
+    /// Counts what of rollups could not be computed, shows it to `why`, and logs it once a minute.
+    pub(crate) fn failed(&self, failures: &[Failure]) {
+        for failure in failures {
+            let Failure { rollup, cause, count, first } = failure;
+            let labels = FailureLabels { rollup: rollup.clone(), cause: cause.as_str() };
+            let counter = self.metrics.sql_failures.get_or_create_owned(&labels);
+            counter.inc_by(*count);
+            self.board.failed(failure);
+            let key = format!("{rollup} {}", cause.as_str());
+            if self.lines.take(&key, self.clock.monotonic()).is_none() {
+                continue;
+            }
+            let (cause, total) = (cause.as_str(), counter.get());
+            match failure.cause {
+                Cause::Value => tracing::warn!(
+                    rollup,
+                    cause,
+                    count,
+                    total,
+                    first,
+                    "an operation failed and gave null; one line a minute"
+                ),
+                _ => tracing::error!(
+                    rollup,
+                    cause,
+                    count,
+                    total,
+                    first,
+                    "a part of a rollup is lost; one line a minute"
+                ),
+            }
+        }
     }
 }
 

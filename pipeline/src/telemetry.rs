@@ -2,11 +2,13 @@
 
 mod logs;
 mod metrics;
+mod once_a_minute;
 
 pub use logs::{LogFormat, LogsError, init};
 pub use metrics::{
-    AgeLabels, AlertLabels, ArchiveMetrics, DeliveryLabels, ErrorLabels, HolderLabels, IngestMetrics,
-    MemoryMetrics, Metrics, NotifyMetrics, PartLabels, PartitionLabels, ReasonLabels, RollupLabels,
-    RollupMetrics, Seconds, SinkLabels, SinkMetrics, SourceLabels, StageLabels, StateLabels, TierLabels,
-    age_label,
+    AgeLabels, AlertLabels, ArchiveMetrics, DeliveryLabels, ErrorLabels, FailureLabels, HolderLabels,
+    IngestMetrics, MemoryMetrics, Metrics, NotifyMetrics, PartLabels, PartitionLabels, ReasonLabels,
+    RollupLabels, RollupMetrics, Seconds, SinkLabels, SinkMetrics, SourceLabels, StageLabels, StateLabels,
+    TierLabels, age_label,
 };
+pub(crate) use once_a_minute::OnceAMinute;

@@ -12,8 +12,9 @@ use arrow::datatypes::{
     DataType, Field as ArrowField, Float64Type, Int64Type, Schema, TimestampNanosecondType, UInt64Type,
 };
 use datafusion::error::Result;
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::prelude::{SessionConfig, SessionContext};
-use operators::sql::{Rollup, Tier, batch_functions, compile};
+use operators::sql::{Rollup, Tier, batch_functions, batch_session, compile};
 
 use crate::influx::{Field, Key};
 use crate::input::Point;
@@ -22,18 +23,35 @@ use crate::input::Point;
 pub type Rows = BTreeMap<Key, BTreeMap<String, Field>>;
 
 /// Runs `sql` over a table `points` as it is stored. One partition: sums are added in the order of the points.
+///
+/// By plain DataFusion, which shares nothing with the product but the functions for windows. Where an operation fails, or
+/// gives a float that is not finite, it has no answer; then the product's own session gives it.
 pub fn run(sql: &str, points: &RecordBatch) -> Result<RecordBatch> {
+    let config = SessionConfig::new().with_target_partitions(1);
+    let plain = SessionContext::new_with_config(config.clone());
+    for function in batch_functions() {
+        plain.register_udf(function);
+    }
+    match run_in(&plain, sql, points) {
+        Ok(rows) if rows.columns().iter().all(is_finite) => Ok(rows),
+        _ => run_in(&batch_session(config, Arc::new(RuntimeEnv::default())), sql, points),
+    }
+}
+
+fn run_in(session: &SessionContext, sql: &str, points: &RecordBatch) -> Result<RecordBatch> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
-        let session = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
-        for function in batch_functions() {
-            session.register_udf(function);
-        }
         session.register_batch("points", points.clone())?;
         let frame = session.sql(sql).await?;
-        let schema = frame.schema().inner().clone();
+        let fields = frame.schema().fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
+        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         Ok(concat_batches(&schema, &frame.collect().await?)?)
     })
+}
+
+fn is_finite(column: &ArrayRef) -> bool {
+    let floats = column.as_primitive_opt::<Float64Type>();
+    floats.is_none_or(|floats| floats.iter().flatten().all(f64::is_finite))
 }
 
 /// The rows of a rollup's SELECT, run by DataFusion in one pass over all points. `sql` is the text of the rollup's

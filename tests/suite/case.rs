@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, TimestampNanosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use operators::decode::{DecodeOptions, Decoder, Format, Points};
+use operators::failure::{Cause, Failure};
 use operators::partial::points_schema;
 use operators::sql::{Catalog, compile};
 
@@ -15,6 +16,8 @@ pub(crate) struct Case {
     pub(crate) catalog: Catalog,
     decoder: Decoder,
     points: Points,
+    /// Whether operations fail on some of its points and rows.
+    values_fail: bool,
 }
 
 impl Case {
@@ -31,7 +34,8 @@ impl Case {
         files.sort();
         let points =
             fs::read(folder.join("points.jsonl")).map_err(|error| format!("points.jsonl: {error}"))?;
-        Self::new(&files, &points)
+        let case = Self::new(&files, &points)?;
+        Ok(Self { values_fail: folder.ends_with("operations_that_fail"), ..case })
     }
 
     /// Compiles rollups given as (file, text) and decodes points given as JSON lines. Windows are never final.
@@ -55,8 +59,13 @@ impl Case {
         decoder.decode(json, None, i64::MAX, &mut points, &mut rejected);
         match rejected.first() {
             Some(rejection) => Err(format!("a point is refused: {rejection:?}")),
-            None => Ok(Self { catalog, decoder, points }),
+            None => Ok(Self { catalog, decoder, points, values_fail: false }),
         }
+    }
+
+    /// Whether nothing has failed that does not belong to the case.
+    pub(crate) fn has_known(&self, failures: &[Failure]) -> bool {
+        failures.iter().all(|failure| self.values_fail && failure.cause == Cause::Value)
     }
 
     pub(crate) fn len(&self) -> usize {

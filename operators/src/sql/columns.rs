@@ -7,7 +7,7 @@ use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, GroupByExpr, Select, Span
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::error::SqlError;
-use super::failing::place_of;
+use super::place::place_of;
 use super::planning::bare;
 use super::rollup::Shape;
 use super::{batch, hop, tumble};

@@ -2,30 +2,49 @@
 //!
 //! - `view`: a file's `CREATE MATERIALIZED VIEW … AS SELECT …`
 //! - `refuse`: what the SELECT may not hold, and what to write instead
-//! - `failing`: what could fail on some point
+//! - `total`: operations that fail on a row give null for it; `constants`: those that are computed when planning;
+//!   `session`, `expression`: where SQL is planned so; `cause`: why an operation failed
 //! - `labels`: `labels['x']` as a column of its own
 //! - `tumble`, `hop`: the window functions; `tier`: windows of several lengths from the same states
-//! - `rollup`: a planned rollup, ready to run; `batch`: its SELECT as it runs over all points at once
-//! - `columns`: its window, tags and fields; `planning`: DataFusion's errors in our words
+//! - `rollup`: a planned rollup; `run`: what it computes; `by_group`: at the cost of the groups that fail; `batch`: its SELECT as it runs over all points at once
+//! - `columns`: its window, tags and fields; `planning`: DataFusion's errors in our words; `place`: where they are
 
 mod batch;
+mod by_group;
+mod cause;
 mod columns;
+mod constants;
 mod error;
-mod failing;
+mod expression;
 mod hop;
 mod labels;
+mod place;
 mod planning;
 mod refuse;
 mod rollup;
+mod run;
+mod session;
 mod tier;
+mod total;
 mod tumble;
 mod view;
 
+#[cfg(test)]
+mod fingerprint_tests;
+
+pub(crate) use cause::{cause, panicked};
 pub use error::SqlError;
+pub(crate) use expression::plan_expression;
 pub use labels::label_column;
+pub(crate) use planning::constant_error;
 pub(crate) use rollup::points_schema;
 pub use rollup::{Rollup, Shape};
+pub(crate) use run::{Finished, Reduced};
+pub use session::batch_session;
+pub(crate) use session::rule_session;
 pub use tier::{Tier, tier_name};
+pub use total::finite_rows;
+pub(crate) use total::{Failed, counted, total_plan};
 
 use std::sync::Arc;
 
@@ -45,7 +64,8 @@ pub struct Catalog {
     pub errors: Vec<SqlError>,
 }
 
-/// The functions that a tier's SELECT needs in batch, for registration in a session.
+/// The functions that a tier's SELECT needs in batch, for registration in a session of plain DataFusion. Only in
+/// [`batch_session`] does the SELECT mean what it means in a stream also where operations fail.
 pub fn batch_functions() -> [ScalarUDF; 2] {
     [tumble::tumble_udf(), hop::hop_starts_udf()]
 }

@@ -6,9 +6,11 @@ use datafusion::prelude::SessionContext;
 use datafusion::sql::sqlparser::ast::{CastKind, Expr, Select, Spanned};
 use datafusion::sql::sqlparser::tokenizer::{Location, Span};
 
+use super::cause::cause;
+use super::constants::ConstantError;
 use super::error::SqlError;
-use super::failing::place_of;
 use super::labels::{is_label, is_labels_access};
+use super::place::{place_of, place_of_operation};
 
 /// DataFusion knows the place of some errors; the others are looked for in `select`, as it was written.
 pub(super) fn planning_error(
@@ -16,6 +18,10 @@ pub(super) fn planning_error(
     select: &Select,
     session: Option<&SessionContext>,
 ) -> SqlError {
+    if let Some(mistake) = constant_error(error) {
+        let place = place_of_operation(select, mistake.function.as_deref(), &mistake.constants);
+        return SqlError::new(place.unwrap_or_else(|| select.span()), mistake.to_string(), "");
+    }
     let (message, remedy) = explain(error, session);
     let known = error.diagnostic().and_then(|diagnostic| diagnostic.span);
     let place = match known {
@@ -23,6 +29,14 @@ pub(super) fn planning_error(
         None => found_in(select, &message).unwrap_or_else(|| select.span()).start,
     };
     SqlError::at(place, message, remedy)
+}
+
+/// The constants that an error is about.
+pub(crate) fn constant_error(error: &DataFusionError) -> Option<&ConstantError> {
+    match error.find_root() {
+        DataFusionError::External(error) => error.downcast_ref(),
+        _ => None,
+    }
 }
 
 /// The expression that a message is about.
@@ -52,7 +66,7 @@ fn explain(error: &DataFusionError, session: Option<&SessionContext>) -> (String
             _ => {}
         }
     }
-    let text = bare(error).replace("points.", "");
+    let text = cause(error).replace("points.", "");
     if let Some(name) = between(&text, "Invalid function '", "'") {
         return unknown_function(name, session);
     }
@@ -72,8 +86,7 @@ fn explain(error: &DataFusionError, session: Option<&SessionContext>) -> (String
             format!("give it text, as in {function}(CAST(value AS VARCHAR))"),
         );
     }
-    let message = text.lines().next().unwrap_or_default().trim_end_matches('.').to_owned();
-    (message, String::new())
+    (text, String::new())
 }
 
 fn unknown_column(written: &str, name: &str) -> (String, String) {

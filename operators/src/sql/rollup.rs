@@ -3,10 +3,8 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use datafusion::execution::{SessionStateBuilder, TaskContext};
-use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::execution::{SessionState, TaskContext};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
     Expr as SqlExpr, Ident, Select, SelectItem, Statement as SqlStatement, visit_expressions,
@@ -16,13 +14,12 @@ use twox_hash::XxHash3_64;
 
 use super::columns::Columns;
 use super::error::SqlError;
-use super::failing::refuse_failing;
 use super::labels::{label_column, labels_to_columns};
 use super::planning::planning_error;
+use super::session::rollup_session;
 use super::tier::{self, Tier};
 use super::view::View;
-use super::{POINTS_COLUMN, batch, hop, tumble};
-use crate::error::{Error, Result};
+use super::{POINTS_COLUMN, batch};
 use crate::stages::{Inlet, Stages};
 
 /// A rollup, ready to run on batches.
@@ -50,8 +47,8 @@ pub struct Rollup {
     window_column: usize,
     /// Result name and result column of each group column.
     groups: Vec<(String, usize)>,
-    stages: Stages,
-    context: Arc<TaskContext>,
+    pub(super) stages: Stages,
+    pub(super) context: Arc<TaskContext>,
 }
 
 /// Names of the columns that are one of these aggregates and nothing more.
@@ -83,24 +80,8 @@ pub struct Shape {
 
 impl Rollup {
     pub(super) fn plan(view: View, labels: &[String]) -> Result<Self, SqlError> {
-        let mut select = view.select.clone();
-        labels_to_columns(&mut select);
-        select.projection.push(points_item()?);
-
-        let inlet = Inlet::new(points_schema(labels));
-        let session = session(&inlet).map_err(|error| planning_error(&error, &view.select, None))?;
-        let explained = |error| planning_error(&error, &view.select, Some(&session));
-        let state = session.state();
-        let statement = Statement::Statement(Box::new(SqlStatement::Query(Box::new(query_of(select)))));
-        let logical = block_on(state.statement_to_plan(statement)).map_err(explained)?;
-        let columns = Columns::of(&logical, &view.select)?;
-        let tiers = tier::tiers(&view.name, &view.select, columns.windows, &view.tiers)?;
-        let optimized = state.optimize(&logical).map_err(explained)?;
-        refuse_failing(&optimized, &view.select)?;
-        let planned = block_on(state.create_physical_plan(&logical)).map_err(explained)?;
-        let schema = result_schema(&planned.schema());
-        let stages = Stages::cut(planned, inlet, columns.groups.len()).map_err(explained)?;
-        let shape = columns.shape(&schema, &view.select)?;
+        let planned = Planned::of(&view.select, &view.select, labels)?;
+        let Planned { state, columns, schema, shape, stages } = planned;
         Ok(Self {
             allowed_lateness: view.allowed_lateness,
             series_limit: view.series_limit,
@@ -110,12 +91,12 @@ impl Rollup {
             results_fingerprint: XxHash3_64::oneshot(
                 format!("{schema:?}{}", stages.finish.explain()).as_bytes(),
             ),
-            tiers,
+            tiers: tier::tiers(&view.name, &view.select, columns.windows, &view.tiers)?,
             window_column: columns.window_group,
             groups: columns.groups,
             schema,
             stages,
-            context: session.task_ctx(),
+            context: state.task_ctx(),
             name: view.name,
         })
     }
@@ -128,28 +109,6 @@ impl Rollup {
     /// The tier of the SELECT's own windows. States come by its panes, and what is late is what its windows miss.
     pub fn finest(&self) -> &Tier {
         &self.tiers[0]
-    }
-
-    /// Points to states. Input: `name`, `time`, `value`, then a column per label of the catalog.
-    pub fn partial<B>(&self, points: B) -> Result<RecordBatch>
-    where
-        B: IntoIterator<Item = RecordBatch, IntoIter: Send + 'static>,
-    {
-        self.stages.partial.run(points, &self.context).map_err(Error::compute(&self.name))
-    }
-
-    /// States to fewer states: one row a group and window.
-    pub fn reduce(&self, states: Vec<RecordBatch>) -> Result<RecordBatch> {
-        self.stages.reduce.run(states, &self.context).map_err(Error::compute(&self.name))
-    }
-
-    /// States to results with the columns of `schema`, without the rows that HAVING refuses.
-    pub fn finish(&self, states: Vec<RecordBatch>) -> Result<RecordBatch> {
-        let results = self.stages.finish.run(states, &self.context).map_err(Error::compute(&self.name))?;
-        Ok(RecordBatch::try_new(
-            Arc::clone(&self.schema),
-            results.columns()[..self.schema.fields().len()].to_vec(),
-        )?)
     }
 
     /// About what the state of one group takes, before any is seen: lists, of which the sketches are made, are taken to be full.
@@ -194,44 +153,58 @@ impl Rollup {
     pub fn explain(&self) -> String {
         format!(
             "ingest, points to states:\n{}\nrollup, states to results:\n{}",
-            indent(&self.stages.partial.explain()),
-            indent(&self.stages.finish.explain())
+            indent(self.stages.partial.explain()),
+            indent(self.stages.finish.explain())
         )
     }
 }
 
-/// Arrow schema of the points that rollups are planned over.
+/// A SELECT, planned.
+struct Planned {
+    state: SessionState,
+    columns: Columns,
+    schema: SchemaRef,
+    shape: Shape,
+    stages: Stages,
+}
+
+impl Planned {
+    /// `written` is the SELECT as it was written, for the places of errors.
+    fn of(select: &Select, written: &Select, labels: &[String]) -> Result<Self, SqlError> {
+        let mut select = select.clone();
+        labels_to_columns(&mut select);
+        select.projection.push(points_item()?);
+
+        let inlet = Inlet::new(points_schema(labels));
+        let session = rollup_session();
+        let points = inlet.table().and_then(|table| session.register_table("points", Arc::new(table)));
+        points.map_err(|error| planning_error(&error, written, None))?;
+        let explained = |error| planning_error(&error, written, Some(&session));
+        let state = session.state();
+        let statement = Statement::Statement(Box::new(SqlStatement::Query(Box::new(query_of(select)))));
+        let logical = block_on(state.statement_to_plan(statement)).map_err(explained)?;
+        let columns = Columns::of(&logical, written)?;
+        // Shared expressions are numbered over all passes of the optimizer, and their names are part of fingerprints, which
+        // must not change without a reason: there has always been a pass before.
+        state.optimize(&logical).map_err(explained)?;
+        let planned = block_on(state.create_physical_plan(&logical)).map_err(explained)?;
+        let schema = result_schema(&planned.schema());
+        let stages = Stages::cut(planned, inlet, columns.groups.len()).map_err(explained)?;
+        let shape = columns.shape(&schema, written)?;
+        Ok(Self { state, columns, schema, shape, stages })
+    }
+}
+
+/// Arrow schema of the points that rollups are planned over. No point lacks its name, time or value; but what is computed
+/// from them may be null, and DataFusion would take it for never null.
 pub(crate) fn points_schema(labels: &[String]) -> SchemaRef {
     let mut fields = vec![
-        Field::new("name", DataType::Utf8View, false),
-        Field::new("time", DataType::Timestamp(TimeUnit::Nanosecond, None), false),
-        Field::new("value", DataType::Float64, false),
+        Field::new("name", DataType::Utf8View, true),
+        Field::new("time", DataType::Timestamp(TimeUnit::Nanosecond, None), true),
+        Field::new("value", DataType::Float64, true),
     ];
     fields.extend(labels.iter().map(|label| Field::new(label_column(label), DataType::Utf8View, true)));
     Arc::new(Schema::new(fields))
-}
-
-/// Without physical optimizer rules the plan holds exactly the SELECT's own nodes: no exchange, no sort.
-fn session(points: &Arc<Inlet>) -> datafusion::error::Result<SessionContext> {
-    let config = SessionConfig::new()
-        .with_target_partitions(1)
-        .with_information_schema(false)
-        .set_bool("datafusion.sql_parser.collect_spans", true)
-        // A high-cardinality epoch is still merged: rows would cost more in Kafka than here.
-        .set_usize("datafusion.execution.skip_partial_aggregation_probe_rows_threshold", usize::MAX);
-    let state = SessionStateBuilder::new()
-        .with_config(config)
-        .with_default_features()
-        .with_physical_optimizer_rules(vec![])
-        .build();
-    let session = SessionContext::new_with_state(state);
-    // The rule takes group columns out of the aggregate when others decide them, but states are kept by the
-    // columns of the SELECT.
-    session.remove_optimizer_rule("eliminate_group_by_constant");
-    session.register_udf(tumble::tumble_udf());
-    session.register_udf(hop::hop_udf());
-    session.register_table("points", Arc::new(points.table()?))?;
-    Ok(session)
 }
 
 fn points_item() -> Result<SelectItem, SqlError> {

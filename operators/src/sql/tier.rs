@@ -23,7 +23,7 @@ pub struct Tier {
     pub table: String,
     pub windows: Windows,
     /// The SELECT of this tier, as it runs in batch over a table `points` whose `labels` is a map. It needs the
-    /// functions of [`batch_functions`](super::batch_functions).
+    /// session of [`batch_session`](super::batch_session).
     pub batch_sql: String,
 }
 

@@ -2,6 +2,7 @@
 //! batches.
 
 use super::rule::{Complaint, listed, nearest};
+use crate::sql::{cause, constant_error, counted, plan_expression};
 use arrow::array::{Array, AsArray, BooleanArray};
 use arrow::datatypes::DataType;
 use arrow::record_batch::RecordBatch;
@@ -28,17 +29,13 @@ impl Condition {
         let parsed = context.parse_sql_expr(sql, schema).map_err(|error| explain(&error, schema))?;
         refuse_unrepeatable(&parsed)?;
         let expression =
-            context.create_physical_expr(parsed.clone(), schema).map_err(|error| explain(&error, schema))?;
+            plan_expression(context, parsed.clone(), schema).map_err(|error| explain(&error, schema))?;
         let found = expression.data_type(schema.as_arrow()).map_err(|error| explain(&error, schema))?;
         if found != DataType::Boolean {
             let message = format!("the expression is not true or false but a value, type=`{found}`");
             return Err(Complaint::new(message, format!("compare it, for example `({sql}) > 90`")));
         }
-        let condition = Self { expression, parsed };
-        // Mistakes in constants, such as text that is compared to a number, show without any rows.
-        let no_rows = RecordBatch::new_empty(Arc::clone(schema.inner()));
-        condition.evaluate_all(&no_rows).map_err(|error| explain(&error, schema))?;
-        Ok(condition)
+        Ok(Self { expression, parsed })
     }
 
     /// Refuses a condition that more points of a window could make false again: it has to be made of comparisons of
@@ -56,18 +53,13 @@ impl Condition {
         Err(Complaint::new(message, remedy))
     }
 
-    /// True, false or null for each row. When the batch cannot be evaluated as a whole, rows are evaluated
-    /// one by one, and those that fail are null; the error is that of the first.
+    /// True, false or null for each row, and the first operation that failed: it gave null for its row.
     pub(super) fn evaluate(&self, rows: &RecordBatch) -> (BooleanArray, Option<String>) {
-        let error = match self.evaluate_all(rows) {
-            Ok(truth) => return (truth, None),
-            Err(error) => error,
-        };
-        let one_by_one = (0..rows.num_rows()).map(|row| {
-            let truth = self.evaluate_all(&rows.slice(row, 1)).ok()?;
-            truth.is_valid(0).then(|| truth.value(0))
-        });
-        (one_by_one.collect(), Some(error.strip_backtrace()))
+        let (truth, failed) = counted(|| self.evaluate_all(rows));
+        match truth {
+            Ok(truth) => (truth, failed.first),
+            Err(error) => (BooleanArray::new_null(rows.num_rows()), Some(cause(&error))),
+        }
     }
 
     fn evaluate_all(&self, rows: &RecordBatch) -> Result<BooleanArray, DataFusionError> {
@@ -162,17 +154,13 @@ pub(super) fn explain(error: &DataFusionError, schema: &DFSchema) -> Complaint {
         };
         return Complaint::new(format!("there is no column `{name}`"), remedy);
     }
-    // Without the layers that an error came through: they mean nothing to whoever wrote the rule.
-    let message = match root {
-        DataFusionError::Plan(message) | DataFusionError::NotImplemented(message) => message.clone(),
-        DataFusionError::SQL(error, _) => error.to_string().replace("sql parser error: ", ""),
-        DataFusionError::ArrowError(error, _) => error.to_string(),
-        other => other.strip_backtrace(),
+    let message = match constant_error(error) {
+        Some(mistake) => mistake.to_string(),
+        None => cause(error),
     };
     if message.contains("ubquery") {
         return subquery();
     }
-    let message = message.lines().next().unwrap_or_default().trim_end_matches('.').to_owned();
     Complaint::new(
         message,
         "write an SQL expression that is true or false, for example `avg > 90 AND points >= 10`",

@@ -7,7 +7,7 @@
 use super::condition::{explain, refuse_unrepeatable};
 use super::functions::{FUNCTIONS, Function};
 use super::rule::{Complaint, Watched, listed, nearest};
-use crate::sql::Shape;
+use crate::sql::{Shape, finite_rows, plan_expression, rule_session};
 use crate::stages::Inlet;
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch};
 use arrow::compute::{cast, concat_batches};
@@ -19,7 +19,6 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::execution_plan::reset_plan_states;
 use datafusion::physical_plan::{ExecutionPlan, common::collect};
-use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
     Expr as SqlExpr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Query as SqlQuery, Select,
@@ -81,7 +80,7 @@ impl Query {
             return Err(Complaint::new(message, "join rollups or tiers of one length, see the key `tier`"));
         }
 
-        let session = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
+        let session = rule_session();
         let mut inlets = Vec::new();
         for ((name, _), source) in tables.iter().zip(&watched) {
             let schema =
@@ -129,7 +128,8 @@ impl Query {
     /// Runs over the rows of each source, which have the columns of [`Query::extend`].
     pub(super) fn run(&self, rows: Vec<RecordBatch>) -> Result<RecordBatch, String> {
         for (inlet, rows) in self.inlets.iter().zip(rows) {
-            inlet.fill(rows);
+            // A column that looks back may have come to what is no number.
+            inlet.fill(finite_rows(&rows));
         }
         let run = || {
             let plan = reset_plan_states(Arc::clone(&self.plan))?;
@@ -208,7 +208,7 @@ fn tables(select: &Select) -> Result<Vec<(String, String)>, Complaint> {
 /// Replaces each function that looks back by a column.
 fn take_calls(select: &mut Select, alias: &str, source: &Watched) -> Result<Vec<Call>, Complaint> {
     let mut calls: Vec<Call> = Vec::new();
-    let context = SessionContext::new();
+    let context = rule_session();
     let walked = visit_expressions_mut(select, |expression| {
         let (function, argument) = match call_of(expression) {
             Ok(Some(found)) => found,
@@ -220,7 +220,7 @@ fn take_calls(select: &mut Select, alias: &str, source: &Watched) -> Result<Vec<
         let argument = planned.and_then(|columns| {
             let parsed =
                 context.parse_sql_expr(&argument, &columns).map_err(|error| explain(&error, &columns))?;
-            context.create_physical_expr(parsed, &columns).map_err(|error| explain(&error, &columns))
+            plan_expression(&context, parsed, &columns).map_err(|error| explain(&error, &columns))
         });
         let argument = match argument {
             Ok(argument) => argument,

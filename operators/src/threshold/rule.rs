@@ -6,11 +6,10 @@ use super::query::Query;
 use super::state::{MOST_WINDOWS, Patience};
 use super::template::Templates;
 use super::verdict::MissingData;
-use crate::sql::{Rollup, Shape, Tier};
+use crate::sql::{Rollup, Shape, Tier, rule_session};
 use crate::window::Windows;
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::DFSchema;
-use datafusion::prelude::SessionContext;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -373,7 +372,7 @@ fn conditions(
     condition: &str,
     watched: &Watched,
 ) -> Result<Conditions, (&'static str, Complaint)> {
-    let context = SessionContext::new();
+    let context = rule_session();
     let columns = DFSchema::try_from(watched.schema.as_ref().clone()).map_err(|error| {
         let remedy = "give each column of the rollup its own name";
         ("rollup", Complaint::new(error.strip_backtrace(), remedy))

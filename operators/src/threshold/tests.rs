@@ -337,7 +337,7 @@ fn mistakes_in_rules() {
         (condition("avg > (SELECT 1)"), "condition", "a condition cannot hold a subquery"),
         (condition("sum(avg) > 90"), "condition", "`sum()` is an aggregate"),
         (condition("avg > $1"), "condition", "there are no parameters or variables"),
-        (condition("avg > 'x'"), "condition", ": Cast error: Cannot cast string 'x'"),
+        (condition("avg > 'x'"), "condition", ": Cannot cast string 'x'"),
         (RuleSpec { recovery: Some("avgg < 1".into()), ..spec() }, "recovery", "there is no column `avgg`"),
         (RuleSpec { name: " ".into(), ..spec() }, "name", "the rule has no name"),
         (RuleSpec { for_: Duration::MAX, ..spec() }, "for", "292 years"),

@@ -11,7 +11,6 @@ use rdkafka::message::OwnedHeaders;
 use crate::error::Result;
 use crate::group::Commit;
 use crate::roles::Context;
-use crate::telemetry::RollupLabels;
 
 /// One message to be sent.
 #[derive(Debug)]
@@ -75,12 +74,7 @@ impl Aggregator {
             aggregate_each(&self.context.catalog.rollups, || points.batches(), &facts, partitions);
         let mut size = Size { points: points.len(), ..Size::default() };
         drop(points);
-        for failure in &aggregated.failures {
-            let (rollup, points, error) = (&failure.rollup, failure.points, &failure.error);
-            tracing::error!(rollup, points, %error, "a rollup failed on points, which are missing from it");
-            let labels = RollupLabels { rollup: rollup.clone() };
-            metrics.failed_points.get_or_create(&labels).inc_by(points as u64);
-        }
+        self.context.failed(&aggregated.failures);
         size.states = aggregated.messages.iter().map(Partials::memory_bytes).sum();
         let mut messages = dead;
         for (partition, partials) in (0..).zip(aggregated.messages) {

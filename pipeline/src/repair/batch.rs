@@ -95,7 +95,9 @@ impl Query {
         let points = session.read_table(points)?.filter(within)?;
         session.register_table("points", points.into_view())?;
         let frame = session.sql(&self.sql).await?;
-        let schema = Arc::clone(frame.schema().inner());
+        // Also a count may be null in its column, when arithmetic with it has failed.
+        let fields = frame.schema().fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
+        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         Ok(concat_batches(&schema, &frame.collect().await?)?)
     }
 }

@@ -235,9 +235,7 @@ impl RollupShare {
                 warn_of_overflow(partition, overflow);
             }
         }
-        for error in &applied.failures {
-            tracing::error!(%error, "a rollup failed on a message, its results are incomplete");
-        }
+        self.context.failed(&applied.failures);
         for (rollup, points) in &applied.set_aside {
             metrics.set_aside_points.get_or_create(&RollupLabels { rollup: rollup.clone() }).inc_by(*points);
         }

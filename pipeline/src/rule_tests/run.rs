@@ -171,10 +171,7 @@ impl Partition<'_> {
         };
         self.offset = to;
         let aggregated = aggregate(&self.rollups, &[points], &facts, 1);
-        let failures = aggregated.failures.iter();
-        self.ran
-            .problems
-            .extend(failures.map(|failure| format!("rollup `{}`: {}", failure.rollup, failure.error)));
+        self.ran.problems.extend(aggregated.failures.iter().map(ToString::to_string));
         for message in &aggregated.messages {
             let applied = self.fold.apply(message);
             self.ran.problems.extend(applied.failures.iter().map(ToString::to_string));

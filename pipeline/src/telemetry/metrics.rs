@@ -22,6 +22,8 @@ pub struct Metrics {
     pub sink: SinkMetrics,
     pub notify: NotifyMetrics,
     pub memory: MemoryMetrics,
+    /// What of a rollup's SELECT could not be computed, in `ingest` and `rollup`.
+    pub sql_failures: Family<FailureLabels, Counter>,
     registry: Registry,
 }
 
@@ -84,6 +86,13 @@ pub struct ErrorLabels {
     pub kind: &'static str,
 }
 
+/// `cause` is what could not be computed: `value`, `group`, `point`, `state`.
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct FailureLabels {
+    pub rollup: String,
+    pub cause: &'static str,
+}
+
 /// `part` is one of `memory::Shares::parts`.
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct PartLabels {
@@ -119,7 +128,6 @@ pub struct IngestMetrics {
     pub points: Counter,
     pub rejected: Family<ReasonLabels, Counter>,
     pub future_points: Family<SourceLabels, Counter>,
-    pub failed_points: Family<RollupLabels, Counter>,
     pub heartbeats: Counter,
     pub epochs: Counter,
     pub epoch_seconds: Histogram,
@@ -180,7 +188,12 @@ impl Metrics {
     /// Every metric at zero, registered under its name.
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("tidemark");
+        let mut sql = Registrar { registry: &mut registry, prefix: "sql" };
         Self {
+            sql_failures: sql.metric(
+                "failures",
+                "What of a rollup's SELECT could not be computed: values, groups, points, states, by cause",
+            ),
             ingest: IngestMetrics::register(&mut registry),
             archive: ArchiveMetrics::register(&mut registry),
             rollup: RollupMetrics::register(&mut registry),
@@ -224,8 +237,6 @@ impl IngestMetrics {
             rejected: add.metric("rejected", "Points sent to the dead-letter topic"),
             future_points: add
                 .metric("future_points", "Points dated too far ahead of the clock, by source partition"),
-            failed_points: add
-                .metric("failed_points", "Points that a rollup's SELECT failed on, missing from it alone"),
             heartbeats: add.metric("heartbeats", "Heartbeat messages read"),
             epochs: add.metric("epochs", "Epochs committed"),
             epoch_seconds: add

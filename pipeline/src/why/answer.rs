@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::closed;
 use super::history::WindowHistory;
 use super::open;
-use super::picture::{PartitionRow, Picture, SinkRow, SourceRow};
+use super::picture::{FailureRow, PartitionRow, Picture, SinkRow, SourceRow};
 use super::status::Holder;
 use super::time::Time;
 
@@ -84,6 +84,8 @@ pub struct Answer {
     pub sinks: Vec<SinkRow>,
     /// Points that came after their window was final, by age, since the processes started.
     pub late_points: BTreeMap<String, u64>,
+    /// What of the rollup could not be computed, since the processes started.
+    pub failures: Vec<FailureRow>,
     /// The history of the window that was asked about, or of those that were changed last.
     pub windows: Vec<WindowHistory>,
     /// What could not be found out, and why.
@@ -154,6 +156,7 @@ pub(super) fn answer(question: &Question, picture: Picture) -> Answer {
             format!("window {start} to {end} of {} {state}", question.table)
         }
     };
+    let of_rollup = |row: &&FailureRow| row.failure.rollup == question.rollup;
     Answer {
         rollup: question.rollup.clone(),
         tier: question.tier.clone(),
@@ -171,6 +174,7 @@ pub(super) fn answer(question: &Question, picture: Picture) -> Answer {
         partitions: picture.partitions,
         sinks: picture.sinks,
         late_points: picture.late_points,
+        failures: picture.failures.iter().filter(of_rollup).cloned().collect(),
         windows: picture.windows,
         notes: picture.notes,
     }

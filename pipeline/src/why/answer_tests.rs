@@ -101,6 +101,7 @@ impl Scene {
             waiting: BTreeMap::new(),
             ingest: Some(vec![owned(0), owned(1)]),
             rollup: Some(RollupStatus { partitions: vec![partition], sink, asked: Some(detail) }),
+            failures: Vec::new(),
         };
         let rules = Rules {
             epoch: SECOND,

@@ -6,13 +6,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use operators::decode::{Reason, Rejection};
+use operators::failure::{Cause, Failure};
 use operators::watermark::{EpochFacts, PartitionFacts, Source};
 use sysinfo::System;
 
 use super::history::{Folded, History};
 use super::partition::PartitionView;
 use super::status::{
-    Origin, OwnedSource, Refused, RollupDetail, RollupStatus, SinkStatus, SinkTrouble, Status,
+    FailureStatus, Origin, OwnedSource, Refused, RollupDetail, RollupStatus, SinkStatus, SinkTrouble, Status,
 };
 use super::time::{Time, milliseconds};
 use crate::clock::{Clock, nanoseconds};
@@ -33,6 +34,8 @@ pub struct Board {
     started: Time,
     ingest: Mutex<Ingest>,
     rollup: Mutex<Rollup>,
+    /// By rollup and cause.
+    failures: Mutex<BTreeMap<(String, Cause), FailureStatus>>,
 }
 
 #[derive(Debug, Default)]
@@ -91,6 +94,7 @@ impl Board {
             clock,
             ingest: Mutex::default(),
             rollup: Mutex::default(),
+            failures: Mutex::default(),
         }
     }
 
@@ -143,6 +147,23 @@ impl Board {
             time: rejection.time.map(Time),
             excerpt: String::from_utf8_lossy(excerpt).into_owned(),
         });
+    }
+
+    /// A part of a rollup could not be computed, in any role.
+    pub(crate) fn failed(&self, failure: &Failure) {
+        let now = Time(self.clock.now_ns());
+        let mut failures = lock(&self.failures);
+        let known = failures.entry((failure.rollup.clone(), failure.cause)).or_insert(FailureStatus {
+            rollup: failure.rollup.clone(),
+            cause: failure.cause.as_str().to_owned(),
+            count: 0,
+            since: now,
+            last: now,
+            error: String::new(),
+        });
+        known.count += failure.count;
+        known.last = now;
+        known.error.clone_from(&failure.first);
     }
 
     /// `ingest` has given up its partitions.
@@ -239,6 +260,7 @@ impl Board {
             waiting: readiness.reasons(),
             ingest: lock(&self.ingest).status(),
             rollup: lock(&self.rollup).status(table, window),
+            failures: lock(&self.failures).values().cloned().collect(),
         }
     }
 }

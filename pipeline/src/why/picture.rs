@@ -9,7 +9,8 @@ use serde::Serialize;
 use super::brokers::{Brokers, GroupFacts};
 use super::history::WindowHistory;
 use super::status::{
-    Holder, OpenWindow, Origin, OwnedSource, Refused, RollupPartition, SinkStatus, SourceStanding, Status,
+    FailureStatus, Holder, OpenWindow, Origin, OwnedSource, Refused, RollupPartition, SinkStatus,
+    SourceStanding, Status,
 };
 use super::time::{Time, milliseconds};
 
@@ -58,6 +59,8 @@ pub(super) struct Picture {
     pub(super) late_points: BTreeMap<String, u64>,
     /// Since when the windows' history is known, of the process that started last.
     pub(super) history_since: Option<Time>,
+    /// What the processes could not compute, with the instance that told it.
+    pub(super) failures: Vec<FailureRow>,
     /// Why a process that runs `rollup` is not ready.
     pub(super) rollup_waits: Option<String>,
     pub(super) kafka: Option<Brokers>,
@@ -125,6 +128,14 @@ pub struct PartitionRow {
     pub open_windows: usize,
 }
 
+/// What of a rollup one process could not compute.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FailureRow {
+    pub instance: String,
+    #[serde(flatten)]
+    pub failure: FailureStatus,
+}
+
 /// The sink of one process.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SinkRow {
@@ -174,7 +185,15 @@ impl Picture {
             sink: rollup.sink.clone(),
             partitions: rollup.partitions.iter().map(|partition| partition.partition).collect(),
         });
+        let failures = told.iter().flat_map(|(_, status)| {
+            let row = |failure: &FailureStatus| FailureRow {
+                instance: status.instance.clone(),
+                failure: failure.clone(),
+            };
+            status.failures.iter().map(row).collect::<Vec<_>>()
+        });
         Self {
+            failures: failures.collect(),
             sinks: sinks.collect(),
             windows: details().flat_map(|detail| detail.windows.clone()).collect(),
             history_since: rollups().map(|(status, _)| status.started).max(),

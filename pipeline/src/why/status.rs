@@ -25,6 +25,23 @@ pub struct Status {
     pub ingest: Option<Vec<OwnedSource>>,
     /// None when it does not run `rollup`.
     pub rollup: Option<RollupStatus>,
+    /// What of rollups it could not compute since it started.
+    #[serde(default)]
+    pub failures: Vec<FailureStatus>,
+}
+
+/// What of a rollup's SELECT could not be computed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailureStatus {
+    pub rollup: String,
+    /// `value`: an operation failed and gave null. `group`: an aggregate failed for a group of a window, which has no row.
+    /// `point`: an aggregate does not take a point, which is missing. `state`: states could not be used.
+    pub cause: String,
+    pub count: u64,
+    pub since: Time,
+    pub last: Time,
+    /// What failed last, and why.
+    pub error: String,
 }
 
 /// A source partition, told by the `ingest` process that owns it.

@@ -8,7 +8,7 @@ use super::answer::{Answer, counted, named};
 use super::closed::sources;
 use super::history::{Change, WindowHistory};
 use super::open::shown_owner;
-use super::picture::{Owner, PartitionRow, SinkRow, SourceRow};
+use super::picture::{FailureRow, Owner, PartitionRow, SinkRow, SourceRow};
 use super::status::Origin;
 use super::time::{Time, span};
 
@@ -30,6 +30,7 @@ pub(super) fn text(answer: &Answer) -> String {
     }
     windows(&mut text, answer);
     late_points(&mut text, answer);
+    failures(&mut text, answer);
     if !answer.notes.is_empty() {
         section(&mut text, "Not known");
         for note in &answer.notes {
@@ -204,6 +205,25 @@ fn late_points(text: &mut String, answer: &Answer) {
     let known = ages.iter().filter_map(|age| Some((age, answer.late_points.get(*age)?)));
     for (age, points) in known {
         let _ = writeln!(text, "  {age:<6} {points}");
+    }
+}
+
+fn failures(text: &mut String, answer: &Answer) {
+    if answer.failures.is_empty() {
+        return;
+    }
+    section(text, "Not computed");
+    for FailureRow { instance, failure } in &answer.failures {
+        let what = match failure.cause.as_str() {
+            "value" => "values are null, as an operation failed",
+            "group" => "groups of a window have no row, as an aggregate failed",
+            "point" => "points are left out, as an aggregate does not take them",
+            _ => "states are lost",
+        };
+        let (since, last) = (span(answer.now.0 - failure.since.0), span(answer.now.0 - failure.last.0));
+        let _ =
+            writeln!(text, "  {} {what}: first {since} ago, last {last} ago, by {instance}", failure.count);
+        let _ = writeln!(text, "    {}", failure.error);
     }
 }
 

@@ -7,7 +7,6 @@ use anyhow::{Result, bail};
 use arrow::array::RecordBatch;
 use futures::TryStreamExt;
 use operators::gaps::Gap;
-use operators::partial::Failure;
 use operators::rebuild::{Rebuild, Rebuilder, Rebuilt};
 use operators::window::Windows;
 use tokio::sync::mpsc;
@@ -41,15 +40,11 @@ pub(super) async fn compute(
         };
         while let Some(batch) = batches.try_next().await? {
             let points = Arc::clone(&points);
-            let failure;
-            (rebuilder, failure) = spawn_blocking(move || -> Result<_> {
-                let failure = rebuilder.push(&[points.typed(&batch)?])?;
-                Ok((rebuilder, failure))
+            rebuilder = spawn_blocking(move || -> Result<_> {
+                rebuilder.push(&[points.typed(&batch)?])?;
+                Ok(rebuilder)
             })
             .await??;
-            if let Some(Failure { rollup, points, error }) = failure {
-                tracing::error!(rollup, points, %error, "points that a rollup fails on are missing from it");
-            }
         }
         let windows;
         (rebuilder, windows) = spawn_blocking(move || -> Result<_> {
@@ -57,6 +52,7 @@ pub(super) async fn compute(
             Ok((rebuilder, windows))
         })
         .await??;
+        context.failed(&rebuilder.take_failures());
         for chunk in windows.iter().flat_map(chunks) {
             if rebuilt.send(chunk).await.is_err() {
                 return Ok(());

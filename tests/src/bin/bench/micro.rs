@@ -102,10 +102,10 @@ fn decode(bencher: Bencher<'_, '_>, format: &Format) {
 #[divan::bench]
 fn partial(bencher: Bencher<'_, '_>) {
     let (catalog, points) = (catalog(), epoch());
-    bencher.counter(ItemsCount::new(POINTS)).bench_local(|| {
-        let states = catalog.rollups[0].partial(points.batches());
-        states.unwrap()
-    });
+    let facts = facts(NEW_YEAR);
+    bencher
+        .counter(ItemsCount::new(POINTS))
+        .bench_local(|| aggregate_each(&catalog.rollups[..1], || points.batches(), &facts, 1));
 }
 
 /// Partial states, divided over the partitions.

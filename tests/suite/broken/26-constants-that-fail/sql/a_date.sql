@@ -1,7 +1,7 @@
-CREATE MATERIALIZED VIEW cpu_by_host
+CREATE MATERIALIZED VIEW a_date
 WITH (allowed_lateness = '10 minutes') AS
 SELECT tumble(time, INTERVAL '1 minute') AS window_start,
        labels['host'] AS host,
-       sum(CAST(labels['size'] AS DOUBLE)) AS sum
+       count(*) FILTER (WHERE time > to_date('next week')) AS n
 FROM points
 GROUP BY 1, 2

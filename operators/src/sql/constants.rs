@@ -1,0 +1,182 @@
+//! What a query says of its operations before it is optimized: what is constant is computed, and what can fail can be null.
+//!
+//! DataFusion would find out in the middle of an optimizer rule that a constant cannot be computed, and say no more than the
+//! rule's name. It would also take an operation over columns that are never null for one that is never null, and leave out
+//! what should take the place of a null: `coalesce(count(*) / 0, 0)`.
+
+use std::fmt;
+use std::sync::{Arc, LazyLock};
+
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::datatypes::Schema;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::config::ConfigOptions;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::logical_expr::execution_props::ExecutionProps;
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{
+    BinaryExpr, ColumnarValue, Expr, ExprSchemable, LogicalPlan, Operator, TryCast, Volatility,
+};
+use datafusion::optimizer::AnalyzerRule;
+use datafusion::physical_expr::create_physical_expr;
+
+use super::cause::cause;
+use super::total;
+
+/// The last rule of an analyzer.
+#[derive(Debug)]
+pub(super) struct Constants;
+
+impl AnalyzerRule for Constants {
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        plan.transform_up_with_subqueries(analyze).data()
+    }
+
+    fn name(&self) -> &str {
+        "constants"
+    }
+}
+
+/// An operation over constants that cannot be computed, and so is a mistake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ConstantError {
+    /// None of a cast, which the cause tells.
+    operation: Option<String>,
+    /// The function, when it is a call.
+    pub(crate) function: Option<String>,
+    pub(crate) constants: Vec<String>,
+    cause: String,
+}
+
+impl fmt::Display for ConstantError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.operation {
+            Some(operation) => write!(f, "{operation} cannot be computed: {}", self.cause),
+            None => f.write_str(&self.cause),
+        }
+    }
+}
+
+impl std::error::Error for ConstantError {}
+
+fn analyze(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    let mut schema = merge_schema(&plan.inputs());
+    if let LogicalPlan::TableScan(scan) = &plan {
+        schema.merge(&DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?);
+    }
+    let names = NamePreserver::new(&plan);
+    let analyzed = plan.map_expressions(|expr| {
+        let name = names.save(&expr);
+        let analyzed = expr.transform_up(|part| analyze_part(part, &schema))?;
+        Ok(analyzed.update_data(|expr| name.restore(expr)))
+    })?;
+    match analyzed.transformed {
+        true => analyzed.map_data(LogicalPlan::recompute_schema),
+        false => Ok(analyzed),
+    }
+}
+
+/// As the rule does it, of one expression over the columns of `schema`.
+pub(super) fn analyze_expr(expr: Expr, schema: &DFSchema) -> Result<Expr> {
+    expr.transform_up(|part| analyze_part(part, schema)).data()
+}
+
+fn analyze_part(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    if let Expr::Literal(value, metadata) = expr {
+        let finite = total::finite_scalar(value);
+        return Ok(Transformed::no(Expr::Literal(finite, metadata)));
+    }
+    if !is_operation(&expr) {
+        return Ok(Transformed::no(expr));
+    }
+    if let Some(constants) = constants_of(&expr)? {
+        let value = compute(&expr).map_err(|error| constant_error(&expr, &constants, &error))?;
+        return Ok(Transformed::yes(Expr::Literal(value, None)));
+    }
+    if expr.nullable(schema).unwrap_or(true) {
+        return Ok(Transformed::no(expr));
+    }
+    // A cast to the same type is left out of a physical plan.
+    let same = expr.get_type(schema)?;
+    Ok(Transformed::yes(Expr::TryCast(TryCast::new(Box::new(expr), same))))
+}
+
+/// Whether it is computed from its parts, and is no comparison or logic.
+fn is_operation(expr: &Expr) -> bool {
+    match expr {
+        Expr::BinaryExpr(BinaryExpr { op, .. }) => !is_comparison(*op),
+        Expr::ScalarFunction(call) => call.func.signature().volatility == Volatility::Immutable,
+        Expr::Cast(_) | Expr::TryCast(_) | Expr::Negative(_) | Expr::Like(_) | Expr::SimilarTo(_) => true,
+        _ => false,
+    }
+}
+
+/// Comparisons and logic do not fail.
+pub(super) fn is_comparison(op: Operator) -> bool {
+    matches!(
+        op,
+        Operator::And
+            | Operator::Or
+            | Operator::Eq
+            | Operator::NotEq
+            | Operator::Lt
+            | Operator::LtEq
+            | Operator::Gt
+            | Operator::GtEq
+            | Operator::IsDistinctFrom
+            | Operator::IsNotDistinctFrom
+    )
+}
+
+/// What an operation is computed from, when that is constants alone.
+fn constants_of(expr: &Expr) -> Result<Option<Vec<ScalarValue>>> {
+    let mut constants = Vec::new();
+    let mut others = false;
+    expr.apply_children(|part| {
+        match part {
+            Expr::Literal(value, _) => constants.push(value.clone()),
+            _ => others = true,
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(Some(constants).filter(|constants| !others && !constants.is_empty()))
+}
+
+/// One row without columns.
+static ROW: LazyLock<RecordBatch> = LazyLock::new(|| {
+    let options = RecordBatchOptions::new().with_row_count(Some(1));
+    RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &options)
+        .expect("a batch without columns has any number of rows")
+});
+
+fn compute(expr: &Expr) -> Result<ScalarValue> {
+    let schema = DFSchema::empty();
+    let context = PhysicalPlanningContext::default();
+    let planned = create_physical_expr(expr, &schema, &ExecutionProps::new(), &context)?;
+    match total::checked(planned, &ROW)? {
+        ColumnarValue::Scalar(value) => Ok(value),
+        ColumnarValue::Array(values) => ScalarValue::try_from_array(&values, 0),
+    }
+}
+
+fn constant_error(expr: &Expr, constants: &[ScalarValue], error: &DataFusionError) -> DataFusionError {
+    let is_text = |value: &ScalarValue| value.data_type().is_string();
+    let quoted = |value: &ScalarValue| match is_text(value) {
+        true => format!("'{value}'"),
+        false => value.to_string(),
+    };
+    let quoted: Vec<String> = constants.iter().map(quoted).collect();
+    let function = match expr {
+        Expr::ScalarFunction(call) => Some(call.func.name().to_owned()),
+        _ => None,
+    };
+    let operation = match expr {
+        Expr::BinaryExpr(BinaryExpr { op, .. }) => Some(quoted.join(&format!(" {op} "))),
+        _ => function.as_ref().map(|function| format!("{function}({})", quoted.join(", "))),
+    };
+    let constants = constants.iter().map(ToString::to_string).collect();
+    DataFusionError::External(Box::new(ConstantError { operation, function, constants, cause: cause(error) }))
+}
