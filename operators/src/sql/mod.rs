@@ -2,9 +2,9 @@
 //!
 //! - `view`: a file's `CREATE MATERIALIZED VIEW … AS SELECT …`
 //! - `refuse`: what the SELECT may not hold, and what to write instead
-//! - `total`: operations that fail on a row give null for it; `constants`: those that are computed when planning;
-//!   `session`, `expression`: where SQL is planned so; `cause`: why an operation failed
-//! - `labels`: `labels['x']` as a column of its own
+//! - `total`: operations that fail on a row give null for it; `constants`: those that are computed when planning; `sums`:
+//!   those of whole numbers; `session`, `expression`: where SQL is planned so; `cause`: why an operation failed
+//! - `labels`: `labels['x']` as a column of its own; `empty`: group columns without a text
 //! - `tumble`, `hop`: the window functions; `tier`: windows of several lengths from the same states
 //! - `rollup`: a planned rollup; `run`: what it computes; `by_group`: at the cost of the groups that fail; `batch`: its SELECT as it runs over all points at once
 //! - `columns`: its window, tags and fields; `planning`: DataFusion's errors in our words; `place`: where they are
@@ -14,6 +14,7 @@ mod by_group;
 mod cause;
 mod columns;
 mod constants;
+mod empty;
 mod error;
 mod expression;
 mod hop;
@@ -24,11 +25,14 @@ mod refuse;
 mod rollup;
 mod run;
 mod session;
+mod sums;
 mod tier;
 mod total;
 mod tumble;
 mod view;
 
+#[cfg(test)]
+mod aggregates_tests;
 #[cfg(test)]
 mod fingerprint_tests;
 

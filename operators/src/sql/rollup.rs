@@ -13,6 +13,7 @@ use futures::executor::block_on;
 use twox_hash::XxHash3_64;
 
 use super::columns::Columns;
+use super::empty::empty_is_null;
 use super::error::SqlError;
 use super::labels::{label_column, labels_to_columns};
 use super::planning::planning_error;
@@ -79,8 +80,14 @@ pub struct Shape {
 }
 
 impl Rollup {
-    pub(super) fn plan(view: View, labels: &[String]) -> Result<Self, SqlError> {
-        let planned = Planned::of(&view.select, &view.select, labels)?;
+    pub(super) fn plan(mut view: View, labels: &[String]) -> Result<Self, SqlError> {
+        let mut planned = Planned::of(&view.select, &view.select, labels)?;
+        let is_aggregate = |name: &str| planned.state.aggregate_functions().contains_key(name);
+        let (tags, groups) = (&planned.shape.tags, &planned.columns.groups);
+        if let Some(select) = empty_is_null(&view.select, tags, groups, is_aggregate)? {
+            planned = Planned::of(&select, &view.select, labels)?;
+            view.select = select;
+        }
         let Planned { state, columns, schema, shape, stages } = planned;
         Ok(Self {
             allowed_lateness: view.allowed_lateness,

@@ -9,6 +9,7 @@ use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 use super::constants::Constants;
+use super::sums::Sums;
 use super::total::TotalOperations;
 use super::{batch_functions, hop, tumble};
 
@@ -38,6 +39,7 @@ pub(super) fn rollup_session() -> SessionContext {
     let builder = SessionStateBuilder::new()
         .with_config(config)
         .with_default_features()
+        .with_analyzer_rule(Arc::new(Sums))
         .with_analyzer_rule(Arc::new(Constants))
         .with_physical_optimizer_rules(vec![]);
     let session = of(builder);
@@ -57,6 +59,7 @@ fn builder(config: SessionConfig, total: TotalOperations) -> SessionStateBuilder
     SessionStateBuilder::new()
         .with_config(config)
         .with_default_features()
+        .with_analyzer_rule(Arc::new(Sums))
         .with_analyzer_rule(Arc::new(Constants))
         .with_physical_optimizer_rules(rules)
 }
