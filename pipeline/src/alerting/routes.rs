@@ -1,16 +1,14 @@
 //! `/api/alerts`, `/api/silences`: the same as `tidemark alerts`, as JSON.
 //!
-//! What changes something is refused when a web page of somebody else's asks for it: it must be JSON, and a browser that
-//! says where it comes from must say that it comes from here.
+//! Requests that change something must be JSON; the server refuses those of other sites' pages before they come here.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
@@ -25,6 +23,7 @@ use super::evidence::{Evidence, Rules, read_commands};
 use super::ledger::{self, Question};
 use super::{show, why};
 use crate::error::Error;
+use crate::http::{JsonBody, refuse};
 use crate::roles::Context;
 use crate::why::{Time, parse_time};
 
@@ -67,10 +66,6 @@ impl From<Error> for Problem {
 }
 
 impl Shared {
-    fn changing(&self, headers: &HeaderMap) -> Result<(), (StatusCode, String)> {
-        changing(headers, self.context.config.http.listen)
-    }
-
     /// Does what blocks, off the runtime's threads, when it is its turn.
     async fn ask(
         self,
@@ -90,10 +85,6 @@ impl Shared {
             Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
         }
     }
-}
-
-fn refuse(status: StatusCode, problem: String) -> Response {
-    (status, Json(BTreeMap::from([("error", problem)]))).into_response()
 }
 
 fn gather(
@@ -199,11 +190,7 @@ struct AskedSilence {
     comment: String,
 }
 
-async fn silence(State(shared): State<Shared>, headers: HeaderMap, body: String) -> Response {
-    let asked: AskedSilence = match shared.changing(&headers).and_then(|()| read(&body)) {
-        Ok(asked) => asked,
-        Err((status, problem)) => return refuse(status, problem),
-    };
+async fn silence(State(shared): State<Shared>, JsonBody(asked): JsonBody<AskedSilence>) -> Response {
     let length: Duration = match humantime::parse_duration(&asked.length) {
         Ok(length) => length,
         Err(_) => return refuse(StatusCode::BAD_REQUEST, "`for` is no duration such as 2h".to_owned()),
@@ -220,10 +207,7 @@ async fn silence(State(shared): State<Shared>, headers: HeaderMap, body: String)
     shared.ask(work).await
 }
 
-async fn unsilence(State(shared): State<Shared>, headers: HeaderMap, Path(id): Path<String>) -> Response {
-    if let Err((status, problem)) = from_here(&headers, shared.context.config.http.listen) {
-        return refuse(status, problem);
-    }
+async fn unsilence(State(shared): State<Shared>, Path(id): Path<String>) -> Response {
     let work = move |context: &Context, _: &Alerting, _| {
         let id = commands::silence_id(&read_commands(&context.config)?, &id).map_err(not_found)?;
         commands::send(&context.config, &commands::silence_key(&id), None)?;
@@ -242,14 +226,10 @@ struct AskedAcknowledge {
 
 async fn acknowledge(
     State(shared): State<Shared>,
-    headers: HeaderMap,
     Path(id): Path<String>,
-    body: String,
+    JsonBody(asked): JsonBody<AskedAcknowledge>,
 ) -> Response {
-    let AskedAcknowledge { by, comment } = match shared.changing(&headers).and_then(|()| read(&body)) {
-        Ok(asked) => asked,
-        Err((status, problem)) => return refuse(status, problem),
-    };
+    let AskedAcknowledge { by, comment } = asked;
     let work = move |context: &Context, alerting: &Alerting, now| {
         let evidence = gather(context, alerting, &Question::Now, now)?;
         let incident = commands::incident(&evidence, &id).map_err(not_found)?;
@@ -260,77 +240,4 @@ async fn acknowledge(
         Ok(answer)
     };
     shared.ask(work).await
-}
-
-fn read<T: for<'de> Deserialize<'de>>(body: &str) -> Result<T, (StatusCode, String)> {
-    serde_json::from_str(body).map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))
-}
-
-fn changing(headers: &HeaderMap, listen: SocketAddr) -> Result<(), (StatusCode, String)> {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    if kind.split(';').next().map(str::trim) != Some("application/json") {
-        let problem = "the body must be JSON: set Content-Type: application/json".to_owned();
-        return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, problem));
-    }
-    from_here(headers, listen)
-}
-
-/// A browser says which page asks. Programs say nothing.
-///
-/// A name that somebody else lets point to this machine makes the page's origin and the host the same; where this process
-/// listens on loopback, its own names are known.
-fn from_here(headers: &HeaderMap, listen: SocketAddr) -> Result<(), (StatusCode, String)> {
-    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
-    let own = match listen.ip().is_loopback() {
-        true => vec![listen.to_string(), format!("localhost:{}", listen.port())],
-        false => headers
-            .get(header::HOST)
-            .and_then(|host| host.to_str().ok())
-            .map(str::to_owned)
-            .into_iter()
-            .collect(),
-    };
-    let page = origin.to_str().ok().and_then(|origin| Some(origin.split_once("://")?.1));
-    if page.is_some_and(|page| own.iter().any(|own| own == page)) {
-        return Ok(());
-    }
-    Err((StatusCode::FORBIDDEN, "another site's page may not change anything here".to_owned()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn other_sites_pages_change_nothing() {
-        let headers = |pairs: &[(&'static str, &'static str)]| -> HeaderMap {
-            pairs
-                .iter()
-                .map(|(name, value)| (name.parse().expect("a name"), value.parse().expect("a value")))
-                .collect()
-        };
-        let json = ("content-type", "application/json; charset=utf-8");
-        let (loopback, anywhere) = ("127.0.0.1:7878", "0.0.0.0:7878");
-        let rebound = [json, ("origin", "http://evil.example:7878"), ("host", "evil.example:7878")];
-        let named = [json, ("origin", "http://alerts.example"), ("host", "alerts.example")];
-        let cases = [
-            (headers(&[json]), None),
-            (headers(&[json, ("origin", "http://127.0.0.1:7878"), ("host", "127.0.0.1:7878")]), None),
-            (headers(&[json, ("origin", "https://evil.example"), ("host", "127.0.0.1:7878")]), Some(403)),
-            (headers(&[json, ("origin", "null"), ("host", "127.0.0.1:7878")]), Some(403)),
-            (headers(&[("content-type", "text/plain")]), Some(415)),
-            (headers(&[]), Some(415)),
-            (headers(&[json, ("origin", "http://localhost:7878"), ("host", "localhost:7878")]), None),
-            (headers(&rebound), Some(403)),
-        ];
-        let cases = cases.into_iter().map(|(given, expected)| (loopback, given, expected));
-        let elsewhere = [
-            (anywhere, headers(&named), None),
-            (anywhere, headers(&[json, named[1], ("host", "other.example")]), Some(403)),
-        ];
-        for (listen, given, expected) in cases.chain(elsewhere) {
-            let answer = changing(&given, listen.parse().expect("an address"));
-            assert_eq!(answer.err().map(|(status, _)| status.as_u16()), expected, "{given:?}");
-        }
-    }
 }

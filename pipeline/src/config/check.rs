@@ -22,7 +22,7 @@ use super::secret::SecretKeys;
 use super::settings::{count, duration, http_url, optional_duration, required, size, text};
 use super::source::{Source, suggest};
 use super::tiers::check_tiers;
-use super::values::directory_url;
+use super::values::{TextList, directory_url};
 
 /// What exactness rests on, so that it is not for the configuration to change.
 const OWN_PROPERTIES: [&str; 12] = [
@@ -419,6 +419,7 @@ fn check_http(source: &Source<'_>, raw: RawHttp) -> Result<HttpConfig, ConfigErr
     let timeouts = Duration::from_millis(100)..=Duration::from_secs(600);
     Ok(HttpConfig {
         listen,
+        allowed_hosts: check_hosts(source, raw.allowed_hosts)?,
         max_connections: count(
             source,
             "max_connections",
@@ -428,4 +429,16 @@ fn check_http(source: &Source<'_>, raw: RawHttp) -> Result<HttpConfig, ConfigErr
         )?,
         timeout: duration(source, "timeout", raw.timeout, defaults.timeout, timeouts)?,
     })
+}
+
+/// Names as requests give them. Not addresses, which are always allowed, nor patterns.
+fn check_hosts(source: &Source<'_>, raw: Setting<TextList>) -> Result<Vec<String>, ConfigError> {
+    let Some(names) = raw else { return Ok(Vec::new()) };
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    if let Some(name) = names.get_ref().0.iter().find(|name| name.is_empty() || !name.chars().all(legal)) {
+        return Err(source
+            .error(&names.span(), format!("`{name}` is not the name of a host"))
+            .remedy("write it without scheme and port, like \"alerts.example.com\""));
+    }
+    Ok(names.into_inner().0.iter().map(|name| name.to_lowercase()).collect())
 }

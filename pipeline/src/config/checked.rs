@@ -157,9 +157,11 @@ pub struct AlertsFile {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpConfig {
     pub listen: SocketAddr,
-    /// Connections beyond this many wait in the listen queue.
+    /// Names, in lower case, under which the server may be asked besides addresses and the machine's own names.
+    pub allowed_hosts: Vec<String>,
+    /// Requests worked on at once; those beyond are refused, except those of probes.
     pub max_connections: usize,
-    /// Time allowed for one request, headers and body included.
+    /// Time allowed for each part of a request: its head, the work with its body, taking the answer.
     pub timeout: Duration,
 }
 
@@ -281,6 +283,7 @@ impl Default for HttpConfig {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 7878)),
+            allowed_hosts: Vec::new(),
             max_connections: 128,
             timeout: Duration::from_secs(10),
         }

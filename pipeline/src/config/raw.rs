@@ -133,6 +133,7 @@ pub(super) struct RawAlertsFile {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawHttp {
     pub(super) listen: Setting<String>,
+    pub(super) allowed_hosts: Setting<TextList>,
     pub(super) max_connections: Setting<u64>,
     pub(super) timeout: Setting<HumanDuration>,
 }

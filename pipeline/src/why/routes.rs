@@ -1,6 +1,5 @@
 //! `/api/status` and `/api/why/<rollup>`: what this process knows, and its answer.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::{Path, Query, State};
@@ -15,6 +14,7 @@ use super::answer::answer;
 use super::picture::{Asked, Picture};
 use super::time::{Time, parse};
 use super::{gather, question};
+use crate::http::refuse;
 use crate::roles::Context;
 
 /// Answers under way at once: each asks the brokers.
@@ -84,11 +84,6 @@ fn time_of(text: Option<&str>) -> Result<Option<Time>, String> {
     let Some(text) = text else { return Ok(None) };
     let wrong = || format!("`window` is no time such as 2026-01-01T12:00:00Z: `{text}`");
     parse(text).map(Some).ok_or_else(wrong)
-}
-
-/// An error as JSON: `{"error": "…"}`.
-fn refuse(status: StatusCode, problem: String) -> Response {
-    (status, Json(BTreeMap::from([("error", problem)]))).into_response()
 }
 
 #[cfg(test)]
