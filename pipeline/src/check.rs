@@ -19,6 +19,7 @@ use operators::threshold::{Rule, RuleError, RuleSpec, Watched, Watches};
 use crate::config::{
     AlertsConfig, Config, ConfigError, Environment, Located, RuleConfig, TierConfig, WatchesConfig, suggest,
 };
+use crate::kafka;
 
 /// What `check` found. It displays as one paragraph a problem, `file:line:column: what is wrong` and `help: what to
 /// write instead`, and a summary in one line.
@@ -57,7 +58,14 @@ pub fn check(config: &Path, environment: &Environment) -> Report {
     let Some(config) = config else {
         return report;
     };
-    report.warnings = crate::memory::warnings(&config);
+    // Settings that are wrong one by one have been named already.
+    if problems.is_empty()
+        && let Err(error) = kafka::check_properties(&config.kafka)
+    {
+        report.problems.push(error.to_string());
+    }
+    report.warnings = environment.warnings();
+    report.warnings.extend(crate::memory::warnings(&config));
     let (alerts, problems) = match &config.alerts.rules {
         Some(path) => AlertsConfig::load_all(path, environment),
         None => (AlertsConfig::default(), Vec::new()),

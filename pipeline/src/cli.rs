@@ -8,15 +8,17 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde_json::json;
 use tokio::runtime::Runtime;
 
 use crate::alerting::{self, cli::AlertsCommand};
 use crate::backtest::{self, BacktestArgs};
 use crate::check;
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::config::{Config, DEFAULT_PATH, Environment};
 use crate::demo::{self, DemoArgs};
 use crate::explain;
+use crate::health::{self, HealthArgs};
 use crate::launch::{self, Role};
 use crate::load::{self, LoadArgs};
 use crate::query::{self, QueryArgs};
@@ -64,6 +66,12 @@ enum Command {
         /// Also say which rollups go on with the state under `state/` of the storage, and which begin anew and when
         #[arg(long)]
         against_state: bool,
+        /// Also ask the brokers whether the topics exist, and are set up as they have to be
+        #[arg(long)]
+        brokers: bool,
+        /// How long to wait for the brokers
+        #[arg(long, default_value = "10s", requires = "brokers", value_parser = humantime::parse_duration)]
+        timeout: Duration,
     },
     /// Show how a rollup is computed: windows, tags, fields, plans of both stages
     Explain {
@@ -124,6 +132,10 @@ enum Command {
     ///
     /// Exit status: 0 done, and equal with --against; 1 different; 2 could not be told.
     Backtest(BacktestArgs),
+    /// Ask the process that runs on this machine, by the address of [http], how it is
+    ///
+    /// Exit status: 0 well, 1 not, or nobody answers.
+    Health(HealthArgs),
     /// Manage the topics that Tidemark needs
     #[command(subcommand)]
     Topics(TopicsCommand),
@@ -149,6 +161,13 @@ enum TopicsCommand {
     },
 }
 
+impl Cli {
+    /// How log lines look, the last one included.
+    pub fn log_format(&self) -> LogFormat {
+        self.log_format
+    }
+}
+
 /// Carries out a command line.
 ///
 /// # Errors
@@ -161,13 +180,25 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         bail!("the cryptography provider was installed twice");
     }
     let environment = Environment::of_process();
+    if !matches!(cli.command, Command::Check { .. }) {
+        for warning in environment.warnings() {
+            tracing::warn!("{warning}");
+        }
+    }
     match cli.command {
         Command::Run(args) => {
             let config = Config::load(&cli.config, &environment)?;
-            runtime()?.block_on(launch::run(config, &environment, &args.roles))?;
+            let runtime = runtime()?;
+            let outcome = runtime.block_on(launch::run(config, &environment, &args.roles));
+            // Requests that nobody waits for any more do not hold up the end.
+            runtime.shutdown_background();
+            outcome?;
         }
         Command::Demo(args) => runtime()?.block_on(demo::run(args))?,
-        Command::Check { against_state } => return check_all(&cli.config, &environment, against_state),
+        Command::Check { against_state, brokers, timeout } => {
+            let brokers = brokers.then_some(timeout);
+            return check_all(&cli.config, &environment, against_state, brokers);
+        }
         Command::Explain { rollup } => explain_rollup(&cli.config, &environment, rollup.as_deref())?,
         Command::Load(args) => load_files(&cli.config, &environment, &args)?,
         Command::Sample(args) => take_samples(&cli.config, &environment, &args)?,
@@ -180,7 +211,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
             say(runtime()?.block_on(why::run(config, &args))?)?;
         }
         Command::Reconcile(args) => {
-            return Ok(compared(reconcile_rollup(&cli.config, &environment, &args)));
+            return Ok(compared(reconcile_rollup(&cli.config, &environment, &args), cli.log_format));
         }
         Command::Recompute(args) => return recompute_rollup(&cli.config, &environment, &args),
         Command::Compact(args) => {
@@ -192,10 +223,16 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
             alerting::cli::run(&cli.config, &environment, command, &|text| say(text))?;
         }
         Command::Test(args) => {
-            return Ok(compared(test_rules(&cli.config, &environment.without_secrets(), &args)));
+            let tested = test_rules(&cli.config, &environment.without_secrets(), &args);
+            return Ok(compared(tested, cli.log_format));
         }
         Command::Backtest(args) => {
-            return Ok(compared(backtest_rules(&cli.config, &environment.without_secrets(), &args)));
+            let tested = backtest_rules(&cli.config, &environment.without_secrets(), &args);
+            return Ok(compared(tested, cli.log_format));
+        }
+        Command::Health(args) => {
+            let config = Config::load(&cli.config, &environment.without_secrets())?;
+            say(runtime()?.block_on(health::ask(&config, &args))?)?;
         }
         Command::Topics(TopicsCommand::Create { partitions, timeout }) => {
             let config = Config::load(&cli.config, &environment)?;
@@ -215,17 +252,28 @@ fn runtime() -> Result<Runtime> {
 
 /// The exit status of a command that compares: an error must not look like a difference, nor a mistake in a file like a test
 /// that failed.
-fn compared(result: Result<ExitCode>) -> ExitCode {
+fn compared(result: Result<ExitCode>, format: LogFormat) -> ExitCode {
     result.unwrap_or_else(|error| {
-        report(&error);
+        report(&error, format);
         ExitCode::from(2)
     })
 }
 
-/// The last word of the program. Logging may not have been set up when this is called, so it writes by itself.
+/// The last word of the program, in the form of its log lines. Logging may not have been set up when this is called, so it
+/// writes by itself.
 #[expect(clippy::print_stderr, reason = "the last word of the program")]
-pub fn report(error: &anyhow::Error) {
-    eprintln!("error: {error:#}");
+pub fn report(error: &anyhow::Error, format: LogFormat) {
+    match format {
+        LogFormat::Text => eprintln!("error: {error:#}"),
+        LogFormat::Json => {
+            let timestamp = clock::shown(Clock::system().now_ns());
+            let message = format!("{error:#}");
+            eprintln!(
+                "{}",
+                json!({ "timestamp": timestamp, "level": "ERROR", "message": message, "target": "tidemark" })
+            );
+        }
+    }
 }
 
 /// Writes to standard output. A reader that has gone, such as `head`, ends the program without complaint.
@@ -236,7 +284,13 @@ fn say(text: impl Display) -> Result<()> {
     }
 }
 
-fn check_all(config: &Path, environment: &Environment, against_state: bool) -> Result<ExitCode> {
+/// `brokers`: how long to wait for their answer, if they are asked.
+fn check_all(
+    config: &Path,
+    environment: &Environment,
+    against_state: bool,
+    brokers: Option<Duration>,
+) -> Result<ExitCode> {
     let report = check::check(config, environment);
     say(&report)?;
     if against_state {
@@ -244,7 +298,14 @@ fn check_all(config: &Path, environment: &Environment, against_state: bool) -> R
         let catalog = check::load_catalog(&config.rollup.sql)?;
         say(runtime()?.block_on(check::state::compare(&config, &catalog))?)?;
     }
-    Ok(if report.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let mut is_well = report.problems.is_empty();
+    if let Some(timeout) = brokers {
+        let config = Config::load(config, environment)?;
+        let inspection = runtime()?.block_on(topics::inspect(&config, timeout))?;
+        is_well &= inspection.problems.is_empty();
+        say(inspection)?;
+    }
+    Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn explain_rollup(config: &Path, environment: &Environment, rollup: Option<&str>) -> Result<()> {

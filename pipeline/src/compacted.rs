@@ -5,15 +5,15 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::Message;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
 use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use rdkafka::{ClientContext, Message};
 
 use crate::config::KafkaConfig;
 use crate::error::{Error, Result};
-use crate::kafka::{self, ConsumerSettings};
+use crate::kafka::{self, ConsumerSettings, KafkaError as BrokerError, Plain};
 
 /// Memory of a reader: states are small.
 const READ_AHEAD: usize = 8 << 20;
@@ -32,19 +32,6 @@ pub(crate) struct Record {
     pub(crate) value: Option<Vec<u8>>,
 }
 
-/// The end of a partition is news for the reader, not a fault.
-struct Quiet;
-
-impl ClientContext for Quiet {
-    fn error(&self, error: KafkaError, reason: &str) {
-        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
-            tracing::warn!(%error, reason, "kafka");
-        }
-    }
-}
-
-impl ConsumerContext for Quiet {}
-
 /// Where a reader begins.
 #[derive(Clone, Copy)]
 enum Start {
@@ -55,8 +42,8 @@ enum Start {
 
 /// Reads partitions of a topic from their beginning, and then what comes.
 pub(crate) struct Reader {
-    consumer: BaseConsumer<Quiet>,
-    topic: String,
+    consumer: BaseConsumer<Plain>,
+    brokers: String,
     /// Partitions whose end has not been seen.
     unread: Vec<i32>,
 }
@@ -87,8 +74,8 @@ impl Reader {
 
     fn starting_at(config: &KafkaConfig, topic: &str, partition: Option<i32>, start: Start) -> Result<Self> {
         let settings = ConsumerSettings::of_small("tidemark-reader", READ_AHEAD);
-        let consumer = kafka::consumer(config, settings, Quiet)?;
-        let count = kafka::partition_count(config, consumer.client(), topic, SILENCE)?;
+        let consumer = kafka::consumer(config, settings, Plain::default())?;
+        let count = kafka::partition_count(config, &consumer, topic, SILENCE)?;
         if count == 0 {
             return Err(Error::Refused(format!(
                 "topic `{topic}` does not exist: create it with `tidemark topics create`"
@@ -110,7 +97,7 @@ impl Reader {
                 consumer.offsets_for_times(list, SILENCE).map_err(Error::client("find a time in a topic"))?;
         }
         consumer.assign(&list).map_err(Error::client("read a topic"))?;
-        Ok(Self { consumer, topic: topic.to_owned(), unread })
+        Ok(Self { consumer, brokers: config.brokers.join(","), unread })
     }
 
     /// The next record, if one comes in time.
@@ -142,8 +129,10 @@ impl Reader {
                     take(record);
                 }
                 None if heard.elapsed() > SILENCE => {
-                    let topic = &self.topic;
-                    return Err(Error::Refused(format!("no broker answers for topic `{topic}`")));
+                    // Whoever reads may try again.
+                    let cause = kafka::cause(&self.consumer);
+                    let brokers = self.brokers.clone();
+                    return Err(BrokerError::Unreachable { brokers, timeout: SILENCE, cause }.into());
                 }
                 None => {}
             }

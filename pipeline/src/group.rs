@@ -12,6 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{
     BaseConsumer, CommitMode, Consumer, ConsumerContext, ConsumerGroupMetadata, RebalanceProtocol,
 };
@@ -20,6 +21,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaRespErr;
 
 use crate::error::{Error, Result};
+use crate::kafka::Reports;
 
 const COMMITTED_TIMEOUT: Duration = Duration::from_secs(30);
 /// A commit that meets a rebalance of the others is tried again this often, and for this long.
@@ -93,11 +95,17 @@ pub(crate) struct Group<S> {
     share: Mutex<S>,
     failure: Mutex<Option<Error>>,
     rebalances: AtomicU64,
+    reports: Reports,
 }
 
 impl<S: Share> Group<S> {
     pub(crate) fn new(share: S) -> Self {
-        Self { share: Mutex::new(share), failure: Mutex::new(None), rebalances: AtomicU64::new(0) }
+        Self {
+            share: Mutex::new(share),
+            failure: Mutex::new(None),
+            rebalances: AtomicU64::new(0),
+            reports: Reports::default(),
+        }
     }
 
     pub(crate) fn share(&self) -> MutexGuard<'_, S> {
@@ -171,12 +179,10 @@ pub(crate) fn membership<S: Share>(consumer: &BaseConsumer<Group<S>>) -> Result<
 /// Errors of reading that the client mends by itself, while what was read is worked on. Others end the session.
 pub(crate) fn go_on_after(action: &'static str, error: KafkaError) -> Result<()> {
     let fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
+    // The same line as that of the client's own report, once a minute.
+    Reports::default().error(&error, action);
     let error = Error::client(action)(error);
-    if fatal || !error.retryable() {
-        return Err(error);
-    }
-    tracing::warn!(%error, "nothing can be read for now");
-    Ok(())
+    if fatal || !error.retryable() { Err(error) } else { Ok(()) }
 }
 
 /// Stops and resumes reading while the group is still polled: of all partitions while there is no room for what they give, or
@@ -269,11 +275,12 @@ pub(crate) fn list_of(offsets: &Commit) -> Result<TopicPartitionList> {
 }
 
 impl<S: Share> ClientContext for Group<S> {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, words: &str) {
+        self.reports.log(level, facility, words);
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
-        // The end of a partition is news for the role, not a fault.
-        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
-            tracing::warn!(%error, reason, "kafka");
-        }
+        self.reports.error(&error, reason);
     }
 }
 

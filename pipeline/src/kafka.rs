@@ -3,11 +3,14 @@
 //! A factory returns a librdkafka configuration or a client; properties of `[kafka.properties]` come first, so that
 //! none of them can undo what is set here.
 
+mod reports;
+mod watch;
+
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
-use rdkafka::client::{Client, ClientContext, DefaultClientContext};
+use rdkafka::client::ClientContext;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
@@ -15,7 +18,12 @@ use rdkafka::metadata::Metadata;
 use rdkafka::producer::{BaseProducer, FutureProducer, ProducerContext};
 use secrecy::ExposeSecret;
 
+pub use reports::Cause;
+pub(crate) use reports::{Asked, Plain, Reporting, Reports};
+pub(crate) use watch::watch;
+
 use crate::config::KafkaConfig;
+use crate::config::properties::{Clients, is_known_to};
 
 /// Largest message that Tidemark's own producers send, in bytes: one epoch's partial states for one partition.
 pub const MAX_MESSAGE_BYTES: usize = 16 << 20;
@@ -38,22 +46,14 @@ const CLIENT_ID: &str = "tidemark";
 /// A Kafka client could not be made, or could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum KafkaError {
-    /// The settings do not work: trying again does not help.
+    /// The settings do not work: trying again does not help. The reason is the library's, without the values of properties.
     #[error(
-        "cannot set up a Kafka {client}: check [kafka.properties] in the configuration, brokers=`{brokers}`"
+        "cannot set up a Kafka {client}: {reason}: check [kafka.properties] in the configuration, brokers=`{brokers}`"
     )]
-    Setup {
-        client: &'static str,
-        brokers: String,
-        #[source]
-        source: Box<ClientError>,
-    },
+    Setup { client: &'static str, brokers: String, reason: String },
     /// No broker answered in time: trying again may help.
-    #[error(
-        "no Kafka broker answered within {}: start one, or name a running one in `brokers` of [kafka] or in TIDEMARK_KAFKA__BROKERS, brokers=`{brokers}`",
-        humantime::format_duration(*.timeout)
-    )]
-    Unreachable { brokers: String, timeout: Duration },
+    #[error("{}: {}, brokers=`{brokers}`", cause.after(*.timeout), cause.remedy())]
+    Unreachable { brokers: String, timeout: Duration, cause: Cause },
     /// A broker answered with an error.
     #[error("Kafka refused to {action}, brokers=`{brokers}`")]
     Refused {
@@ -150,8 +150,8 @@ where
 ///
 /// # Errors
 /// [`KafkaError::Setup`] when librdkafka refuses a property.
-pub fn future_producer(kafka: &KafkaConfig) -> Result<FutureProducer, KafkaError> {
-    create(kafka, "producer", &producer_config(kafka), DefaultClientContext)
+pub(crate) fn future_producer(kafka: &KafkaConfig) -> Result<FutureProducer<Plain>, KafkaError> {
+    create(kafka, "producer", &producer_config(kafka), Plain::default())
 }
 
 /// A producer whose messages and offsets go out in transactions. A second producer with the same `transactional_id`
@@ -172,17 +172,43 @@ where
     create(kafka, "transactional producer", &config, context)
 }
 
+/// A client that asks about topics, and sends nothing.
+///
+/// # Errors
+/// [`KafkaError::Setup`] when librdkafka refuses a property.
+pub(crate) fn asker(kafka: &KafkaConfig) -> Result<BaseProducer<Plain>, KafkaError> {
+    create(kafka, "client", &client_config(kafka, Clients::Producers), Plain::default())
+}
+
 /// A client that creates and describes topics.
 ///
 /// # Errors
 /// [`KafkaError::Setup`] when librdkafka refuses a property.
-pub fn admin(kafka: &KafkaConfig) -> Result<AdminClient<DefaultClientContext>, KafkaError> {
-    create(kafka, "admin client", &client_config(kafka), DefaultClientContext)
+pub(crate) fn admin(kafka: &KafkaConfig) -> Result<AdminClient<Plain>, KafkaError> {
+    create(kafka, "admin client", &client_config(kafka, Clients::Producers), Plain::default())
+}
+
+/// Makes a client of each kind, without a broker to talk to: whether the properties fit together, files of certificates
+/// among them.
+///
+/// # Errors
+/// [`KafkaError::Setup`] when librdkafka refuses them.
+pub(crate) fn check_properties(kafka: &KafkaConfig) -> Result<(), KafkaError> {
+    let nobody = KafkaConfig { brokers: Vec::new(), ..kafka.clone() };
+    let named = |error| match error {
+        KafkaError::Setup { client, reason, .. } => {
+            KafkaError::Setup { client, reason, brokers: kafka.brokers.join(",") }
+        }
+        other => other,
+    };
+    consumer(&nobody, ConsumerSettings::new("check"), Plain::default()).map_err(named)?;
+    transactional_producer(&nobody, "check", Duration::from_secs(60), Plain::default()).map_err(named)?;
+    Ok(())
 }
 
 /// Settings of [`consumer`].
 pub fn consumer_config(kafka: &KafkaConfig, settings: ConsumerSettings<'_>) -> ClientConfig {
-    let mut config = client_config(kafka);
+    let mut config = client_config(kafka, Clients::Consumers);
     for (name, value) in CONSUMER_DEFAULTS {
         if config.get(name).is_none() {
             config.set(name, value);
@@ -227,7 +253,7 @@ pub(crate) fn session_timeout(kafka: &KafkaConfig) -> Duration {
 
 /// Settings of [`producer`].
 pub fn producer_config(kafka: &KafkaConfig) -> ClientConfig {
-    let mut config = client_config(kafka);
+    let mut config = client_config(kafka, Clients::Producers);
     config
         .set("enable.idempotence", "true")
         .set("acks", "all")
@@ -262,22 +288,23 @@ pub fn transactional_producer_config(
 ///
 /// # Errors
 /// [`KafkaError::Unreachable`] when no broker answers in time, [`KafkaError::Refused`] for anything else.
-pub fn metadata<C: ClientContext>(
+pub(crate) fn metadata(
     kafka: &KafkaConfig,
-    client: &Client<C>,
+    client: &impl Asked,
     topic: Option<&str>,
     timeout: Duration,
 ) -> Result<Metadata, KafkaError> {
-    client.fetch_metadata(topic, timeout).map_err(|source| refused(kafka, "list its topics", timeout, source))
+    let metadata = client.client().fetch_metadata(topic, timeout);
+    metadata.map_err(|source| refused(kafka, "list its topics", timeout, cause(client), source))
 }
 
 /// Partitions of a topic; 0 when it does not exist. Blocks up to `timeout`.
 ///
 /// # Errors
 /// As [`metadata`].
-pub fn partition_count<C: ClientContext>(
+pub(crate) fn partition_count(
     kafka: &KafkaConfig,
-    client: &Client<C>,
+    client: &impl Asked,
     topic: &str,
     timeout: Duration,
 ) -> Result<usize, KafkaError> {
@@ -289,12 +316,18 @@ pub fn partition_count<C: ClientContext>(
         .map_or(0, |found| found.partitions().len()))
 }
 
+/// Why a request of this client failed, as far as the client knows.
+pub(crate) fn cause(client: &impl Asked) -> Cause {
+    client.hear();
+    client.client().context().reports().cause()
+}
+
 /// The largest message, in bytes, that a topic takes; none when the broker does not say.
 ///
 /// # Errors
 /// As librdkafka's, above all when the broker does not let its configuration be read.
-pub async fn max_message_bytes(
-    client: &AdminClient<DefaultClientContext>,
+pub(crate) async fn max_message_bytes(
+    client: &AdminClient<Plain>,
     topic: &str,
 ) -> Result<Option<usize>, ClientError> {
     let options = AdminOptions::new().request_timeout(Some(Duration::from_secs(10)));
@@ -313,6 +346,7 @@ pub(crate) fn refused(
     kafka: &KafkaConfig,
     action: &str,
     timeout: Duration,
+    cause: Cause,
     source: ClientError,
 ) -> KafkaError {
     let brokers = kafka.brokers.join(",");
@@ -323,17 +357,21 @@ pub(crate) fn refused(
         RDKafkaErrorCode::Resolve,
     ];
     match source.rdkafka_error_code() {
-        Some(code) if silent.contains(&code) => KafkaError::Unreachable { brokers, timeout },
+        Some(code) if silent.contains(&code) => KafkaError::Unreachable { brokers, timeout, cause },
         _ => KafkaError::Refused { action: action.to_owned(), brokers, source: Box::new(source) },
     }
 }
 
-fn client_config(kafka: &KafkaConfig) -> ClientConfig {
+/// What all clients of a kind have. Properties that such a client does not know would cost a warning each time one is made.
+fn client_config(kafka: &KafkaConfig, clients: Clients) -> ClientConfig {
     let mut config = ClientConfig::new();
-    config.set_log_level(RDKafkaLogLevel::Warning);
+    // A broker that hangs up on a client without TLS is worth information only, to librdkafka.
+    config.set_log_level(RDKafkaLogLevel::Info);
     config.set("client.id", CLIENT_ID);
     for (name, value) in &kafka.properties {
-        config.set(name, value.expose_secret());
+        if is_known_to(name, clients) {
+            config.set(name, value.expose_secret());
+        }
     }
     config
         .set("bootstrap.servers", kafka.brokers.join(","))
@@ -357,16 +395,20 @@ where
     config.create_with_context(context).map_err(|source| KafkaError::Setup {
         client,
         brokers: kafka.brokers.join(","),
-        source: Box::new(source),
+        reason: match source {
+            ClientError::ClientConfig(_, _, name, _) => {
+                format!("the librdkafka property `{name}` does not take its value")
+            }
+            // Without the name of the library's type.
+            ClientError::ClientCreation(reason) => reason,
+            other => other.to_string(),
+        },
     })
 }
 
 #[cfg(test)]
 mod tests {
     use std::path::Path;
-
-    use rdkafka::consumer::DefaultConsumerContext;
-    use rdkafka::producer::DefaultProducerContext;
 
     use super::*;
     use crate::config::Config;
@@ -375,23 +417,29 @@ mod tests {
     fn librdkafka_accepts_every_setting() {
         let config = Config::local("127.0.0.1:1", Path::new("/tmp")).kafka;
         let timeout = Duration::from_secs(60);
-        consumer(&config, ConsumerSettings::new("group"), DefaultConsumerContext).expect("consumer");
-        producer(&config, DefaultProducerContext).expect("producer");
+        consumer(&config, ConsumerSettings::new("group"), Plain::default()).expect("consumer");
+        producer(&config, Plain::default()).expect("producer");
         let _producer = future_producer(&config).expect("future producer");
-        transactional_producer(&config, "id", timeout, DefaultProducerContext)
-            .expect("transactional producer");
+        transactional_producer(&config, "id", timeout, Plain::default()).expect("transactional producer");
         admin(&config).expect("admin client");
     }
 
     #[test]
-    fn a_wrong_property_names_the_section() {
+    fn properties_that_do_not_fit_together_name_the_section_and_show_no_value() {
         let mut config = Config::local("127.0.0.1:1", Path::new("/tmp")).kafka;
-        config.properties.insert("no.such.property".to_owned(), "1".into());
-        let error = admin(&config).expect_err("librdkafka knows no such property");
-        assert_eq!(
-            error.to_string(),
-            "cannot set up a Kafka admin client: check [kafka.properties] in the configuration, brokers=`127.0.0.1:1`"
-        );
+        config.properties.insert("security.protocol".to_owned(), "ssl".into());
+        config.properties.insert("ssl.ca.location".to_owned(), "/no/such/file".into());
+        check_properties(&config).expect_err("there is no such file");
+        config.properties.insert("ssl.ca.location".to_owned(), "probe".into());
+        config.properties.insert("ssl.key.pem".to_owned(), "planted-secret".into());
+        for error in [check_properties(&config).err(), admin(&config).err()] {
+            let text = error.expect("no key in PEM").to_string();
+            let section = ": check [kafka.properties] in the configuration, brokers=`127.0.0.1:1`";
+            assert!(text.starts_with("cannot set up a Kafka ") && text.ends_with(section), "{text}");
+            assert!(!text.contains("planted"), "{text}");
+        }
+        let known = Config::local("127.0.0.1:1", Path::new("/tmp")).kafka;
+        check_properties(&known).expect("the defaults fit together");
     }
 
     #[test]
@@ -417,7 +465,7 @@ mod tests {
         assert_eq!(timeout(&config).as_deref(), Some("60000"));
         config.properties.insert("transaction.timeout.ms".to_owned(), "10000".into());
         assert_eq!(timeout(&config).as_deref(), Some("10000"));
-        transactional_producer(&config, "id", Duration::from_secs(60), DefaultProducerContext)
+        transactional_producer(&config, "id", Duration::from_secs(60), Plain::default())
             .expect("messages are given up with their transaction");
     }
 }

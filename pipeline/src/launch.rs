@@ -1,6 +1,7 @@
 //! `tidemark run`: the roles of a process, from the configuration to a clean end.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -16,12 +17,18 @@ use crate::config::{AlertsConfig, Config, Environment};
 use crate::error::{Error, Result};
 use crate::http::{HttpServer, router};
 use crate::ingest;
+use crate::kafka;
 use crate::memory;
 use crate::notify;
 use crate::repair::compact_periodically;
-use crate::roles::Context;
+use crate::roles::{Context, HANDOVER};
 use crate::rollup::{self, Event};
 use crate::shutdown::Shutdown;
+
+/// How long roles have to end: to hand over what they hold, and to leave their groups.
+const END: Duration = HANDOVER.saturating_mul(2);
+
+type Reports = mpsc::UnboundedReceiver<(Role, Result<()>)>;
 
 /// A part of the pipeline that can run in a process of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -82,6 +89,7 @@ pub async fn start(
         tracing::warn!("{warning}");
     }
     let server = HttpServer::bind(&context.config.http).await?;
+    context.address.get_or_init(|| server.address());
     let answers = crate::why::routes(&context).merge(crate::alerting::routes(&context, &alerting));
     let routes = router(Arc::clone(&context.metrics), context.readiness.clone(), answers);
     // The server answers until the roles have ended, so that their end can be watched.
@@ -115,33 +123,71 @@ pub async fn start(
             .map_err(|error| Error::Refused(format!("cannot start a thread: {error}")))?;
     }
     drop(report);
-    let mut outcome = Ok(());
-    while let Some((role, result)) = reports.recv().await {
-        if let Err(error) = result {
-            tracing::error!(?role, %error, "role cannot go on");
-            if outcome.is_ok() {
-                outcome = Err(error);
-            }
-        }
-        context.shutdown.trigger();
-    }
+    let watching = context.clone();
+    // Ends with the process: nothing depends on it.
+    let watch = thread::Builder::new().name("kafka-watch".into()).spawn(move || kafka::watch(&watching));
+    watch.map_err(|error| Error::Refused(format!("cannot start a thread: {error}")))?;
+    let outcome = supervise(&context.shutdown, roles, &mut reports).await;
     roles_ended.trigger();
     // Connections that linger do not hold up the end.
     let _ = tokio::time::timeout(Duration::from_secs(2), serving).await;
     outcome
 }
 
-/// Triggers the shutdown on SIGINT and SIGTERM.
+/// Waits until all roles have ended, with the first error. One that ends lets the others end.
+///
+/// A role that is caught in a request to a server that is away cannot be called back. It is left behind: as after a crash,
+/// the next owner goes on from what is committed.
+async fn supervise(shutdown: &Shutdown, roles: &[Role], reports: &mut Reports) -> Result<()> {
+    let mut running = roles.to_vec();
+    let mut outcome = Ok(());
+    let mut overdue = pin!(async {
+        shutdown.triggered().await;
+        tokio::time::sleep(END).await;
+    });
+    while !running.is_empty() {
+        let (role, result) = tokio::select! {
+            report = reports.recv() => match report {
+                Some(report) => report,
+                None => break,
+            },
+            () = overdue.as_mut() => {
+                tracing::warn!(roles = ?running, "the process ends without roles that wait for a server: they go on from their committed offsets");
+                break;
+            }
+        };
+        running.retain(|other| *other != role);
+        shutdown.trigger();
+        match result {
+            Ok(()) => {}
+            // The first error is the last word of the program.
+            Err(error) if outcome.is_ok() => outcome = Err(error),
+            Err(error) => tracing::error!(?role, %error, "role cannot go on"),
+        }
+    }
+    outcome
+}
+
+/// Triggers the shutdown on SIGINT, SIGTERM and SIGHUP; a second signal ends the process at once. There is nothing to read
+/// again on SIGHUP: rules are followed, and other changes need a restart.
 pub async fn stop_on_signal(shutdown: Shutdown) {
-    let (Ok(mut interrupt), Ok(mut terminate)) =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
+    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+    let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)] = kinds.map(signal) else {
         tracing::error!("signals cannot be handled, stop with SIGKILL only");
         return;
     };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+    loop {
+        let number = tokio::select! {
+            _ = interrupt.recv() => 2,
+            _ = terminate.recv() => 15,
+            _ = hangup.recv() => 1,
+        };
+        if shutdown.is_triggered() {
+            tracing::warn!("a second signal: the process ends at once");
+            // As a shell says of a program that a signal has ended.
+            std::process::exit(128 + number);
+        }
+        tracing::info!("a signal: the process ends in order");
+        shutdown.trigger();
     }
-    shutdown.trigger();
 }

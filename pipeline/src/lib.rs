@@ -7,7 +7,7 @@
 //! - `repair`, `cold`: results against the archive; what is stored, as tables for SQL
 //! - `backtest`, `rule_tests`: rules over archived points, and over points made up for a test
 //! - `config`: `config/pipeline.toml` and `config/alerts.toml`
-//! - `cli`, `launch`, `check`, `explain`, `load`, `sample`, `query`, `why`, `demo`: what the command line offers
+//! - `cli`, `launch`, `check`, `explain`, `health`, `load`, `sample`, `query`, `why`, `demo`: what the command line offers
 
 pub mod alerting;
 pub mod backtest;
@@ -21,6 +21,7 @@ pub mod demo;
 pub mod error;
 pub mod explain;
 mod group;
+pub mod health;
 pub mod http;
 pub mod ingest;
 pub mod kafka;

@@ -8,10 +8,12 @@ use clap::Parser;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    match tidemark::cli::run(tidemark::cli::Cli::parse()) {
+    let cli = tidemark::cli::Cli::parse();
+    let format = cli.log_format();
+    match tidemark::cli::run(cli) {
         Ok(code) => code,
         Err(error) => {
-            tidemark::cli::report(&error);
+            tidemark::cli::report(&error, format);
             ExitCode::FAILURE
         }
     }

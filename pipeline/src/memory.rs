@@ -125,7 +125,8 @@ impl Shares {
     }
 }
 
-/// Settings that were changed from their defaults and that the budget has no room for. They remain upper bounds.
+/// Settings that were raised above their defaults and that the budget has no room for. They remain upper bounds, as the
+/// defaults do.
 pub fn warnings(config: &Config) -> Vec<String> {
     let defaults = Config::default();
     let shares = Shares::of(config.memory.budget, &[Role::Ingest, Role::Rollup], config.archive.enabled);
@@ -133,15 +134,14 @@ pub fn warnings(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
     let most = shares.epoch / crate::ingest::LEAST_POINT_BYTES;
     let epoch_points = config.ingest.epoch_points;
-    if epoch_points > most && epoch_points != defaults.ingest.epoch_points {
+    if epoch_points > most.max(defaults.ingest.epoch_points) {
         warnings.push(format!(
             "`epoch_points` of [ingest] is {epoch_points}, but epochs end at {most} points or fewer within the memory \
              budget of {budget} MiB\n  help: raise `budget` in [memory], or lower `epoch_points`"
         ));
     }
     let file = shares.archive_file(config.archive.roll_size);
-    let changed = config.archive.roll_size != defaults.archive.roll_size;
-    if config.archive.enabled && changed && file < config.archive.roll_size {
+    if config.archive.enabled && config.archive.roll_size > file.max(defaults.archive.roll_size) {
         warnings.push(format!(
             "`roll_size` of [archive] is {} KiB, but files are written at {} KiB within the memory budget of {budget} \
              MiB\n  help: raise `budget` in [memory], or lower `roll_size`",
@@ -225,8 +225,19 @@ mod tests {
             "{found:?}"
         );
         assert!(found[1].starts_with("`roll_size` of [archive] is 1048576 KiB, but files are"), "{found:?}");
-        (config.ingest.epoch_points, config.archive.roll_size) = (10_000, 1 << 20);
-        assert_eq!(warnings(&config), Vec::<String>::new());
+        // Neither do smaller values than the defaults, which do not warn either, whatever the budget.
+        let defaults = Config::default();
+        for budget in [LEAST_BUDGET, 300 << 20, 512 << 20, 1 << 30] {
+            config.memory.budget = budget;
+            for (points, size) in [
+                (10_000, 1 << 20),
+                (defaults.ingest.epoch_points, defaults.archive.roll_size),
+                (defaults.ingest.epoch_points - 1, 64_000_000),
+            ] {
+                (config.ingest.epoch_points, config.archive.roll_size) = (points, size);
+                assert_eq!(warnings(&config), Vec::<String>::new(), "{budget}: {points}, {size}");
+            }
+        }
     }
 
     #[test]

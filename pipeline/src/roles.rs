@@ -1,6 +1,7 @@
 //! The roles of a process: each on a thread of its own, sharing nothing but Kafka.
 
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -38,6 +39,8 @@ pub struct Context {
     pub board: Arc<Board>,
     pub clock: Clock,
     pub readiness: Readiness,
+    /// Where the process answers over HTTP, once it does.
+    pub(crate) address: Arc<OnceLock<SocketAddr>>,
     /// What each part of the process may hold.
     pub shares: Arc<Shares>,
     pub shutdown: Shutdown,
@@ -57,6 +60,7 @@ impl Context {
             board: Arc::new(Board::new(Clock::system())),
             clock: Clock::system(),
             readiness: Readiness::new(),
+            address: Arc::default(),
             shutdown: Shutdown::new(),
             runtime,
         };
@@ -120,8 +124,13 @@ pub(crate) fn keep_running(
     loop {
         let started = context.clock.monotonic();
         let Err(error) = session() else { return Ok(()) };
-        if context.shutdown.is_triggered() || !error.retryable() {
+        if !error.retryable() {
             return Err(error);
+        }
+        if context.shutdown.is_triggered() {
+            // As after a crash, which loses nothing: it is no failure of the process.
+            tracing::warn!(role, %error, "role ends without handing over, the next owner goes on from the committed offsets");
+            return Ok(());
         }
         if let Error::Changed(what) = error {
             tracing::info!(role, "{what} changed: the role goes on with the new ones");
@@ -129,8 +138,12 @@ pub(crate) fn keep_running(
         }
         let lasted = context.clock.monotonic().saturating_sub(started);
         next = if lasted > MAX_PAUSE { pause } else { (next * 2).min(MAX_PAUSE) };
-        tracing::warn!(role, %error, pause = ?next, "role starts again from its committed offsets");
-        context.readiness.waiting(role, error.to_string());
+        let reason = error.to_string();
+        // Roles that wait for the same thing share a line.
+        if let Some(held_back) = context.lines.take(&reason, context.clock.monotonic()) {
+            tracing::warn!(role, %error, pause = ?next, held_back, "role starts again from its committed offsets");
+        }
+        context.readiness.waiting(role, reason);
         let stopped = context
             .runtime
             .block_on(async { tokio::time::timeout(next, context.shutdown.triggered()).await.is_ok() });

@@ -32,7 +32,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::clock::Clock;
 use crate::config::{Config, PayloadFormat};
-use crate::kafka::{self, KafkaError};
+use crate::kafka::{self, KafkaError, Plain};
 
 /// How long a sample may wait for the broker before it is given up.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -305,7 +305,7 @@ pub async fn run(
 }
 
 enum Output {
-    Kafka { producer: FutureProducer, topic: String },
+    Kafka { producer: FutureProducer<Plain>, topic: String },
     Stdout,
     File { file: BufWriter<File>, path: PathBuf },
 }
@@ -344,7 +344,11 @@ impl Output {
     }
 }
 
-async fn send(producer: &FutureProducer, topic: &str, sample: &[SamplePoint]) -> Result<(), SampleError> {
+async fn send(
+    producer: &FutureProducer<Plain>,
+    topic: &str,
+    sample: &[SamplePoint],
+) -> Result<(), SampleError> {
     let mut deliveries = Vec::with_capacity(sample.len());
     for point in sample {
         let (series, message) = (point.series(), point.to_json());

@@ -1,15 +1,19 @@
 //! The topics Tidemark needs: what they are for, how they are set up, and creating those that are missing.
 
+mod inspect;
+
 use std::fmt;
 use std::time::Duration;
 
 use backon::{BlockingRetryable, ConstantBuilder};
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
+use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
+use rdkafka::producer::BaseProducer;
+
+pub use inspect::{Inspection, inspect};
 
 use crate::config::{Config, KafkaConfig, TopicsConfig};
-use crate::kafka::{self, KafkaError, MAX_MESSAGE_BYTES};
+use crate::kafka::{self, KafkaError, MAX_MESSAGE_BYTES, Plain};
 
 /// A topic as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +44,9 @@ pub struct TopicsReport {
     /// In the order of [`plan`].
     pub topics: Vec<(TopicPlan, Outcome)>,
 }
+
+/// The purpose of the topic whose partitions are configured.
+const PARTIALS: &str = "partial states";
 
 /// Days that the topics keep their messages, chosen so that an outage of a sink, a weekend long, loses nothing:
 /// `rollup` reads partial states again from its last snapshot.
@@ -74,7 +81,7 @@ pub fn plan(topics: &TopicsConfig, points_partitions: i32) -> Vec<TopicPlan> {
     // An epoch's partial states for one partition are one message; bytes must not cut the time short.
     partials.push(("max.message.bytes", MAX_MESSAGE_BYTES.to_string()));
     partials.push(("retention.bytes", "-1".to_owned()));
-    plans.push(own(&topics.partials, "partial states", topics.partials_partitions, partials, true));
+    plans.push(own(&topics.partials, PARTIALS, topics.partials_partitions, partials, true));
     plans.push(own(&topics.late, "points too late for their window", 4, days(LATE_DAYS), false));
     plans.push(own(&topics.dead_letter, "messages that could not be read", 4, days(DEAD_LETTER_DAYS), false));
     // One partition, so that transitions of all alerts are read in one order.
@@ -98,13 +105,14 @@ pub async fn create(
     timeout: Duration,
 ) -> Result<TopicsReport, KafkaError> {
     let admin = kafka::admin(&config.kafka)?;
+    let asker = kafka::asker(&config.kafka)?;
     let kafka_config = config.kafka.clone();
     // Metadata requests block: not on a thread of the runtime.
     let listing = tokio::task::spawn_blocking(move || {
-        let metadata = kafka::metadata(&kafka_config, admin.inner(), None, timeout);
-        (admin, metadata)
+        let metadata = kafka::metadata(&kafka_config, &asker, None, timeout);
+        (asker, metadata)
     });
-    let (admin, metadata) = listing.await.expect("a metadata request neither panics nor is cancelled");
+    let (asker, metadata) = listing.await.expect("a metadata request neither panics nor is cancelled");
     let metadata = metadata?;
 
     let options = AdminOptions::new().request_timeout(Some(timeout)).operation_timeout(Some(timeout));
@@ -124,6 +132,7 @@ pub async fn create(
                 &config.kafka,
                 &format!("create the topic `{}` with replication {}", plan.name, plan.replication),
                 timeout,
+                kafka::cause(&asker),
                 source,
             )
         };
@@ -141,7 +150,7 @@ pub async fn create(
     let names: Vec<String> = made.map(|(plan, _)| plan.name.clone()).collect();
     let kafka_config = config.kafka.clone();
     let seeing = tokio::task::spawn_blocking(move || {
-        names.iter().try_for_each(|name| see(&kafka_config, &admin, name, timeout))
+        names.iter().try_for_each(|name| see(&kafka_config, &asker, name, timeout))
     });
     seeing.await.expect("a metadata request neither panics nor is cancelled")?;
     Ok(TopicsReport { topics })
@@ -150,11 +159,11 @@ pub async fn create(
 /// Waits until the broker knows a topic that it has said to have made: what starts next would find it missing.
 fn see(
     kafka_config: &KafkaConfig,
-    admin: &AdminClient<DefaultClientContext>,
+    asker: &BaseProducer<Plain>,
     name: &str,
     timeout: Duration,
 ) -> Result<(), KafkaError> {
-    let count = || match kafka::partition_count(kafka_config, admin.inner(), name, timeout) {
+    let count = || match kafka::partition_count(kafka_config, asker, name, timeout) {
         Ok(0) => Err(None),
         Ok(_) => Ok(()),
         Err(error) => Err(Some(error)),
@@ -175,10 +184,7 @@ impl TopicsReport {
             let Outcome::Exists { partitions } = outcome else { continue };
             let planned = usize::try_from(plan.partitions).unwrap_or_default();
             if plan.partitions_matter && *partitions != planned {
-                problems.push(format!(
-                    "topic `{}` has {partitions} partitions and the configuration says {planned}: set partials_partitions = {partitions}, or name a new topic in `partials`",
-                    plan.name
-                ));
+                problems.push(other_partitions(plan, *partitions));
             }
         }
         problems
@@ -203,6 +209,18 @@ impl fmt::Display for TopicsReport {
             writeln!(f, "{problem}")?;
         }
         Ok(())
+    }
+}
+
+/// A topic whose keys are placed by the number of its partitions, or which follows another one's.
+fn other_partitions(plan: &TopicPlan, partitions: usize) -> String {
+    let TopicPlan { name, partitions: planned, .. } = plan;
+    let problem = format!("topic `{name}` has {partitions} partitions and the configuration says {planned}");
+    match plan.purpose {
+        PARTIALS => {
+            format!("{problem}: set partials_partitions = {partitions}, or name a new topic in `partials`")
+        }
+        _ => format!("{problem}: name new topics in `alerts`, or create it again with {planned}"),
     }
 }
 

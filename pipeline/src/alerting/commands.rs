@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use operators::dispatch::{Acknowledge, Command, Matcher, Silence};
 use operators::threshold::Status;
-use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
+use rdkafka::producer::{FutureProducer, FutureRecord};
 use uuid::Uuid;
 
 use super::evidence::Evidence;
 use crate::clock::nanoseconds;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::kafka;
+use crate::kafka::{self, Plain};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The longest silence: a longer one is a mistake, or a rule that should be removed.
@@ -133,8 +133,9 @@ pub(crate) fn send(config: &Config, key: &str, command: Option<&Command>) -> Res
     let mut settings = kafka::producer_config(&config.kafka);
     settings.set("message.timeout.ms", PATIENCE.as_millis().to_string());
     let failed = || Error::client("send a command to the alerts");
-    let producer: FutureProducer = settings.create().map_err(failed())?;
-    if kafka::partition_count(&config.kafka, producer.client(), &topic, PATIENCE)? == 0 {
+    let producer: FutureProducer<Plain> = settings.create_with_context(Plain::default()).map_err(failed())?;
+    let asker = kafka::asker(&config.kafka)?;
+    if kafka::partition_count(&config.kafka, &asker, &topic, PATIENCE)? == 0 {
         return Err(Error::Refused(format!(
             "topic `{topic}` does not exist: create it with `tidemark topics create`"
         )));

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
+use secrecy::ExposeSecret;
 use toml::Spanned;
 use url::Url;
 
@@ -14,6 +15,7 @@ use super::checked::{
 };
 use super::environment::Environment;
 use super::error::ConfigError;
+use super::properties;
 use super::raw::{
     RawAlertsFile, RawArchive, RawConfig, RawHttp, RawInflux, RawIngest, RawKafka, RawMemory, RawRollup,
     RawStorage, RawTopics, Setting,
@@ -22,23 +24,8 @@ use super::secret::SecretKeys;
 use super::settings::{count, duration, http_url, optional_duration, required, size, text};
 use super::source::{Source, suggest};
 use super::tiers::check_tiers;
+use super::unread;
 use super::values::{TextList, directory_url};
-
-/// What exactness rests on, so that it is not for the configuration to change.
-const OWN_PROPERTIES: [&str; 12] = [
-    "acks",
-    "auto.offset.reset",
-    "bootstrap.servers",
-    "enable.auto.commit",
-    "enable.auto.offset.store",
-    "enable.idempotence",
-    "group.id",
-    "group.instance.id",
-    "group.protocol",
-    "isolation.level",
-    "partition.assignment.strategy",
-    "transactional.id",
-];
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -69,13 +56,14 @@ impl Config {
 
     fn parse_all(text: String, path: &Path, environment: &Environment) -> (Option<Self>, Vec<ConfigError>) {
         let source = Source::new(path, text, environment).with_overrides();
-        match source.read() {
+        let (config, problems) = match source.read() {
             Ok(raw) => {
                 let (config, problems) = Self::checked(&source, raw);
                 (Some(config), problems)
             }
             Err(error) => (Self::naming_files(&source), vec![error]),
-        }
+        };
+        (config, unread::slips(environment).into_iter().chain(problems).collect())
     }
 
     fn checked(source: &Source<'_>, raw: RawConfig) -> (Self, Vec<ConfigError>) {
@@ -154,11 +142,18 @@ fn check_kafka(source: &Source<'_>, raw: RawKafka) -> Result<KafkaConfig, Config
     let mut properties = defaults.properties;
     for (name, value) in raw.properties {
         let span = value.span();
-        if OWN_PROPERTIES.contains(&name.as_str()) || name == "metadata.broker.list" {
-            let problem = format!("the librdkafka property `{name}` is set by Tidemark");
-            return Err(source.error(&span, problem).remedy("remove it"));
+        let wrong = |(problem, remedy): (String, String)| source.error(&span, problem).remedy(remedy);
+        let known = properties::check_name(&name).map_err(wrong)?;
+        let value = value.into_inner().resolve(source, &span)?;
+        // A secret that was not read has no value to judge.
+        if source.environment().placeholder() != Some(value.expose_secret()) {
+            properties::check_value(known, &value).map_err(wrong)?;
         }
-        properties.insert(name, value.into_inner().resolve(source, &span)?);
+        if properties.insert(known.to_owned(), value).is_some() {
+            let problem =
+                format!("the librdkafka property `{known}` is set twice, also by another of its names");
+            return Err(source.error(&span, problem).remedy("keep one of them"));
+        }
     }
     Ok(KafkaConfig { brokers, properties })
 }
@@ -385,6 +380,11 @@ fn check_influx(source: &Source<'_>, raw: Spanned<RawInflux>) -> Result<InfluxCo
     let url = required(source, &section, "url", "url = \"http://127.0.0.1:8086\"", raw.url)?;
     let org = required(source, &section, "org", "org = \"tidemark\"", raw.org)?;
     let bucket = required(source, &section, "bucket", "bucket = \"tidemark\"", raw.bucket)?;
+    let address = http_url(source, &url)?;
+    if !address.username().is_empty() || address.password().is_some() {
+        let error = source.error(&url.span(), "the URL holds a user name or password");
+        return Err(error.remedy("write it without them: the token is all that InfluxDB asks for"));
+    }
     let keys = SecretKeys { key: "token", text: raw.token, file: raw.token_file, env: raw.token_env };
     let token = keys.resolve(source)?.ok_or_else(|| {
         source
@@ -393,7 +393,7 @@ fn check_influx(source: &Source<'_>, raw: Spanned<RawInflux>) -> Result<InfluxCo
     })?;
     let seconds = Duration::from_secs;
     Ok(InfluxConfig {
-        url: http_url(source, &url)?,
+        url: address,
         org: org.into_inner(),
         tiers: check_tiers(source, bucket.get_ref(), raw.tiers)?,
         bucket: bucket.into_inner(),

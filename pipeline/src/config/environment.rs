@@ -1,14 +1,20 @@
 //! The process's environment as a value: overrides of the file, and secrets named by it.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 
 /// Overrides start with this and name section and key: `TIDEMARK_KAFKA__BROKERS`.
 pub(super) const PREFIX: &str = "TIDEMARK_";
+
+/// Variables of the command line: these are read without a section.
+const COMMAND_LINE: [&str; 2] = ["TIDEMARK_CONFIG", "TIDEMARK_LOG"];
 
 /// Environment variables, read once. Tests build their own.
 #[derive(Clone, Default)]
 pub struct Environment {
     variables: BTreeMap<String, String>,
+    /// Names of overrides whose values are not Unicode.
+    unreadable: Vec<String>,
     leaves_secrets: bool,
 }
 
@@ -22,12 +28,23 @@ pub(super) struct Override {
 }
 
 impl Environment {
-    /// The variables of this process whose names and values are Unicode.
+    /// The variables of this process.
     pub fn of_process() -> Self {
-        let variables = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect();
-        Self { variables, leaves_secrets: false }
+        Self::of(std::env::vars_os())
+    }
+
+    fn of(variables: impl Iterator<Item = (OsString, OsString)>) -> Self {
+        let mut environment = Self::default();
+        for (name, value) in variables {
+            match (name.into_string(), value.into_string()) {
+                (Ok(name), Ok(value)) => {
+                    environment.variables.insert(name, value);
+                }
+                (Ok(name), Err(_)) if belongs_here(&name) => environment.unreadable.push(name),
+                _ => {}
+            }
+        }
+        environment
     }
 
     /// The same for commands that send nothing: secrets in files and variables are not read, so that whoever may not see
@@ -46,6 +63,26 @@ impl Environment {
 
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(String::as_str)
+    }
+
+    /// Variables that look meant for this program and that nothing reads, by name.
+    pub(super) fn unread(&self) -> Vec<&str> {
+        let names = self.variables.keys().filter(|name| belongs_here(name));
+        let unread = names.filter(|name| {
+            let is_override = name.strip_prefix(PREFIX).is_some_and(|rest| rest.contains("__"));
+            !is_override && !COMMAND_LINE.contains(&name.as_str())
+        });
+        unread.map(String::as_str).collect()
+    }
+
+    /// Warnings of variables that look meant for this program, that nothing reads, and that are no slips for an option.
+    pub fn warnings(&self) -> Vec<String> {
+        super::unread::strangers(self)
+    }
+
+    /// Variables whose values cannot be read.
+    pub(super) fn unreadable(&self) -> &[String] {
+        &self.unreadable
     }
 
     /// Overrides, by name. A `TIDEMARK_` variable without a double underscore (`TIDEMARK_LOG`, `TIDEMARK_CONFIG`)
@@ -71,8 +108,18 @@ impl Environment {
 
 impl FromIterator<(String, String)> for Environment {
     fn from_iter<I: IntoIterator<Item = (String, String)>>(variables: I) -> Self {
-        Self { variables: variables.into_iter().collect(), leaves_secrets: false }
+        Self { variables: variables.into_iter().collect(), ..Self::default() }
     }
+}
+
+/// Whether a variable looks meant for this program, in capitals or not. What Kubernetes sets for every service of a
+/// namespace, one called `tidemark` among them, does not.
+fn belongs_here(variable: &str) -> bool {
+    let Some(rest) = variable.to_uppercase().strip_prefix(PREFIX).map(str::to_owned) else { return false };
+    let of_service = rest == "PORT"
+        || rest.starts_with("PORT_")
+        || ["SERVICE_HOST", "SERVICE_PORT"].iter().any(|end| rest.contains(end));
+    rest.contains("__") || !of_service
 }
 
 // Not derived: variables hold secrets.

@@ -61,6 +61,10 @@ impl ConfigError {
         self
     }
 
+    pub(super) fn remedy_text(&self) -> Option<&str> {
+        self.remedy.as_deref()
+    }
+
     pub(super) fn problem(mut self, problem: impl Into<String>) -> Self {
         self.problem = problem.into();
         self

@@ -12,6 +12,7 @@ mod environment;
 mod error;
 mod located;
 mod notation;
+pub(crate) mod properties;
 mod raw;
 mod receivers;
 mod routes;
@@ -22,6 +23,7 @@ mod settings;
 mod silences;
 mod source;
 mod tiers;
+mod unread;
 mod values;
 
 pub use alerts::{AlertsConfig, BehindConfig};
@@ -43,6 +45,8 @@ pub use silences::load_silences;
 pub(crate) use source::suggest;
 pub use tiers::TierConfig;
 
+#[cfg(test)]
+mod leak_tests;
 #[cfg(test)]
 mod routes_tests;
 #[cfg(test)]

@@ -116,14 +116,15 @@ fn from_file(source: &Source<'_>, span: &Range<usize>, path: &Path) -> Result<Se
     if let Some(placeholder) = source.environment().placeholder() {
         return Ok(placeholder.into());
     }
+    // The place is enough, here and below: a secret may have been written in place of its file's or variable's name.
     let text = std::fs::read_to_string(path).map_err(|error| {
-        source.error(span, format!("cannot read the secret in {}: {error}", path.display())).remedy(
+        source.error(span, format!("cannot read the file of the secret: {error}")).remedy(
             "the path is relative to the working directory, and this user must be able to read the file",
         )
     })?;
     let secret = text.trim_end_matches(['\r', '\n']);
     if secret.is_empty() {
-        return Err(source.error(span, format!("the secret in {} is empty", path.display())));
+        return Err(source.error(span, "the file of the secret is empty"));
     }
     Ok(secret.into())
 }
@@ -139,7 +140,7 @@ fn from_environment(
     match source.environment().get(name) {
         Some(value) if !value.is_empty() => Ok(value.into()),
         _ => Err(source
-            .error(span, format!("environment variable {name} is not set"))
+            .error(span, "the environment variable of the secret is not set")
             .remedy("export it before the program starts")),
     }
 }

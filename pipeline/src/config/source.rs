@@ -67,6 +67,21 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// Whether every override names an option, whatever that makes of its value.
+    pub(super) fn knows_overrides<T: DeserializeOwned>(&self) -> bool {
+        let Ok(table) = self.table(&vec![false; self.overrides.len()]) else { return false };
+        match T::deserialize(toml::Deserializer::from(table)) {
+            Ok(_) => true,
+            // What is made of options is none itself.
+            Err(error) => {
+                let message = error.message();
+                unknown_name(message).is_none()
+                    && !message.contains("expected struct")
+                    && !message.contains("expected a map")
+            }
+        }
+    }
+
     /// An error at the place of a value that was read from here.
     pub(super) fn error(&self, span: &Range<usize>, problem: impl Into<String>) -> ConfigError {
         match self.override_at(span) {
@@ -182,7 +197,7 @@ fn scalar(text: &str) -> Option<DeValue<'_>> {
     (value.is_integer() || value.is_float() || value.is_bool()).then_some(value)
 }
 
-/// What was found and what was expected, of serde's message about a type.
+/// The kind of what was found, and what was expected, of serde's message about a type.
 fn wrong_type(message: &str) -> Option<(String, String)> {
     let (found, expected) = message.strip_prefix("invalid type: ")?.split_once(", expected ")?;
     let expected = match expected {
@@ -191,7 +206,17 @@ fn wrong_type(message: &str) -> Option<(String, String)> {
         "u64" | "u32" | "u16" => "a whole number",
         other => other,
     };
-    Some((found.replace("string", "text"), expected.to_owned()))
+    // The kind alone: a value that stands in the wrong place may be a secret.
+    let kind = found.split_once([' ', '`', '"']).map_or(found, |(kind, _)| kind);
+    let kind = match kind {
+        "floating" => "number",
+        "integer" => "whole number",
+        "string" => "text",
+        "sequence" => "list",
+        "map" => "table",
+        other => other,
+    };
+    Some((kind.to_owned(), expected.to_owned()))
 }
 
 /// The name and the expected ones of serde's message about an unknown field or variant.

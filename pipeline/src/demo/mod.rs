@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use operators::sql::compile;
 use rdkafka::mocking::MockCluster;
-use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::producer::FutureRecord;
 use tokio::runtime::Handle;
 use tokio::sync::broadcast;
 
@@ -99,7 +99,7 @@ pub async fn run(args: DemoArgs) -> Result<()> {
 
 /// This machine's metrics, each second, one point a message.
 async fn send_samples(context: Context) -> Result<()> {
-    let producer: FutureProducer = kafka::future_producer(&context.config.kafka)?;
+    let producer = kafka::future_producer(&context.config.kafka)?;
     let topic = context.config.topics.points[0].clone();
     let mut sampler = Sampler::new();
     sampler.sample(context.clock.now_ns());

@@ -56,6 +56,7 @@ impl Screen {
     ) {
         let mut ticks = tokio::time::interval(Duration::from_secs(1));
         let mut seconds = 0;
+        let mut is_address_shown = false;
         loop {
             tokio::select! {
                 () = context.shutdown.triggered() => break,
@@ -69,6 +70,11 @@ impl Screen {
                 },
                 Some(body) = deliveries.recv() => self.delivery(&body),
                 _ = ticks.tick() => {
+                    if let Some(address) = context.address.get()
+                        && !std::mem::replace(&mut is_address_shown, true)
+                    {
+                        self.line(&format!("Metrics, status and alerts: http://{address}/metrics, /api/status, /api/alerts"));
+                    }
                     self.bar.set_message(counters(&context));
                     self.bar.tick();
                     seconds += 1;

@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use uuid::Uuid;
 
 use super::epoch::{Aggregator, Collected, Epoch, Size};
 use super::look::Look;
 use crate::error::{Error, Result};
 use crate::group::{Membership, generation_moved, list_of};
-use crate::kafka;
+use crate::kafka::{self, Plain};
 
 /// How long a transaction may take before the broker gives it up.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -61,7 +61,7 @@ impl Committer {
     pub(super) fn start(aggregator: Aggregator, mut look: Look) -> Result<Self> {
         let config = &aggregator.context.config;
         let id = format!("{}-{}", config.ingest.group, Uuid::new_v4());
-        let producer = kafka::transactional_producer(&config.kafka, &id, TIMEOUT, DefaultProducerContext)?;
+        let producer = kafka::transactional_producer(&config.kafka, &id, TIMEOUT, Plain::default())?;
         producer.init_transactions(TIMEOUT).map_err(Error::client("start transactions"))?;
         let (orders, incoming) = sync_channel::<Order>(1);
         let (report, outcomes) = sync_channel(1);
@@ -71,7 +71,7 @@ impl Committer {
                 while let Ok((work, member)) = incoming.recv() {
                     let epoch = match work {
                         Work::Aggregate(mut collected) => {
-                            collected.facts.topics = look.topics(producer.client());
+                            collected.facts.topics = look.topics(&producer);
                             look.report_lag(producer.client(), &collected.facts.partitions);
                             aggregator.aggregate(collected)
                         }
@@ -141,7 +141,7 @@ impl Committer {
     }
 }
 
-fn commit(producer: &BaseProducer, epoch: Epoch, member: &ConsumerGroupMetadata) -> Outcome {
+fn commit(producer: &BaseProducer<Plain>, epoch: Epoch, member: &ConsumerGroupMetadata) -> Outcome {
     let started = Instant::now();
     let deadline = started + TIMEOUT;
     if let Err(error) = producer.begin_transaction() {
@@ -163,7 +163,7 @@ fn commit(producer: &BaseProducer, epoch: Epoch, member: &ConsumerGroupMetadata)
 }
 
 fn send(
-    producer: &BaseProducer,
+    producer: &BaseProducer<Plain>,
     epoch: &Epoch,
     member: &ConsumerGroupMetadata,
     deadline: Instant,

@@ -10,7 +10,7 @@ use operators::watermark::PartitionFacts;
 use rdkafka::ClientContext;
 use rdkafka::client::Client;
 
-use crate::kafka;
+use crate::kafka::{self, Asked};
 use crate::roles::Context;
 use crate::telemetry::SourceLabels;
 
@@ -34,7 +34,7 @@ impl Look {
     /// How many partitions each source topic has. They may be added at any time, and hold the watermark until someone
     /// reports them. So this is asked after an epoch's points were read, as the ends of partitions are: points sent
     /// together with these may be in them.
-    pub(super) fn topics<C: ClientContext>(&mut self, client: &Client<C>) -> BTreeMap<String, i32> {
+    pub(super) fn topics(&mut self, client: &impl Asked) -> BTreeMap<String, i32> {
         let mut topics = BTreeMap::new();
         for topic in &self.context.config.topics.points {
             match kafka::partition_count(&self.context.config.kafka, client, topic, TIMEOUT) {

@@ -132,17 +132,17 @@ fn look_for_ends(context: &Context, consumer: &IngestConsumer) {
 /// How many partitions each source topic has. Also makes sure that the partials topic is what was configured.
 fn source_topics(context: &Context) -> Result<BTreeMap<String, i32>> {
     let config = &context.config;
-    let client = kafka::admin(&config.kafka)?;
+    let client = kafka::asker(&config.kafka)?;
     let mut topics = BTreeMap::new();
     for topic in &config.topics.points {
-        let count = kafka::partition_count(&config.kafka, client.inner(), topic, METADATA_TIMEOUT)?;
+        let count = kafka::partition_count(&config.kafka, &client, topic, METADATA_TIMEOUT)?;
         if count == 0 {
             return Err(missing(topic));
         }
         topics.insert(topic.clone(), i32::try_from(count).unwrap_or(i32::MAX));
     }
     let partials = &config.topics.partials;
-    let count = kafka::partition_count(&config.kafka, client.inner(), partials, METADATA_TIMEOUT)?;
+    let count = kafka::partition_count(&config.kafka, &client, partials, METADATA_TIMEOUT)?;
     if count == 0 {
         return Err(missing(partials));
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
@@ -16,7 +17,7 @@ use super::point::SeriesBook;
 use super::{LoadArgs, LoadError};
 use crate::clock::Clock;
 use crate::config::{Config, KafkaConfig};
-use crate::kafka;
+use crate::kafka::{self, Reporting, Reports};
 
 /// How long the broker has to say how many partitions there are.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(10);
@@ -61,9 +62,24 @@ struct Confirmations {
     delivered: Arc<AtomicU64>,
     /// The first message that was given up.
     failed: Arc<OnceLock<ClientError>>,
+    reports: Reports,
 }
 
-impl ClientContext for Confirmations {}
+impl ClientContext for Confirmations {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, words: &str) {
+        self.reports.log(level, facility, words);
+    }
+
+    fn error(&self, error: ClientError, reason: &str) {
+        self.reports.error(&error, reason);
+    }
+}
+
+impl Reporting for Confirmations {
+    fn reports(&self) -> &Reports {
+        &self.reports
+    }
+}
 
 impl ProducerContext for Confirmations {
     type DeliveryOpaque = ();
@@ -93,7 +109,7 @@ impl Sender {
         let mut encoder = Encoder::new(args.encoding);
         encoder.prepare(book).map_err(LoadError::Options)?;
         let producer = kafka::producer(&config.kafka, Confirmations::default())?;
-        let partitions = kafka::partition_count(&config.kafka, producer.client(), topic, METADATA_TIMEOUT)?;
+        let partitions = kafka::partition_count(&config.kafka, &producer, topic, METADATA_TIMEOUT)?;
         if partitions == 0 {
             return Err(LoadError::NoTopic { topic: topic.to_owned() });
         }

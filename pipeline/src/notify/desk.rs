@@ -11,14 +11,14 @@ use operators::dispatch::{Command, Dispatcher, Effect, Policy};
 use operators::threshold::Transition;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use super::message;
 use super::seen::{HISTORY, Seen};
 use crate::compacted::{Reader, read_state};
 use crate::error::{Error, Result};
 use crate::group::list_of;
-use crate::kafka;
+use crate::kafka::{self, Plain};
 use crate::roles::Context;
 
 /// How long a transaction may take before the broker gives it up.
@@ -27,7 +27,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 pub(super) struct Desk {
     pub(super) partition: i32,
     pub(super) dispatcher: Dispatcher,
-    producer: BaseProducer,
+    producer: BaseProducer<Plain>,
     /// The next message to read, and what has been committed.
     pub(super) next: Option<i64>,
     committed: Option<i64>,
@@ -46,7 +46,7 @@ impl Desk {
     ) -> Result<Self> {
         let config = &context.config;
         let id = format!("{}-{partition}", config.alerts.group);
-        let producer = kafka::transactional_producer(&config.kafka, &id, TIMEOUT, DefaultProducerContext)?;
+        let producer = kafka::transactional_producer(&config.kafka, &id, TIMEOUT, Plain::default())?;
         producer.init_transactions(TIMEOUT).map_err(Error::client("start transactions"))?;
         let records = read_state(&config.kafka, &config.topics.alert_manager(), Some(partition))?;
         let mut dispatcher = Dispatcher::restore(policy, records.into_iter()).map_err(Error::from)?;

@@ -66,8 +66,8 @@ pub(super) fn run(
 
 fn check_topic(context: &Context, topic: &str) -> Result<()> {
     let kafka = &context.config.kafka;
-    let client = kafka::admin(kafka)?;
-    if kafka::partition_count(kafka, client.inner(), topic, BROKER_TIMEOUT)? == 0 {
+    let client = kafka::asker(kafka)?;
+    if kafka::partition_count(kafka, &client, topic, BROKER_TIMEOUT)? == 0 {
         return Err(Error::Refused(format!(
             "topic `{topic}` does not exist: create it with `tidemark topics create`"
         )));

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use operators::fold::snapshot_watermark;
 use rdkafka::TopicPartitionList;
-use rdkafka::consumer::{Consumer, DefaultConsumerContext};
+use rdkafka::consumer::Consumer;
 use rdkafka::topic_partition_list::Offset;
 use sinks::parquet::SafeOffsets;
 
@@ -23,7 +23,7 @@ use crate::clock::{Clock, shown};
 use crate::config::{Config, KafkaConfig};
 use crate::error::{Error, Result};
 use crate::ingest::progress::ArchiveProgress;
-use crate::kafka::{self, ConsumerSettings};
+use crate::kafka::{self, ConsumerSettings, Plain};
 use crate::rollup::Snapshots;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -191,14 +191,14 @@ pub(crate) async fn committed(
 ) -> Result<Commits> {
     let (kafka, group) = (kafka.clone(), group.to_owned());
     blocking(move || {
-        let consumer = kafka::consumer(&kafka, ConsumerSettings::new(&group), DefaultConsumerContext)?;
+        let consumer = kafka::consumer(&kafka, ConsumerSettings::new(&group), Plain::default())?;
         let mut list = TopicPartitionList::new();
         for (topic, partition) in &partitions {
             list.add_partition(topic, *partition);
         }
-        let committed = consumer
-            .committed_offsets(list, TIMEOUT)
-            .map_err(|source| kafka::refused(&kafka, "tell the committed offsets", TIMEOUT, source))?;
+        let committed = consumer.committed_offsets(list, TIMEOUT).map_err(|source| {
+            kafka::refused(&kafka, "tell the committed offsets", TIMEOUT, kafka::cause(&consumer), source)
+        })?;
         let mut commits = Commits::new();
         for element in committed.elements() {
             let commit = match element.offset() {
@@ -213,10 +213,10 @@ pub(crate) async fn committed(
 }
 
 fn partitions_of(kafka: &KafkaConfig, topics: &[String]) -> Result<Vec<(String, i32)>> {
-    let client = kafka::admin(kafka)?;
+    let client = kafka::asker(kafka)?;
     let mut partitions = Vec::new();
     for topic in topics {
-        let count = kafka::partition_count(kafka, client.inner(), topic, TIMEOUT)?;
+        let count = kafka::partition_count(kafka, &client, topic, TIMEOUT)?;
         let count = i32::try_from(count).unwrap_or(i32::MAX);
         partitions.extend((0..count).map(|partition| (topic.clone(), partition)));
     }

@@ -7,13 +7,14 @@ use arrow::json::LineDelimitedWriter;
 use operators::fold::Late;
 use operators::threshold::{Status, Transition};
 use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
 
 use crate::alerting::progress::{self, Progress};
 use crate::error::{Error, Result};
-use crate::kafka;
+use crate::kafka::{self, Reports};
 use crate::roles::Context;
 
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
@@ -25,6 +26,7 @@ const LATE_BYTES: usize = 512 << 10;
 #[derive(Default)]
 struct Deliveries {
     refused: Mutex<Option<KafkaError>>,
+    reports: Reports,
 }
 
 impl Deliveries {
@@ -36,7 +38,15 @@ impl Deliveries {
     }
 }
 
-impl ClientContext for Deliveries {}
+impl ClientContext for Deliveries {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, words: &str) {
+        self.reports.log(level, facility, words);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.reports.error(&error, reason);
+    }
+}
 
 impl ProducerContext for Deliveries {
     type DeliveryOpaque = ();

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use operators::watermark::Source;
-use rdkafka::consumer::{BaseConsumer, Consumer, DefaultConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::members::assignment;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::kafka::{self, ConsumerSettings};
+use crate::kafka::{self, ConsumerSettings, Plain};
 
 /// For everything together.
 const PATIENCE: Duration = Duration::from_secs(6);
@@ -74,11 +74,11 @@ pub(super) fn ask(config: &Config) -> Result<Brokers> {
 fn group(config: &Config, group: &str, topics: &[&str], deadline: Instant) -> Result<GroupFacts> {
     let left = || deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(100));
     // Asks about the group without joining it.
-    let consumer: BaseConsumer<DefaultConsumerContext> =
-        kafka::consumer(&config.kafka, ConsumerSettings::new(group), DefaultConsumerContext)?;
+    let consumer: BaseConsumer<Plain> =
+        kafka::consumer(&config.kafka, ConsumerSettings::new(group), Plain::default())?;
     let mut asked = TopicPartitionList::new();
     for topic in topics {
-        let count = kafka::partition_count(&config.kafka, consumer.client(), topic, left())?;
+        let count = kafka::partition_count(&config.kafka, &consumer, topic, left())?;
         for partition in 0..i32::try_from(count).unwrap_or(i32::MAX) {
             asked.add_partition(topic, partition);
         }
