@@ -2,22 +2,83 @@
 
 use std::path::{Path, PathBuf};
 
-use operators::decode::Format;
+use operators::decode::{DecodeOptions, Format};
 
 use super::csv::CsvReader;
 use super::lines::LineReader;
 use super::point::{Point, SeriesBook};
 use super::{FileFormat, LoadArgs, LoadError, file_format};
+use crate::clock::{nanoseconds, shown};
+use crate::config::IngestConfig;
 
 /// All files, checked.
 #[derive(Debug)]
 pub(super) struct Inputs {
     pub(super) files: Vec<Input>,
     pub(super) points: u64,
-    /// Bad rows that will be left out.
+    /// Lines with mistakes, which will be left out.
     pub(super) skipped: u64,
     /// Earliest and latest event time.
     pub(super) times: Option<(i64, i64)>,
+    /// Points that `ingest` refuses by the limits of its configuration.
+    pub(super) beyond: Beyond,
+}
+
+/// Points outside of the times that `ingest` takes.
+#[derive(Debug)]
+pub(super) struct Beyond {
+    oldest: i64,
+    newest: i64,
+    too_old: Option<(u64, Example)>,
+    too_new: Option<(u64, Example)>,
+}
+
+/// The first of several points.
+#[derive(Debug, Clone)]
+struct Example {
+    path: PathBuf,
+    line: u64,
+    time: i64,
+}
+
+impl Beyond {
+    pub(super) fn new(config: &IngestConfig, now: i64) -> Self {
+        let default = DecodeOptions::default().oldest;
+        Self {
+            oldest: config.oldest.map_or(default, |age| now.saturating_sub(nanoseconds(age))),
+            newest: now.saturating_add(nanoseconds(config.max_future_skew)),
+            too_old: None,
+            too_new: None,
+        }
+    }
+
+    fn look(&mut self, time: i64, path: &Path, line: u64) {
+        let found = if time < self.oldest {
+            &mut self.too_old
+        } else if time > self.newest {
+            &mut self.too_new
+        } else {
+            return;
+        };
+        let example = || (0, Example { path: path.to_owned(), line, time });
+        found.get_or_insert_with(example).0 += 1;
+    }
+
+    /// What the user has to know before wondering where the points are.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let too_old = self.too_old.as_ref().map(|found| (found, "before", self.oldest, "`oldest`"));
+        let too_new = self.too_new.as_ref().map(|found| (found, "after", self.newest, "`max_future_skew`"));
+        let warning = |((count, first), side, limit, option): (&(u64, Example), &str, i64, &str)| {
+            let Example { path, line, time } = first;
+            format!(
+                "{count} points are {side} {}, and `ingest` refuses them by {option} of [ingest]; the first is {}:{line}, at {}",
+                shown(limit),
+                path.display(),
+                shown(*time)
+            )
+        };
+        too_old.into_iter().chain(too_new).map(warning).collect()
+    }
 }
 
 /// The points of one file, by time.
@@ -39,6 +100,8 @@ pub(super) struct InputLabels {
 pub(super) struct BadRow {
     /// From 1.
     pub(super) line: u64,
+    /// How many lines are skipped with it.
+    pub(super) lines: u64,
     pub(super) problem: String,
 }
 
@@ -65,8 +128,8 @@ impl Inputs {
     ///
     /// # Errors
     /// The first bad row (without `--skip-bad`), a file that cannot be read, or one that is too large and not sorted.
-    pub(super) fn open(args: &LoadArgs, book: &mut SeriesBook) -> Result<Self, LoadError> {
-        let mut inputs = Self { files: Vec::new(), points: 0, skipped: 0, times: None };
+    pub(super) fn open(args: &LoadArgs, book: &mut SeriesBook, beyond: Beyond) -> Result<Self, LoadError> {
+        let mut inputs = Self { files: Vec::new(), points: 0, skipped: 0, times: None, beyond };
         // What is left for files to come of the points that may be kept.
         let mut room = args.sort_points;
         for path in &args.files {
@@ -89,6 +152,7 @@ impl Inputs {
         let mut previous = i64::MIN;
         while let Some((point, line)) = reader.next(book)? {
             self.points += 1;
+            self.beyond.look(point.time, path, line);
             let (first, last) = self.times.unwrap_or((point.time, point.time));
             self.times = Some((first.min(point.time), last.max(point.time)));
             if point.time < previous && unsorted.is_none() {
@@ -152,8 +216,8 @@ impl PointReader {
             match row {
                 None => return Ok(None),
                 Some(Ok(point)) => return Ok(Some(point)),
-                Some(Err(_)) if self.skip_bad => self.skipped += 1,
-                Some(Err(BadRow { line, problem })) => {
+                Some(Err(bad)) if self.skip_bad => self.skipped += bad.lines,
+                Some(Err(BadRow { line, problem, .. })) => {
                     return Err(LoadError::BadRow { path: self.path.clone(), line, problem });
                 }
             }
@@ -185,6 +249,12 @@ impl InputLabels {
         }
         if let Some(given) = &args.name {
             name.clone_from(given);
+        }
+        if name.is_empty() {
+            return Err(LoadError::Options(format!(
+                "{}: the name of the metric is empty: let the group `name` of --file-pattern match a character, or add --name",
+                path.display()
+            )));
         }
         Ok(Self { name, labels })
     }

@@ -1,38 +1,39 @@
 //! Points of a file with JSON or line protocol on every line, decoded as `ingest` decodes messages.
 
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use operators::decode::{DecodeOptions, Decoder, Format, Points, Rejection};
+use operators::decode::{DecodeOptions, Decoder, Format, Points, Reason, Rejection};
 
 use super::LoadError;
 use super::input::{BadRow, InputLabels, Row};
+use super::physical::{MAX_LINE_BYTES, PhysicalLines};
 use super::point::{Point, SeriesBook};
-
-/// Longer lines are bad rows.
-const MAX_LINE_BYTES: usize = 1 << 20;
 
 #[derive(Debug)]
 pub(super) struct LineReader {
-    text: BufReader<File>,
+    lines: PhysicalLines,
+    /// Lines that were looked at, to see where a string ends, and are to be read next.
+    ahead: VecDeque<Vec<u8>>,
+    /// The first line of the record in the buffer, and how many lines it has.
     line: u64,
+    count: u64,
     buffer: Vec<u8>,
+    format: Format,
     decoder: Decoder,
     points: Points,
     rejected: Vec<Rejection>,
     labels: InputLabels,
     /// The book's id for each of the decoder's.
     series: Vec<u32>,
-    /// What the current line came to and was not handed out yet.
+    /// What the current record came to and was not handed out yet.
     ready: VecDeque<Row>,
 }
 
 impl LineReader {
     pub(super) fn open(path: &Path, format: Format, labels: InputLabels) -> Result<Self, LoadError> {
-        let file = File::open(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })?;
         // Any time is accepted here: what is too old or ahead is for `ingest` to say.
         let options = DecodeOptions {
             format,
@@ -41,9 +42,12 @@ impl LineReader {
             oldest: i64::MIN,
         };
         Ok(Self {
-            text: BufReader::with_capacity(1 << 18, file),
+            lines: PhysicalLines::open(path)?,
+            ahead: VecDeque::new(),
             line: 0,
+            count: 0,
             buffer: Vec::new(),
+            format,
             decoder: Decoder::new(options, Vec::new()),
             points: Points::default(),
             rejected: Vec::new(),
@@ -54,41 +58,92 @@ impl LineReader {
     }
 
     /// The next point with its line, or what is wrong with the line. `None` at the end.
-    pub(super) fn next(&mut self, book: &mut SeriesBook) -> Result<Option<Row>, std::io::Error> {
+    pub(super) fn next(&mut self, book: &mut SeriesBook) -> Result<Option<Row>, io::Error> {
         loop {
             if let Some(ready) = self.ready.pop_front() {
                 return Ok(Some(ready));
             }
-            if !self.read_line()? {
-                return Ok(None);
+            self.line += self.count;
+            self.buffer.clear();
+            let Some(first) = self.next_line()? else { return Ok(None) };
+            self.line = self.line.max(1);
+            self.count = 1;
+            self.buffer = first;
+            self.decode();
+            if self.format == Format::LineProtocol && self.is_open() {
+                self.join()?;
             }
-            self.decode(book);
+            self.hand_out(book);
         }
     }
 
-    /// Reads a line into the buffer; of one that is too long, as much as shows that.
-    fn read_line(&mut self) -> Result<bool, std::io::Error> {
-        self.buffer.clear();
-        self.line += 1;
-        let limit = MAX_LINE_BYTES as u64 + 1;
-        let read = self.text.by_ref().take(limit).read_until(b'\n', &mut self.buffer)?;
-        if self.buffer.len() > MAX_LINE_BYTES && self.buffer.last() != Some(&b'\n') {
-            self.text.skip_until(b'\n')?;
+    fn next_line(&mut self) -> Result<Option<Vec<u8>>, io::Error> {
+        match self.ahead.pop_front() {
+            Some(line) => Ok(Some(line)),
+            None => Ok(self.lines.next_bytes()?.map(<[u8]>::to_vec)),
         }
-        Ok(read > 0)
     }
 
-    fn decode(&mut self, book: &mut SeriesBook) {
+    /// Adds the lines that the string at the end of the buffer goes on in. One that is never closed
+    /// is a mistake of its first line and swallows none, as in a message.
+    fn join(&mut self) -> Result<(), io::Error> {
+        let first = self.buffer.clone();
+        let mut taken = Vec::new();
+        while self.is_open() {
+            let next = if self.buffer.len() > MAX_LINE_BYTES { None } else { self.next_line()? };
+            let Some(next) = next else { break };
+            self.buffer.extend_from_slice(&next);
+            taken.push(next);
+            self.decode();
+        }
+        let is_whole = !self.has_syntax_error();
+        if is_whole {
+            self.count += taken.len() as u64;
+        } else {
+            for line in taken.into_iter().rev() {
+                self.ahead.push_front(line);
+            }
+            self.buffer = first;
+            self.decode();
+        }
+        Ok(())
+    }
+
+    /// Whether the buffer ends in the middle of a string: it cannot be read, and could be if the
+    /// string ended here.
+    fn is_open(&mut self) -> bool {
+        if !self.has_syntax_error() {
+            return false;
+        }
+        self.buffer.extend_from_slice(b"\n\"");
+        self.decode();
+        let is_open = !self.has_syntax_error();
+        self.buffer.truncate(self.buffer.len() - 2);
+        self.decode();
+        is_open
+    }
+
+    fn has_syntax_error(&self) -> bool {
+        self.rejected.iter().any(|rejection| rejection.reason == Reason::Syntax)
+    }
+
+    fn decode(&mut self) {
         self.points.clear();
         self.rejected.clear();
-        let decoded = self.decoder.decode(&self.buffer, None, 0, &mut self.points, &mut self.rejected);
-        for index in 0..decoded.points {
+        self.decoder.decode(&self.buffer, None, 0, &mut self.points, &mut self.rejected);
+    }
+
+    fn hand_out(&mut self, book: &mut SeriesBook) {
+        for index in 0..self.points.len() {
             let series = self.book_id(self.points.series[index], book);
             let point = Point { time: self.points.time[index], value: self.points.value[index], series };
             self.ready.push_back(Ok((point, self.line)));
         }
+        // Several points of a line may be refused; it is skipped once.
+        let mut lines = self.count;
         for rejection in &self.rejected {
-            self.ready.push_back(Err(BadRow { line: self.line, problem: rejection.detail.clone() }));
+            let problem = rejection.detail.clone();
+            self.ready.push_back(Err(BadRow { line: self.line, lines: std::mem::take(&mut lines), problem }));
         }
     }
 

@@ -4,12 +4,15 @@
 //! yet. Files small enough are kept in memory on the way and sorted there; larger ones must be sorted, and are read
 //! again while they are sent. A load that returns `Ok` has every message confirmed by the brokers.
 
+mod cells;
+mod close;
 mod csv;
 mod disorder;
 mod encode;
 mod input;
 mod lines;
 mod merge;
+mod physical;
 mod point;
 mod send;
 mod time;
@@ -24,11 +27,13 @@ use regex::Regex;
 use crate::clock::{Clock, nanoseconds, shown};
 use crate::config::{Config, PayloadFormat};
 use crate::kafka::KafkaError;
+use close::Closing;
 use disorder::Disorder;
-use input::Inputs;
+use input::{Beyond, Inputs};
 use merge::Merge;
 use point::SeriesBook;
 use send::Sender;
+use time::{Times, Zone, parse_zone};
 
 /// `tidemark load`: send the points of files to a source topic.
 #[derive(Debug, Clone, Args)]
@@ -45,10 +50,20 @@ pub struct LoadArgs {
     /// CSV: column of the value
     #[arg(long, value_name = "COLUMN", default_value = "value")]
     pub value_column: String,
-    /// CSV: strftime pattern of the event time, UTC where it has no zone [default: RFC 3339,
-    /// YYYY-MM-DD HH:MM:SS as UTC, or a number since the epoch]
-    #[arg(long, value_name = "PATTERN")]
+    /// CSV: strftime pattern of the event time, which must determine a time; what is finer than the pattern is zero
+    /// [default: RFC 3339, YYYY-MM-DD HH:MM:SS, or a number since the epoch]
+    #[arg(long, value_name = "PATTERN", value_parser = parse_pattern)]
     pub time_format: Option<String>,
+    /// CSV: where times without an offset were written down: Europe/Berlin, or +01:00. Local times that the clock skips, or
+    /// that are there twice, are mistakes
+    #[arg(long, value_name = "ZONE", default_value = "UTC", value_parser = parse_zone)]
+    pub time_zone: Zone,
+    /// CSV: what separates cells: one character, or tab
+    #[arg(long, value_name = "CHARACTER", default_value = ",", value_parser = parse_delimiter)]
+    pub delimiter: char,
+    /// CSV: numbers are written with a decimal comma, 1,5
+    #[arg(long)]
+    pub decimal_comma: bool,
     /// CSV: name of the metric [default: from --file-pattern, or the file's name]
     #[arg(long)]
     pub name: Option<String>,
@@ -61,9 +76,9 @@ pub struct LoadArgs {
     /// CSV: column that becomes a label; may be repeated
     #[arg(long = "label-column", value_name = "COLUMN")]
     pub label_columns: Vec<String>,
-    /// Regular expression over the file's name without its extension: group `name` is the metric, every other named
-    /// group a label, as in '(?<name>.+)_(?<instance>[^_]+)'
-    #[arg(long, value_name = "REGEX")]
+    /// Regular expression that matches the whole of the file's name without its extension: group `name` is the metric, every
+    /// other named group a label, as in '(?<name>.+)_(?<instance>[^_]+)'
+    #[arg(long, value_name = "REGEX", value_parser = parse_file_pattern)]
     pub file_pattern: Option<Regex>,
     /// Topic to send to [default: the first of `points` in the configuration]
     #[arg(long)]
@@ -83,12 +98,16 @@ pub struct LoadArgs {
     /// How messages are written
     #[arg(long, default_value = "json")]
     pub encoding: Encoding,
-    /// Skip and count bad rows in place of stopping at the first one
+    /// Skip and count lines with mistakes in place of stopping at the first one
     #[arg(long)]
     pub skip_bad: bool,
-    /// Send a heartbeat to every partition at the end, so that the last windows close
+    /// Send a heartbeat to every partition at the end, so that the last windows close. Event time never moves beyond the clock.
+    /// Refused where it would come near the clock while others send to the topic: their points would be late
     #[arg(long)]
     pub close: bool,
+    /// Close although others send to the topic
+    #[arg(long, requires = "close")]
+    pub force: bool,
     /// How far beyond the last event time the heartbeat is [default: far enough for the windows of the rollups, or a day]
     #[arg(long, value_name = "DURATION", requires = "close", value_parser = humantime::parse_duration)]
     pub close_after: Option<Duration>,
@@ -127,7 +146,7 @@ pub enum LoadError {
         source: std::io::Error,
     },
     /// A row is no point. Nothing has been sent.
-    #[error("{}:{line}: {problem}: correct the row, or skip such rows with --skip-bad", path.display())]
+    #[error("{}:{line}: {problem}: correct the line, or skip such lines with --skip-bad", path.display())]
     BadRow { path: PathBuf, line: u64, problem: String },
     /// A file is neither small enough to be sorted here nor sorted. Nothing has been sent.
     #[error(
@@ -142,6 +161,12 @@ pub enum LoadError {
         "no such topic: make it with `tidemark topics create`, or name another with --topic, topic=`{topic}`"
     )]
     NoTopic { topic: String },
+    /// `--close` would make points of others late.
+    #[error(
+        "others send to the topic, and event time would be moved near the clock ({}): their points would be late. Leave out --close: as long as they send, windows close by themselves. Or add --force, topic=`{topic}`, sent={sent}",
+        shown(*.time)
+    )]
+    Others { topic: String, time: i64, sent: u64 },
     /// A message was given up after every retry; those before it may have arrived.
     #[error("a message could not be delivered, topic=`{topic}`, delivered={delivered}")]
     Delivery {
@@ -157,7 +182,7 @@ pub enum LoadError {
 pub struct LoadReport {
     pub files: usize,
     pub points: u64,
-    /// Bad rows left out (`--skip-bad`).
+    /// Lines with mistakes that were left out (`--skip-bad`).
     pub skipped: u64,
     pub messages: u64,
     pub topic: String,
@@ -186,12 +211,25 @@ pub fn run(
 ) -> Result<LoadReport, LoadError> {
     check_encoding(args, config)?;
     let mut book = SeriesBook::default();
-    let inputs = Inputs::open(args, &mut book)?;
+    let inputs = Inputs::open(args, &mut book, Beyond::new(&config.ingest, clock.now_ns()))?;
+    for warning in inputs.beyond.warnings() {
+        tracing::warn!("{warning}");
+    }
     let topic = match &args.topic {
         Some(topic) => topic.clone(),
         None => config.topics.points.first().cloned().unwrap_or_default(),
     };
     let mut sender = Sender::new(args, config, &topic, &book, clock.clone())?;
+    let closing = match inputs.times {
+        Some((_, last)) if args.close => Some(Closing::start(
+            args,
+            config,
+            clock,
+            &topic,
+            heartbeat_time(args, config, clock, close_at, last),
+        )?),
+        _ => None,
+    };
     let bar = send::progress_bar(inputs.points, progress);
 
     let started = clock.monotonic();
@@ -211,14 +249,13 @@ pub fn run(
         }
     }
     sender.finish_points()?;
-    let closed_at = match times {
-        Some((_, last)) if args.close => Some(heartbeat_time(args, config, clock, close_at, last)),
-        _ => None,
-    };
-    if let Some(time) = closed_at {
-        sender.heartbeat(time)?;
+    let mut messages = sender.confirm()?;
+    let closed_at = closing.as_ref().map(|closing| closing.time);
+    if let Some(closing) = closing {
+        closing.check(sender.sent())?;
+        sender.heartbeat(closing.time)?;
+        messages = sender.confirm()?;
     }
-    let messages = sender.confirm()?;
     bar.finish_and_clear();
     Ok(LoadReport {
         files,
@@ -250,7 +287,8 @@ fn check_encoding(args: &LoadArgs, config: &Config) -> Result<(), LoadError> {
     Err(LoadError::Options(problem.to_owned()))
 }
 
-/// Where `--close` moves event time to. Never so far that `ingest` would take it for a wrong clock.
+/// Where `--close` moves event time to: far enough for the last windows, and never beyond the clock, so that it says no more
+/// than a point of this moment would.
 fn heartbeat_time(
     args: &LoadArgs,
     config: &Config,
@@ -265,12 +303,34 @@ fn heartbeat_time(
     };
     // The watermark stays this far behind.
     let wanted = wanted.saturating_add(nanoseconds(config.ingest.max_out_of_orderness));
-    // Half the allowed skew, for brokers and consumers whose clocks are behind ours.
-    let latest = clock.now_ns().saturating_add(nanoseconds(config.ingest.max_future_skew / 2));
-    if wanted > latest {
-        tracing::warn!("the last windows end in the future: they close when the wall clock has passed them");
+    let now = clock.now_ns();
+    if wanted > now {
+        let idle = humantime::format_duration(config.ingest.idle_timeout);
+        tracing::warn!(
+            "the last windows end in the future, at {}: they close when newer points come, or at the pace of the clock once nobody has sent for {idle}",
+            shown(wanted)
+        );
     }
-    wanted.min(latest).max(last)
+    wanted.min(now).max(last)
+}
+
+fn parse_pattern(text: &str) -> Result<String, String> {
+    Times::new(Some(text), Zone::UTC).map(|_| text.to_owned())
+}
+
+fn parse_delimiter(text: &str) -> Result<char, String> {
+    let mut characters = text.chars();
+    match (characters.next(), characters.next()) {
+        (Some(_), Some(_)) if text == "tab" || text == "\\t" => Ok('\t'),
+        (Some(one), None) if !matches!(one, '"' | '\n' | '\r') => Ok(one),
+        _ => Err("write one character, like ';', or tab".to_owned()),
+    }
+}
+
+/// The pattern, anchored at both ends: an alternative that matches a piece must not hide one that matches the whole.
+fn parse_file_pattern(text: &str) -> Result<Regex, String> {
+    Regex::new(text).map_err(|error| error.to_string())?;
+    Regex::new(&format!("^(?:{text})$")).map_err(|error| error.to_string())
 }
 
 fn parse_label(text: &str) -> Result<(String, String), String> {
@@ -305,6 +365,12 @@ fn file_format(path: &Path, given: Option<FileFormat>) -> Result<FileFormat, Loa
     }
 }
 
+impl LoadArgs {
+    fn times(&self) -> Result<Times, LoadError> {
+        Times::new(self.time_format.as_deref(), self.time_zone).map_err(LoadError::Options)
+    }
+}
+
 impl fmt::Display for LoadReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.elapsed.as_secs_f64();
@@ -318,7 +384,7 @@ impl fmt::Display for LoadReport {
             writeln!(f, "event time {} to {}", shown(first), shown(last))?;
         }
         if self.skipped > 0 {
-            writeln!(f, "{} bad rows skipped", self.skipped)?;
+            writeln!(f, "{} lines with mistakes skipped", self.skipped)?;
         }
         if let Some(closed_at) = self.closed_at {
             writeln!(f, "closed at {}", shown(closed_at))?;

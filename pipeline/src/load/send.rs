@@ -36,6 +36,7 @@ pub(super) struct Sender {
     max_batch_bytes: usize,
     line: String,
     sent: u64,
+    sent_to: Vec<i64>,
     pace: Option<Pace>,
     clock: Clock,
 }
@@ -123,6 +124,7 @@ impl Sender {
             max_batch_bytes: config.ingest.max_message_bytes.min(MAX_BATCH_BYTES),
             line: String::new(),
             sent: 0,
+            sent_to: vec![0; partitions],
             pace: args.speed.map(|speed| Pace { speed, start: None }),
             clock,
         })
@@ -158,6 +160,11 @@ impl Sender {
             self.send_batch(partition)?;
         }
         Ok(())
+    }
+
+    /// Messages to each partition so far.
+    pub(super) fn sent(&self) -> &[i64] {
+        &self.sent_to
     }
 
     /// Sends what is left in unfilled messages.
@@ -227,6 +234,7 @@ impl Sender {
             }
         }
         self.sent += 1;
+        self.sent_to[usize::try_from(partition).unwrap_or_default()] += 1;
         if self.sent.is_multiple_of(1_000) {
             self.producer.poll(Duration::ZERO);
             self.check_failed()?;

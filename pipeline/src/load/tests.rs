@@ -12,6 +12,9 @@ use tempfile::TempDir;
 
 use super::*;
 
+/// 15 January 2027, 08:00.
+const NOW: i64 = 1_800_000_000_000_000_000;
+
 /// Name and text of each file.
 type Contents<'a> = &'a [(&'a str, &'a str)];
 
@@ -43,7 +46,8 @@ fn read(contents: Contents<'_>, options: &[&str]) -> Result<Vec<String>, String>
     let line: Vec<&str> = paths.iter().map(String::as_str).chain(options.iter().copied()).collect();
     let mut book = SeriesBook::default();
     let shown = |error: LoadError| error.to_string().replace(&format!("{}/", directory.path().display()), "");
-    let inputs = Inputs::open(&args(&line), &mut book).map_err(shown)?;
+    let beyond = Beyond::new(&Config::default().ingest, NOW);
+    let inputs = Inputs::open(&args(&line), &mut book, beyond).map_err(shown)?;
     let mut merge = Merge::new(inputs.files, &mut book).map_err(shown)?;
     let mut points = Vec::new();
     while let Some(point) = merge.next(&mut book).map_err(shown)? {
@@ -114,6 +118,35 @@ fn what_files_mean() {
             &["a 1 1", "b 2 2", "a 3 3", "b 4 4", "a 5 5"],
         ),
         (&[("empty.csv", "ts,value\n")], &[], &[]),
+        // As spreadsheets of half of the world write it, with a mark of the byte order and line breaks of Windows.
+        (
+            &[("x.csv", "\u{feff}ts;value;host\r\n5;1,5;a\r\n\r\n6;-2;\"b;c\"\r\n7;1e-1;\r\n")],
+            &["--delimiter", ";", "--decimal-comma", "--label-column", "host"],
+            &["x,host=a 5 1.5", "x,host=b;c 6 -2", "x 7 0.1"],
+        ),
+        (&[("x.csv", "ts\tvalue\n5\t1.5\n")], &["--delimiter", "tab"], &["x 5 1.5"]),
+        (
+            &[("x.csv", "time,value\n2014-02-14 15:30,1\n")],
+            &["--time-zone", "Europe/Berlin"],
+            &["x 1392388200 1"],
+        ),
+        // A string over several lines, as `ingest` reads it; one that is never closed swallows nothing.
+        (
+            &[("a.lp", "m text=\"one\ntwo, three\",v=1 1000000000\nm v=2 2000000000\n")],
+            &["--skip-bad"],
+            &["m.v 1 1", "m.v 2 2"],
+        ),
+        (
+            &[("a.lp", "m v=1 1000000000\nm text=\"one,v=5 2000000000\nm v=3 3000000000\nm v=4 4000000000")],
+            &["--skip-bad"],
+            &["m.v 1 1", "m.v 3 3", "m.v 4 4"],
+        ),
+        // An alternative that matches a piece does not hide one that matches the whole.
+        (
+            &[("cpu_a.csv", "ts,value\n1,1\n")],
+            &["--file-pattern", "cpu|(?<name>[a-z]+)_(?<host>.)"],
+            &["cpu,host=a 1 1"],
+        ),
     ];
     for (contents, options, expected) in cases {
         let points = read(contents, options).expect("the files are good");
@@ -127,12 +160,12 @@ fn what_is_wrong_with_files() {
         (
             &[("a.csv", "ts,value\n1,1\n2,high\n")],
             &[],
-            "a.csv:3: `high` is not a finite number: correct the row, or skip such rows with --skip-bad",
+            "a.csv:3: `high` is not a finite number: correct the line, or skip such lines with --skip-bad",
         ),
         (
             &[("a.csv", "ts,value\nnoon,1\n")],
             &[],
-            "a.csv:2: `noon` is not a time (see --time-format): correct the row, or skip such rows with --skip-bad",
+            "a.csv:2: `noon` is not a time (see --time-format): correct the line, or skip such lines with --skip-bad",
         ),
         (
             &[("a.csv", "ts,load\n1,1\n")],
@@ -145,6 +178,61 @@ fn what_is_wrong_with_files() {
             "a.csv:1: there is no column `timestamp`: name one of when, value with --time-column",
         ),
         (
+            &[("a.csv", "ts,value,host\n1,1,a\n2,1,234,a\n")],
+            &[],
+            "a.csv:3: the row has 4 cells and the header 3: correct the line, or skip such lines with --skip-bad",
+        ),
+        (
+            &[("a.csv", "ts,value,host\n1,1\n")],
+            &[],
+            "a.csv:2: the row has 2 cells and the header 3: correct the line, or skip such lines with --skip-bad",
+        ),
+        (
+            &[("a.csv", "ts,value,host\n1,1,a\n2,2,\"b\n3,3,c\n")],
+            &[],
+            "a.csv:3: a quote is not closed in its line: correct the line, or skip such lines with --skip-bad",
+        ),
+        (
+            &[("a.csv", "ts;value\n1;1\n")],
+            &[],
+            "a.csv:1: there is no column `timestamp`: name one of ts;value with --time-column",
+        ),
+        (
+            &[("a.csv", "ts;value\n1;1\n")],
+            &["--time-column", "ts"],
+            "a.csv:1: there is no column `ts`: add --delimiter ';'",
+        ),
+        (
+            &[("a.csv", "ts;value\n1;1,5\n")],
+            &["--delimiter", ";"],
+            "a.csv:2: `1,5` is not a finite number (see --decimal-comma): correct the line, or skip such lines with --skip-bad",
+        ),
+        (
+            &[("a.csv", "ts;value\n1;1.234,5\n")],
+            &["--delimiter", ";", "--decimal-comma"],
+            "a.csv:2: `1.234,5` is not a finite number: correct the line, or skip such lines with --skip-bad",
+        ),
+        (
+            &[("a.csv", "ts,value,value\n1,1,2\n")],
+            &[],
+            "a.csv:1: the column `value` is there twice: correct the header",
+        ),
+        (
+            &[("a.csv", "time,value\n2024-10-27 02:30,1\n")],
+            &["--time-zone", "Europe/Berlin"],
+            "a.csv:2: 2024-10-27 02:30:00 is there twice in Europe/Berlin: only a time with its offset says which is meant: correct the line, or skip such lines with --skip-bad",
+        ),
+        (
+            &[("xcpu.csv", "ts,value\n")],
+            &["--file-pattern", "cpu"],
+            "xcpu.csv: `xcpu` does not match the pattern ^(?:cpu)$ of --file-pattern",
+        ),
+        (
+            &[("_a.csv", "ts,value\n")],
+            &["--file-pattern", "(?<name>.*)_(?<host>.)"],
+            "_a.csv: the name of the metric is empty: let the group `name` of --file-pattern match a character, or add --name",
+        ),
+        (
             &[("a.dat", "")],
             &[],
             "a.dat: its name does not tell its format: add --format csv, json or line-protocol",
@@ -152,7 +240,7 @@ fn what_is_wrong_with_files() {
         (
             &[("plain.csv", "ts,value\n")],
             &["--file-pattern", "(?<name>.+)_(?<instance>.+)"],
-            "plain.csv: `plain` does not match the pattern (?<name>.+)_(?<instance>.+) of --file-pattern",
+            "plain.csv: `plain` does not match the pattern ^(?:(?<name>.+)_(?<instance>.+))$ of --file-pattern",
         ),
         (
             &[("a.csv", "ts,value\n3,1\n2,1\n1,1\n")],
@@ -169,6 +257,83 @@ fn what_is_wrong_with_files() {
 }
 
 #[test]
+fn what_is_skipped_is_counted_in_lines() {
+    let cases: &[(&str, &str, u64, u64)] = &[
+        // Name, text, points, lines skipped.
+        ("a.csv", "ts,value,host\n1,1,a\n2,2,\"b\n3,3,c\n4,4,d\nx,5,e\n6,6\n7,7,\"f\"\n", 4, 3),
+        ("a.csv", "ts,value\n1,1\n2,1,234\n", 1, 1),
+        ("a.jsonl", "{\"name\":1}\n{\"name\":\"n\",\"ts\":4,\"value\":1}\nx\n", 1, 2),
+        // Two mistakes of one line, and a string over two lines.
+        ("a.lp", "m a=\"x\",b=\"y\" 1\nm a=\"x\ny\" 2\nm v=1 3\n", 1, 3),
+        ("a.lp", "m a=\"x 1\nm v=1 3\nm v=2 4\n", 2, 1),
+    ];
+    for (name, text, points, skipped) in cases {
+        let (_directory, paths) = files(&[(name, text)]);
+        let args = args(&[&paths[0], "--skip-bad"]);
+        let beyond = Beyond::new(&Config::default().ingest, NOW);
+        let inputs = Inputs::open(&args, &mut SeriesBook::default(), beyond).expect("mistakes are skipped");
+        assert_eq!((inputs.points, inputs.skipped), (*points, *skipped), "{text}");
+    }
+}
+
+#[test]
+fn points_that_ingest_refuses_are_told_of() {
+    let (directory, paths) = files(&[(
+        "a.csv",
+        "ts,value\n1970-01-20 00:00:00,1\n1969-01-01 00:00:00,1\n2027-01-15 08:00:00,1\n2027-01-15 08:05:00,1\n2027-01-15 08:05:01,1\n",
+    )]);
+    let beyond = Beyond::new(&Config::default().ingest, NOW);
+    let inputs = Inputs::open(&args(&[&paths[0]]), &mut SeriesBook::default(), beyond).expect("good rows");
+    let warnings: Vec<String> = inputs
+        .beyond
+        .warnings()
+        .iter()
+        .map(|warning| warning.replace(&format!("{}/", directory.path().display()), ""))
+        .collect();
+    assert_eq!(
+        warnings,
+        [
+            "2 points are before 1971-01-01T00:00:00Z, and `ingest` refuses them by `oldest` of [ingest]; the first is a.csv:2, at 1970-01-20T00:00:00Z",
+            "1 points are after 2027-01-15T08:05:00Z, and `ingest` refuses them by `max_future_skew` of [ingest]; the first is a.csv:6, at 2027-01-15T08:05:01Z",
+        ]
+    );
+}
+
+#[test]
+fn closing_waits_for_no_others_and_harms_none() {
+    let second = 1_000_000_000;
+    let cluster = MockCluster::new(1).expect("mock cluster");
+    let config = Config::local(&cluster.bootstrap_servers(), Path::new("/tmp"));
+    let start = |topic: &str, options: &[&str], now: i64, time: i64| {
+        let line: Vec<&str> = ["a.csv", "--close"].into_iter().chain(options.iter().copied()).collect();
+        Closing::start(&args(&line), &config, &Clock::manual(now), topic, time)
+    };
+    for topic in ["alone", "shared"] {
+        cluster.create_topic(topic, 2, 1).expect("mock topic");
+    }
+    let now = Clock::system().now_ns();
+    let producer = crate::kafka::producer(&config.kafka, crate::kafka::Plain::default()).expect("a producer");
+    let send = || {
+        let record = rdkafka::producer::BaseRecord::<(), str>::to("shared").payload("x").partition(1);
+        producer.send(record).expect("room in the queue");
+        rdkafka::producer::Producer::flush(&producer, Duration::from_secs(30))
+            .expect("the mock cluster answers");
+    };
+    let alone = start("alone", &[], now, now).expect("nobody else sends");
+    alone.check(&[0, 0]).expect("nobody else has sent");
+    // While the load was under way.
+    let began = start("shared", &[], now, now).expect("nobody else sends");
+    send();
+    assert!(matches!(began.check(&[0, 0]), Err(LoadError::Others { .. })));
+    began.check(&[0, 1]).expect("the message is our own");
+    let forced = start("shared", &["--force"], now, now).expect("forced");
+    forced.check(&[0, 0]).expect("forced");
+    // Long ago nobody is hurt.
+    let history = start("shared", &[], now, now - 3_600 * second).expect("far behind the clock");
+    history.check(&[0, 0]).expect("far behind the clock");
+}
+
+#[test]
 fn options() {
     assert_eq!(args(&["a.csv", "--speed", "60x"]).speed, Some(60.0));
     assert_eq!(args(&["a.csv", "--disorder", "3h"]).disorder, Some(Duration::from_secs(3 * 3_600)));
@@ -179,6 +344,13 @@ fn options() {
         &["a.csv", "--points-per-message", "0"],
         &["a.csv", "--close-after", "1h"],
         &["a.csv", "--file-pattern", "("],
+        &["a.csv", "--time-format", "%Y-%m-%d %H:%M:%S %Z"],
+        &["a.csv", "--time-format", "%H:%M"],
+        &["a.csv", "--time-zone", "Berlin"],
+        &["a.csv", "--delimiter", ""],
+        &["a.csv", "--delimiter", ";;"],
+        &["a.csv", "--delimiter", "\""],
+        &["a.csv", "--force"],
         &[],
     ] {
         assert!(Line::try_parse_from(std::iter::once(&"load").chain(wrong)).is_err(), "{wrong:?}");
@@ -299,8 +471,9 @@ fn heartbeats_do_not_run_ahead_of_the_clock() {
     let cases: &[(i64, i64, &[&str], i64)] = &[
         (1_000, 1_000_000, &["--close"], 1_000 + 86_400 + 5),
         (1_000, 1_000_000, &["--close", "--close-after", "1m"], 1_000 + 60 + 5),
-        // Half of the five minutes of allowed skew.
-        (1_000_000, 1_000_000, &["--close"], 1_000_000 + 150),
+        // Windows that end in the future close by themselves.
+        (1_000_000, 1_000_000, &["--close"], 1_000_000),
+        (999_990, 1_000_000, &["--close"], 1_000_000),
         // Never before the last point.
         (2_000_000, 1_000_000, &["--close"], 2_000_000),
     ];
