@@ -5,7 +5,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
 # Where cargo builds: CARGO_TARGET_DIR, what cargo is configured to, or target/.
-TARGET = $(shell cargo metadata --no-deps --format-version 1 | sed -nE 's/.*"target_directory":"([^"]*)".*/\1/p')
+TARGET = $(shell cargo metadata --locked --no-deps --format-version 1 | sed -nE 's/.*"target_directory":"([^"]*)".*/\1/p')
 # Options of `tidemark demo`: make demo DEMO='--duration 60s'
 DEMO ?=
 # Options of the benchmark: make bench BENCH='--points 1000000'
@@ -29,7 +29,7 @@ help: ## List the tasks
 # same features, so that little is built twice.
 .PHONY: debug
 debug:
-	cargo build --workspace --all-targets
+	cargo build --locked --workspace --all-targets
 
 .PHONY: demo
 demo: debug ## The whole pipeline at work on this machine's own metrics, nothing to install
@@ -37,7 +37,7 @@ demo: debug ## The whole pipeline at work on this machine's own metrics, nothing
 
 .PHONY: test
 test: debug ## All unit tests and the suite; ends with their total
-	tests/total.sh cargo test --workspace --no-fail-fast -- --show-output
+	tests/total.sh cargo test --locked --workspace --no-fail-fast -- --show-output
 
 .PHONY: servers
 servers: ## Provide the real servers that tests run against; 10 minutes the first time
@@ -45,7 +45,7 @@ servers: ## Provide the real servers that tests run against; 10 minutes the firs
 
 .PHONY: build
 build: ## The program, optimised: target/release/tidemark
-	cargo build --release --workspace
+	cargo build --locked --release --workspace
 
 .PHONY: bench
 bench: build ## Points per second, against a real Kafka
@@ -61,15 +61,26 @@ drill: build ## Faults on real servers while points flow: make drill ROUNDS=200,
 
 .PHONY: golden
 golden: ## Rewrite the expected output of the suite's cases; read the difference before committing it
-	TIDEMARK_GOLDEN=rewrite cargo test --workspace --test tidemark
+	TIDEMARK_GOLDEN=rewrite cargo test --locked --workspace --test tidemark
 	git status --short tests
 
 .PHONY: lint
 lint: ## Formatting, clippy without warnings, length of files
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --locked --workspace --all-targets -- -D warnings
 	@git ls-files -co --exclude-standard '*.rs' | xargs wc -l | awk '$$2 != "total" && $$1 > $(LONGEST_FILE) \
 		{ print $$2 " has " $$1 " lines, more than $(LONGEST_FILE): what is its second idea?"; bad = 1 } END { exit bad }'
+
+.PHONY: audit
+audit: ## Advisories, licences and sources of all dependencies, by deny.toml
+	@command -v cargo-deny >/dev/null || { echo "cargo-deny is missing: cargo install cargo-deny --locked"; exit 1; }
+	cargo deny --locked check bans licenses sources
+	@if cargo deny --locked fetch db; then cargo deny --locked check --disable-fetch advisories; \
+		else echo "advisories could not be fetched: they were not checked"; fi
+
+.PHONY: notices
+notices: debug ## The licences of everything that is linked into the program: THIRD_PARTY.md
+	$(TARGET)/debug/notices >THIRD_PARTY.md
 
 .PHONY: fmt
 fmt: ## Format the code

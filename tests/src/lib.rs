@@ -11,6 +11,7 @@
 //! | [`input`], [`nab`] | points: generated from a seed, or a recorded data set |
 //! | [`oracle`] | a rollup's SELECT in batch, and what differs from it |
 //! | [`drill`] | faults while points flow, and the accounting afterwards |
+//! | [`notices`] | the licences of everything that is linked into the program |
 //! | [`wait`] | waiting for an event, never for a while |
 //!
 //! Starting something that this machine cannot run gives [`Unavailable`], and a trial says that it skips and why.
@@ -31,6 +32,7 @@ pub mod input;
 pub mod kafka;
 pub mod mail;
 pub mod nab;
+pub mod notices;
 pub mod offsets;
 pub mod oracle;
 pub mod process;
