@@ -14,6 +14,7 @@ use crate::background;
 use crate::ports::free_port;
 use crate::process::Process;
 use crate::provided::{Unavailable, provide};
+use crate::secrets;
 
 const START: Duration = Duration::from_secs(60);
 const REQUEST: Duration = Duration::from_secs(30);
@@ -88,7 +89,7 @@ impl Influx {
 
     /// A token that may do everything.
     pub fn token(&self) -> &'static str {
-        "token-of-the-tests"
+        secrets::PLANTED
     }
 
     pub fn org(&self) -> &'static str {
@@ -184,6 +185,27 @@ impl Influx {
             answer.map(drop).map_err(|error| error.to_string())
         });
         *self.process.lock().unwrap() = Some(process);
+    }
+
+    /// The status of a request with another token. The body is sent as JSON if it looks like that.
+    pub fn status(&self, token: &str, path: &str, body: &str) -> u16 {
+        let kind = if body.starts_with('{') { "application/json" } else { "text/plain" };
+        let request = background::client()
+            .post(format!("{}{path}", self.url()))
+            .header("authorization", format!("Token {token}"))
+            .header("content-type", kind)
+            .timeout(REQUEST)
+            .body(body.to_owned());
+        let answer = background::wait_for(async { request.send().await.map(|response| response.status()) });
+        answer.unwrap_or_else(|error| panic!("InfluxDB does not answer: {error}")).as_u16()
+    }
+
+    /// The organisation's id.
+    pub fn org_id(&self) -> String {
+        let path = format!("/api/v2/orgs?org={}", self.org());
+        let answer: serde_json::Value =
+            serde_json::from_str(&self.send(self.request(reqwest::Method::GET, &path))).unwrap();
+        answer["orgs"][0]["id"].as_str().expect("the organisation was set up").to_owned()
     }
 
     fn query(&self, flux: &str) -> Vec<BTreeMap<String, Cell>> {

@@ -25,6 +25,7 @@ use crate::background;
 use crate::ports::free_port;
 use crate::process::Process;
 use crate::provided::{Unavailable, provide};
+use crate::secrets;
 
 /// For one request, and for a broker that comes up on a busy machine.
 const REQUEST: Duration = Duration::from_secs(30);
@@ -56,6 +57,8 @@ impl Message {
 pub struct Kafka {
     jars: PathBuf,
     brokers: String,
+    /// A listener that asks for a user and a password.
+    sasl: String,
     /// None between [`Kafka::kill9`] and [`Kafka::restart`].
     process: Mutex<Option<Process>>,
     directory: TempDir,
@@ -66,9 +69,16 @@ impl Kafka {
     pub fn start() -> Result<Self, Unavailable> {
         let jars = provide("servers/get-kafka.sh")?.join("libs");
         let directory = tempfile::Builder::new().prefix("tidemark-kafka-").tempdir().unwrap();
-        let port = free_port();
-        fs::write(directory.path().join("server.properties"), properties(directory.path(), port)).unwrap();
-        let kafka = Self { jars, brokers: format!("127.0.0.1:{port}"), process: Mutex::new(None), directory };
+        let (port, sasl) = (free_port(), free_port());
+        fs::write(directory.path().join("server.properties"), properties(directory.path(), port, sasl))
+            .unwrap();
+        let kafka = Self {
+            jars,
+            brokers: format!("127.0.0.1:{port}"),
+            sasl: format!("127.0.0.1:{sasl}"),
+            process: Mutex::new(None),
+            directory,
+        };
         kafka.format();
         kafka.restart();
         Ok(kafka)
@@ -92,6 +102,11 @@ impl Kafka {
     /// `host:port`, as in `bootstrap.servers`.
     pub fn brokers(&self) -> &str {
         &self.brokers
+    }
+
+    /// `host:port` of a listener with SASL, PLAIN, for the user `tidemark` with the secret of all trials as password.
+    pub fn sasl(&self) -> &str {
+        &self.sasl
     }
 
     /// The version of the server.
@@ -205,7 +220,11 @@ impl Kafka {
         let mut last_progress = Instant::now();
         while !unfinished.is_empty() {
             match consumer.poll(Duration::from_millis(100)) {
-                Some(Ok(message)) => messages.push(consumed(&message)),
+                Some(Ok(message)) => {
+                    let message = consumed(&message);
+                    secrets::assert_absent(topic, &String::from_utf8_lossy(&message.payload));
+                    messages.push(message);
+                }
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
                     unfinished.remove(&partition);
                 }
@@ -395,7 +414,7 @@ fn consumed(message: &rdkafka::message::BorrowedMessage<'_>) -> Message {
 /// One replica of everything, few internal partitions, and short waits: start and group joins are quick. A broker that
 /// was killed is let in again when its session is over, hence a shorter one than the usual 9 s. Retention is off,
 /// because trials produce messages that are years old.
-fn properties(directory: &Path, port: u16) -> String {
+fn properties(directory: &Path, port: u16, sasl: u16) -> String {
     let controller = free_port();
     let logs = directory.join("logs");
     format!(
@@ -403,8 +422,12 @@ fn properties(directory: &Path, port: u16) -> String {
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
 controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners=PLAINTEXT://127.0.0.1:{port},SASL_PLAINTEXT://127.0.0.1:{sasl},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},SASL_PLAINTEXT://127.0.0.1:{sasl}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT
+sasl.enabled.mechanisms=PLAIN
+listener.name.sasl_plaintext.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule \
+  required user_tidemark=\"{password}\";
 log.dirs={logs}
 log.retention.ms=-1
 broker.session.timeout.ms=3000
@@ -420,6 +443,7 @@ group.min.session.timeout.ms=1000
 transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
 log.cleaner.dedupe.buffer.size=16777216
 ",
-        logs = logs.display()
+        logs = logs.display(),
+        password = secrets::PLANTED,
     )
 }

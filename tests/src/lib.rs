@@ -7,6 +7,7 @@
 //! | [`offsets`] | how far a group has come, asked again and again |
 //! | [`tidemark`] | the built program as a child process, its metrics, its end |
 //! | [`smtp`], [`mail`], [`http`] | receivers that record what they get, and answer or misbehave by a script or a seed |
+//! | [`secrets`] | the secret of all trials, and that nothing shows it |
 //! | [`serving`] | any router on a port of loopback |
 //! | [`input`], [`nab`] | points: generated from a seed, or a recorded data set |
 //! | [`oracle`] | a rollup's SELECT in batch, and what differs from it |
@@ -37,6 +38,7 @@ pub mod offsets;
 pub mod oracle;
 pub mod process;
 pub mod provided;
+pub mod secrets;
 pub mod serving;
 pub mod smtp;
 pub mod tidemark;

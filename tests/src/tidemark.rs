@@ -12,6 +12,7 @@ use crate::background;
 use crate::ports::free_port;
 use crate::process::Process;
 use crate::provided::Unavailable;
+use crate::secrets;
 
 /// To be up, or to have ended, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -24,6 +25,15 @@ pub struct Tidemark {
     directory: TempDir,
     address: String,
     process: Option<Process>,
+}
+
+impl Drop for Tidemark {
+    fn drop(&mut self) {
+        // What the program has written, whatever the trial was about.
+        if !std::thread::panicking() {
+            secrets::assert_absent("the log", &self.log_text());
+        }
+    }
 }
 
 impl Tidemark {
@@ -63,6 +73,11 @@ impl Tidemark {
         command
             .current_dir(self.directory())
             .env("TIDEMARK_CONFIG", "config.toml")
+            // The tests' own variables are none of the program's.
+            .env_remove("TIDEMARK_REQUIRE_SERVERS")
+            .env_remove("TIDEMARK_NAB")
+            .env_remove("TIDEMARK_BIN")
+            .env_remove("TIDEMARK_GOLDEN")
             .env("TIDEMARK_HTTP__LISTEN", &self.address)
             .env("RUST_BACKTRACE", "1");
         command
@@ -76,8 +91,10 @@ impl Tidemark {
     pub fn call(&self, arguments: &[&str]) -> String {
         let output = self.command().args(arguments).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        secrets::assert_absent("the output of a command", &format!("{said}{stdout}"));
         assert!(output.status.success(), "tidemark {}: {}: {said}", arguments.join(" "), output.status);
-        String::from_utf8(output.stdout).unwrap()
+        stdout
     }
 
     /// Starts the program with these arguments, and does not wait for anything. A process that still runs is killed.
@@ -217,11 +234,19 @@ impl Tidemark {
     }
 }
 
+/// The body of an answer, whatever its status.
+pub fn text(url: &str) -> Result<String, String> {
+    let request = background::client().get(url).timeout(Duration::from_secs(5));
+    background::wait_for(async { request.send().await?.text().await }).map_err(|error| format!("{error:?}"))
+}
+
 /// The body of a successful answer.
 pub fn page(url: &str) -> Result<String, String> {
     let request = background::client().get(url).timeout(Duration::from_secs(5));
-    background::wait_for(async { request.send().await?.error_for_status()?.text().await })
-        .map_err(|error| format!("{error:?}"))
+    let text = background::wait_for(async { request.send().await?.error_for_status()?.text().await })
+        .map_err(|error| format!("{error:?}"))?;
+    secrets::assert_absent(url, &text);
+    Ok(text)
 }
 
 /// The program: `TIDEMARK_BIN`, or what cargo has built next to the running executable.
