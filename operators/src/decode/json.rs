@@ -19,7 +19,7 @@
 use super::rejection::{Fault, Reason, shown};
 use super::scan::{Scanner, is_number, unquote};
 use super::time::parse_time;
-use super::{LineNumbers, Outcome, Scratch, next_line};
+use super::{LineNumbers, Outcome, Scratch, TextBounds, next_line};
 use crate::series::SeriesTable;
 
 /// The raw values of one object. A `fault` that leaves the syntax whole is kept until the object's end has
@@ -204,7 +204,8 @@ fn accept(
         Some(id) => id,
         None => {
             let name = parse_name(name)?;
-            parse_labels(point.labels, &mut scratch.labels)?;
+            outcome.bounds.check_name(&name)?;
+            parse_labels(point.labels, outcome.bounds, &mut scratch.labels)?;
             series.intern(spelling, &name, &mut scratch.labels)
         }
     };
@@ -265,7 +266,11 @@ fn own_time(raw: Option<&[u8]>) -> Result<Option<i64>, Fault> {
     }
 }
 
-fn parse_labels(raw: Option<&[u8]>, labels: &mut Vec<(String, String)>) -> Result<(), Fault> {
+fn parse_labels(
+    raw: Option<&[u8]>,
+    bounds: TextBounds,
+    labels: &mut Vec<(String, String)>,
+) -> Result<(), Fault> {
     labels.clear();
     let raw = match raw {
         Some(raw) if raw != b"null" => raw,
@@ -303,6 +308,7 @@ fn parse_labels(raw: Option<&[u8]>, labels: &mut Vec<(String, String)>) -> Resul
                 return Err(Fault::new(Reason::BadLabel, detail));
             }
         };
+        bounds.check_label(&key, &value)?;
         labels.push((key, value));
         if !scanner.take(b',') {
             break;

@@ -10,13 +10,14 @@
 //!   kept. With a bad timestamp, tag or syntax the whole line is one rejection.
 //! - A backslash escapes a comma, a space or an equals sign right behind it, and is itself otherwise. Within
 //!   string fields it escapes quotes and backslashes, and strings may go over several lines.
-//! - A tag without a value is no label. A tag given twice is refused.
+//! - A tag without a value is no label. A tag given twice refuses the line; a field given twice is refused, every
+//!   time it is given, and the line's other fields are kept.
 //!
 //! Format: <https://docs.influxdata.com/influxdb/v2/reference/syntax/line-protocol/>.
 
 use super::rejection::{Fault, Reason, shown};
 use super::time::parse_nanoseconds;
-use super::{LineNumbers, Outcome, Scratch, next_line, refuse_duplicates};
+use super::{LineNumbers, Outcome, Scratch, TextBounds, next_line, refuse_duplicates};
 use crate::series::SeriesTable;
 use std::ops::Range;
 
@@ -80,7 +81,7 @@ fn accept(
     outcome: &mut Outcome<'_>,
     lines: &mut LineNumbers,
 ) {
-    let Scratch { spelling, labels, fields } = scratch;
+    let Scratch { spelling, labels, fields, order } = scratch;
     let time = match &text[line.time.clone()] {
         [] => outcome.time(None),
         own => parse_nanoseconds(own).and_then(|time| outcome.time(Some(time))),
@@ -91,8 +92,15 @@ fn accept(
     };
 
     let head = &text[line.head.clone()];
+    let has_duplicates = sort_if_duplicated(text, fields, order);
     for (index, field) in fields.iter().enumerate() {
-        let value = match parse_value(&text[field.value.clone()]) {
+        let value = if has_duplicates && is_duplicated(text, fields, order, field) {
+            let key = shown(&text[field.key.clone()]);
+            Err(Fault::new(Reason::DuplicateKey, format!("a field is given twice in a line, field=`{key}`")))
+        } else {
+            parse_value(&text[field.value.clone()])
+        };
+        let value = match value {
             Ok(value) => value,
             Err(fault) => {
                 let number = lines.at(text, line.head.start);
@@ -114,7 +122,7 @@ fn accept(
             Some(id) => id,
             None => {
                 spell(spelling, head, &text[field.key.clone()]);
-                match parse_series(head, &text[field.key.clone()], labels) {
+                match parse_series(head, &text[field.key.clone()], outcome.bounds, labels) {
                     Ok(name) => series.intern(spelling, &name, labels),
                     Err(fault) => {
                         // What is wrong with the measurement or the tags is wrong for all fields.
@@ -125,6 +133,32 @@ fn accept(
         };
         outcome.points.push(id, time, value);
     }
+}
+
+/// Lines of up to so many fields are searched for duplicates pair by pair.
+const FEW_FIELDS: usize = 8;
+
+/// Whether a field is given twice. If so, `order` has the fields by their keys. Keys are compared as they are written:
+/// no two spellings have one meaning.
+fn sort_if_duplicated(text: &[u8], fields: &[Field], order: &mut Vec<usize>) -> bool {
+    let key = |index: usize| &text[fields[index].key.clone()];
+    order.clear();
+    if fields.len() <= FEW_FIELDS {
+        let twice = (1..fields.len()).any(|later| (0..later).any(|earlier| key(earlier) == key(later)));
+        if !twice {
+            return false;
+        }
+    }
+    order.extend(0..fields.len());
+    order.sort_unstable_by_key(|index| key(*index));
+    order.windows(2).any(|pair| key(pair[0]) == key(pair[1]))
+}
+
+fn is_duplicated(text: &[u8], fields: &[Field], order: &[usize], field: &Field) -> bool {
+    let key = |index: usize| &text[fields[index].key.clone()];
+    let own = &text[field.key.clone()];
+    let first = order.partition_point(|index| key(*index) < own);
+    order.get(first + 1).is_some_and(|next| key(*next) == own)
 }
 
 #[cold]
@@ -279,7 +313,12 @@ fn number<T: std::str::FromStr>(digits: &[u8]) -> Option<T> {
 }
 
 /// The name of a field's series, and its labels.
-fn parse_series(head: &[u8], key: &[u8], labels: &mut Vec<(String, String)>) -> Result<String, Fault> {
+fn parse_series(
+    head: &[u8],
+    key: &[u8],
+    bounds: TextBounds,
+    labels: &mut Vec<(String, String)>,
+) -> Result<String, Fault> {
     labels.clear();
     let measurement = 0..unescaped(head, 0, |byte| byte == b',');
     if measurement.is_empty() {
@@ -307,6 +346,7 @@ fn parse_series(head: &[u8], key: &[u8], labels: &mut Vec<(String, String)>) -> 
                 format!("a tag has an empty key, found=`{}`", shown(raw)),
             ));
         }
+        bounds.check_label(&key, &value)?;
         labels.push((key, value));
         position = tag.end;
     }
@@ -318,6 +358,7 @@ fn parse_series(head: &[u8], key: &[u8], labels: &mut Vec<(String, String)>) -> 
         name.push('.');
         name.push_str(&field);
     }
+    bounds.check_name(&name)?;
     Ok(name)
 }
 

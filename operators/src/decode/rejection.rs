@@ -26,7 +26,9 @@ pub enum Reason {
     BadName,
     /// A label has no key, or a value that is no scalar.
     BadLabel,
-    /// A key or a label is given twice, so that it is undefined which one is meant.
+    /// A name, or the key or value of a label, is longer than its bound.
+    LabelTooLong,
+    /// A key, a label or a field is given twice, so that it is undefined which one is meant.
     DuplicateKey,
     /// The point has no value.
     MissingValue,
@@ -57,6 +59,7 @@ impl Reason {
             Reason::NotAPoint => "not_a_point",
             Reason::BadName => "bad_name",
             Reason::BadLabel => "bad_label",
+            Reason::LabelTooLong => "label_too_long",
             Reason::DuplicateKey => "duplicate_key",
             Reason::MissingValue => "missing_value",
             Reason::BadValue => "bad_value",

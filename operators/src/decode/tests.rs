@@ -233,6 +233,16 @@ fn line_protocol_points() {
         ("m,a=,b=x value=1", "m{b=x}=1"),
         ("m,b=1,a=2 value=1\nm,a=2,b=1 value=2", "m{a=2,b=1}=1 | m{a=2,b=1}=2"),
         ("m,a=1,a=2 value=1", "line 1: duplicate_key"),
+        // Fields.
+        ("m a=1,a=2", "line 1, field a: duplicate_key | line 1, field a: duplicate_key"),
+        (
+            "m,h=x b=3,a=1,value=4,a=\"text\"\nm a=5",
+            "m.b{h=x}=3 | m{h=x}=4 | m.a{}=5 | line 1, field a: duplicate_key | line 1, field a: duplicate_key",
+        ),
+        (
+            r"m a\ b=1,a=2,a\ b=3 1600000000000000000",
+            r"m.a{}@1600000000=2 | line 1, field a\\ b: duplicate_key | line 1, field a\\ b: duplicate_key",
+        ),
         ("m,=1 value=1", "line 1: bad_label"),
         ("m,a value=1", "line 1: syntax"),
         ("m,a=b=c value=1", "line 1: syntax"),
@@ -254,6 +264,54 @@ fn line_protocol_points() {
         ("m value=1 1600000000000000000 x", "line 1: syntax"),
         ("m\nn value=1\no value", "n{}=1 | line 1: syntax | line 3: syntax"),
     ]);
+}
+
+#[test]
+fn a_field_given_twice_among_many_is_found() {
+    let fields: Vec<String> = (0..40).map(|number| format!("f{}={number}", number % 38)).collect();
+    let result = decode_as(Format::Auto, format!("m {}", fields.join(",")).as_bytes());
+    assert_eq!(result.points.len(), 36);
+    let places: Vec<&str> = result.rejected.iter().map(|rejection| rejection.place.as_str()).collect();
+    assert_eq!(places, ["line 1, field f0", "line 1, field f1", "line 1, field f0", "line 1, field f1"]);
+    assert!(result.rejected.iter().all(|rejection| rejection.reason == Reason::DuplicateKey));
+}
+
+#[test]
+fn texts_of_a_series_are_bounded() {
+    let text = |bytes: usize| "x".repeat(bytes);
+    // Name, key and value, and which option refuses them.
+    let cases = [
+        (4_096, 1_024, 4_096, None),
+        (4_097, 1, 1, Some("the name is longer than max_name_bytes, size=4097, limit=4096")),
+        (1, 1_025, 1, Some("the key of a label is longer than max_label_key_bytes, size=1025, limit=1024")),
+        (1, 1, 900_000, Some("the value of label `x` is longer than max_label_value_bytes, size=900000")),
+    ];
+    for (name, key, value, refused) in cases {
+        let (name, key, value) = (text(name), text(key), text(value));
+        let json = serde_json::json!({"name": name, "labels": {&key: value}, "value": 1}).to_string();
+        let line = format!("{name},{key}={value} value=1");
+        for payload in [json, line] {
+            let good = if payload.starts_with('{') { r#"{"name":"b","value":2}"# } else { "b value=2" };
+            let result = decode_as(Format::Auto, format!("{payload}\n{good}").as_bytes());
+            let Some(refused) = refused else {
+                assert_eq!((result.points.len(), result.rejected.len()), (2, 0));
+                continue;
+            };
+            assert_eq!(result.points.len(), 1, "{refused}");
+            let rejection = &result.rejected[0];
+            assert_eq!(rejection.reason, Reason::LabelTooLong);
+            assert!(rejection.detail.starts_with(refused), "{}", rejection.detail);
+            assert!(rejection.detail.len() < 400 && rejection.excerpt.len() <= MAX_EXCERPT_BYTES);
+        }
+    }
+    // Line protocol: the name is the measurement with the field.
+    let long = format!("m {}=1", text(4_095));
+    assert_eq!(decode_as(Format::Auto, long.as_bytes()).rejected[0].reason, Reason::LabelTooLong);
+    // Bytes count, not characters; and escapes count for what they stand for.
+    let umlauts = serde_json::json!({"name": "ä".repeat(2_049), "value": 1}).to_string();
+    assert_eq!(decode_as(Format::Auto, umlauts.as_bytes()).rejected[0].reason, Reason::LabelTooLong);
+    let escaped = format!(r#"{{"name":"{}","value":1}}"#, r"\u0061".repeat(4_096));
+    assert_eq!(decode_as(Format::Auto, escaped.as_bytes()).points.len(), 1);
 }
 
 #[test]

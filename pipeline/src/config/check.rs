@@ -1,10 +1,11 @@
 //! From the file to [`Config`]: reads, lays the environment over it, checks every value against its bounds.
 
 use std::net::SocketAddr;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::path::Path;
 use std::time::Duration;
 
+use operators::decode::TextBounds;
 use secrecy::ExposeSecret;
 use toml::Spanned;
 use url::Url;
@@ -225,6 +226,9 @@ fn check_topic(
     Ok(())
 }
 
+/// A text of a series: enough for a word, and far below what a message of an own topic may have.
+const TEXTS: RangeInclusive<u64> = 16..=64 << 10;
+
 fn check_ingest(source: &Source<'_>, raw: RawIngest) -> Result<IngestConfig, ConfigError> {
     let defaults = IngestConfig::default();
     let max_message_bytes = size(
@@ -234,6 +238,12 @@ fn check_ingest(source: &Source<'_>, raw: RawIngest) -> Result<IngestConfig, Con
         defaults.max_message_bytes,
         1 << 10..=1 << 30,
     )?;
+    let TextBounds { name, label_key, label_value } = defaults.texts;
+    let texts = TextBounds {
+        name: size(source, "max_name_bytes", raw.max_name_bytes, name, TEXTS)?,
+        label_key: size(source, "max_label_key_bytes", raw.max_label_key_bytes, label_key, TEXTS)?,
+        label_value: size(source, "max_label_value_bytes", raw.max_label_value_bytes, label_value, TEXTS)?,
+    };
     let epoch_points =
         count(source, "epoch_points", raw.epoch_points, defaults.epoch_points, 1_000..=100_000_000)?;
     let millis = Duration::from_millis;
@@ -243,6 +253,7 @@ fn check_ingest(source: &Source<'_>, raw: RawIngest) -> Result<IngestConfig, Con
         epoch: duration(source, "epoch", raw.epoch, defaults.epoch, millis(10)..=Duration::from_secs(60))?,
         epoch_points,
         max_message_bytes,
+        texts,
         max_out_of_orderness: duration(
             source,
             "max_out_of_orderness",

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use operators::decode::Format as PayloadFormat;
+use operators::decode::TextBounds;
 use secrecy::SecretString;
 use url::Url;
 
@@ -76,6 +77,8 @@ pub struct IngestConfig {
     pub epoch_points: usize,
     /// Messages above this many bytes are dead-lettered unread.
     pub max_message_bytes: usize,
+    /// The longest names and labels of points; with longer ones they are dead-lettered.
+    pub texts: TextBounds,
     /// How far behind the highest event time of its partition a point may arrive and still be on time.
     pub max_out_of_orderness: Duration,
     /// How far ahead of the wall clock an event time may be before the point is quarantined.
@@ -235,6 +238,7 @@ impl Default for IngestConfig {
             epoch: Duration::from_secs(1),
             epoch_points: 2_000_000,
             max_message_bytes: 1 << 20,
+            texts: TextBounds::default(),
             max_out_of_orderness: Duration::from_secs(5),
             max_future_skew: Duration::from_secs(300),
             idle_timeout: Duration::from_secs(60),

@@ -115,6 +115,8 @@ pub(super) struct PointReader {
     rows: Rows,
     skip_bad: bool,
     skipped: u64,
+    /// The last line that was skipped for its series: several points of it count once.
+    last_skipped: u64,
 }
 
 #[derive(Debug)]
@@ -202,7 +204,7 @@ impl PointReader {
                 Rows::Lines(Box::new(LineReader::open(path, Format::LineProtocol, labels)?))
             }
         };
-        Ok(Self { path: path.to_owned(), rows, skip_bad: args.skip_bad, skipped: 0 })
+        Ok(Self { path: path.to_owned(), rows, skip_bad: args.skip_bad, skipped: 0, last_skipped: 0 })
     }
 
     /// The next point and its line.
@@ -215,7 +217,17 @@ impl PointReader {
             let row = row.map_err(|source| LoadError::Read { path: self.path.clone(), source })?;
             match row {
                 None => return Ok(None),
-                Some(Ok(point)) => return Ok(Some(point)),
+                Some(Ok((point, line))) => match &book.get(point.series).problem {
+                    None => return Ok(Some((point, line))),
+                    Some(_) if self.skip_bad => {
+                        self.skipped += u64::from(self.last_skipped != line);
+                        self.last_skipped = line;
+                    }
+                    Some(problem) => {
+                        let (path, problem) = (self.path.clone(), problem.clone());
+                        return Err(LoadError::BadRow { path, line, problem });
+                    }
+                },
                 Some(Err(bad)) if self.skip_bad => self.skipped += bad.lines,
                 Some(Err(BadRow { line, problem, .. })) => {
                     return Err(LoadError::BadRow { path: self.path.clone(), line, problem });

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use operators::decode::{DecodeOptions, Decoder, Format, Points, Reason, Rejection};
+use operators::decode::{DecodeOptions, Decoder, Format, Points, Reason, Rejection, TextBounds};
 
 use super::LoadError;
 use super::input::{BadRow, InputLabels, Row};
@@ -40,6 +40,8 @@ impl LineReader {
             max_future_skew: Duration::MAX,
             max_message_bytes: MAX_LINE_BYTES,
             oldest: i64::MIN,
+            // And a series that is too long is the book's to refuse, whatever the format.
+            bounds: TextBounds::NONE,
         };
         Ok(Self {
             lines: PhysicalLines::open(path)?,

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use operators::decode::TextBounds;
 use twox_hash::XxHash3_64;
 
 /// 24 bytes, so that millions can be sorted in memory.
@@ -19,6 +20,7 @@ pub(super) struct Point {
 pub(super) struct SeriesBook {
     ids: HashMap<String, u32>,
     series: Vec<Series>,
+    bounds: TextBounds,
 }
 
 #[derive(Debug)]
@@ -30,9 +32,16 @@ pub(super) struct Series {
     pub(super) key: String,
     /// Of `key`; stable across versions and machines, so that a series stays in its partition.
     pub(super) hash: u64,
+    /// Why `ingest` would refuse its points: a text is too long.
+    pub(super) problem: Option<String>,
 }
 
 impl SeriesBook {
+    /// With the bounds that `ingest` will have.
+    pub(super) fn new(bounds: TextBounds) -> Self {
+        Self { bounds, ..Self::default() }
+    }
+
     /// The id of a series. Of labels with the same key the last counts; an empty value is no label.
     pub(super) fn intern(&mut self, name: &str, labels: &[(String, String)]) -> u32 {
         let mut sorted: Vec<(String, String)> = Vec::with_capacity(labels.len());
@@ -55,7 +64,9 @@ impl SeriesBook {
         }
         let id = u32::try_from(self.series.len()).expect("memory ends before four billion series");
         let hash = XxHash3_64::oneshot(key.as_bytes());
-        self.series.push(Series { name: name.to_owned(), labels: sorted, key: key.clone(), hash });
+        let texts = sorted.iter().map(|(label, value)| (label.as_str(), value.as_str()));
+        let problem = self.bounds.problem(name, texts);
+        self.series.push(Series { name: name.to_owned(), labels: sorted, key: key.clone(), hash, problem });
         self.ids.insert(key, id);
         id
     }

@@ -258,6 +258,7 @@ fn what_is_wrong_with_files() {
 
 #[test]
 fn what_is_skipped_is_counted_in_lines() {
+    let long = "x".repeat(5_000);
     let cases: &[(&str, &str, u64, u64)] = &[
         // Name, text, points, lines skipped.
         ("a.csv", "ts,value,host\n1,1,a\n2,2,\"b\n3,3,c\n4,4,d\nx,5,e\n6,6\n7,7,\"f\"\n", 4, 3),
@@ -266,10 +267,16 @@ fn what_is_skipped_is_counted_in_lines() {
         // Two mistakes of one line, and a string over two lines.
         ("a.lp", "m a=\"x\",b=\"y\" 1\nm a=\"x\ny\" 2\nm v=1 3\n", 1, 3),
         ("a.lp", "m a=\"x 1\nm v=1 3\nm v=2 4\n", 2, 1),
+        // Series that are too long, in every format; two points of one line, and a field given twice.
+        ("a.csv", &format!("ts,value,host\n1,1,a\n2,2,{long}\n3,3,{long}\n"), 1, 2),
+        ("a.jsonl", &format!("{{\"name\":\"{long}\",\"ts\":4,\"value\":1}}\n"), 0, 1),
+        ("a.lp", &format!("m,h={long} a=1,b=2 1\nm,h=x a=1,a=2,b=3 1\n"), 1, 2),
     ];
     for (name, text, points, skipped) in cases {
         let (_directory, paths) = files(&[(name, text)]);
-        let args = args(&[&paths[0], "--skip-bad"]);
+        let labels: &[&str] =
+            if text.starts_with("ts,value,host\n1,1,a\n2,2,x") { &["--label-column", "host"] } else { &[] };
+        let args = args(&[&[paths[0].as_str(), "--skip-bad"], labels].concat());
         let beyond = Beyond::new(&Config::default().ingest, NOW);
         let inputs = Inputs::open(&args, &mut SeriesBook::default(), beyond).expect("mistakes are skipped");
         assert_eq!((inputs.points, inputs.skipped), (*points, *skipped), "{text}");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use sinks::influx::{InfluxTiers, Permit};
+use sinks::influx::{InfluxTiers, Permit, RejectedLine};
 use sinks::parquet::RollupParquet;
 use tokio::sync::broadcast;
 
@@ -132,10 +132,15 @@ fn sink(context: &Context, lease: &Lease) -> Result<RollupSink> {
         return Ok(RollupSink { name: "parquet", sink: Arc::new(RollupParquet::new(store, prefix)) });
     };
     let config = influx_config(influx);
-    let metrics = Arc::clone(&context.metrics);
-    let rejected = Arc::new(move |line: sinks::influx::RejectedLine| {
-        metrics.sink.errors.get_or_create(&ErrorLabels { sink: "influx", kind: "rejected" }).inc();
-        tracing::error!(line = line.line, reason = line.reason, "influxdb rejected a row");
+    let said = context.clone();
+    let rejected = Arc::new(move |rejected: RejectedLine| {
+        let counted = ErrorLabels { sink: "influx", kind: "rejected" };
+        said.metrics.sink.errors.get_or_create(&counted).inc();
+        let key = format!("influxdb rejected: {}", rejected.cause());
+        if let Some(held_back) = said.lines.take(&key, said.clock.monotonic()) {
+            let RejectedLine { line, reason } = rejected;
+            tracing::error!(line, reason, held_back, "influxdb rejected a row; one line a minute");
+        }
     });
     let tiers = coarser_tiers(&context.catalog).into_iter().map(|tier| {
         let bucket = influx.bucket_of(&tier);

@@ -31,13 +31,31 @@ use super::stats::Counters;
 use crate::Error;
 use crate::http::delays;
 
+/// What is shown of a rejected line, in bytes. One label can be longer than a log line should be.
+const SHOWN_BYTES: usize = 256;
+
 /// A line that InfluxDB will never take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RejectedLine {
-    /// The line, or the point of a withdrawn row that could not be deleted.
+    /// The beginning of the line, or of the point of a withdrawn row that could not be deleted: enough to know it by.
     pub line: String,
     /// In the server's words.
     pub reason: String,
+}
+
+impl RejectedLine {
+    fn new(mut line: String, reason: &str) -> Self {
+        if line.len() > SHOWN_BYTES {
+            line.truncate(line.floor_char_boundary(SHOWN_BYTES));
+            line.push('…');
+        }
+        Self { line, reason: reason.to_owned() }
+    }
+
+    /// The reason without what it quotes of the line: rows that are rejected for one cause share it.
+    pub fn cause(&self) -> String {
+        self.reason.split('\'').step_by(2).collect()
+    }
 }
 
 /// Called once for each line given up. Must not block.
@@ -139,7 +157,7 @@ impl Delivery {
     pub(crate) fn reject(&self, line: String, reason: &str) {
         Counters::add(&self.counters.rejected, 1);
         self.counters.set_last_error(reason);
-        (self.rejected)(RejectedLine { line, reason: reason.to_owned() });
+        (self.rejected)(RejectedLine::new(line, reason));
     }
 
     pub(crate) fn refused(&self, refusal: &Refusal) -> Error {
@@ -247,4 +265,19 @@ fn compressed(lines: &[Line]) -> Bytes {
         encoder.write_all(b"\n").expect("writing to a vector cannot fail");
     }
     encoder.finish().expect("writing to a vector cannot fail").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_rejected_line_its_beginning_is_shown() {
+        let reason = "unable to parse 'cpu,host=a n=': missing field value";
+        let line = RejectedLine::new(format!("cpu,host={} n=1i", "ä".repeat(35_000)), reason);
+        assert!(line.line.len() <= SHOWN_BYTES + '…'.len_utf8() && line.line.starts_with("cpu,host=ää"));
+        assert!(line.line.ends_with("ä…"));
+        assert_eq!(line.cause(), "unable to parse : missing field value");
+        assert_eq!(RejectedLine::new("cpu n=1i".to_owned(), reason).line, "cpu n=1i");
+    }
 }
