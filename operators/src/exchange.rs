@@ -287,7 +287,7 @@ mod tests {
             batches: vec![batch.clone()],
         };
         let topics = BTreeMap::from([("points".to_owned(), 4)]);
-        let facts = EpochFacts { wall: 7, topics, partitions: Vec::new(), owner: None };
+        let facts = EpochFacts { wall: 7, uptime: None, topics, partitions: Vec::new(), owner: None };
         let plans = BTreeMap::from([("one".to_owned(), 1), ("two".to_owned(), 1)]);
         Partials { facts, plans, states: vec![section("one"), section("two")] }
     }

@@ -150,7 +150,8 @@ fn equal_rows_weigh_the_same_whatever_their_buffers() {
     assert_eq!(halves, whole);
     let part = states.slice(7, 5);
     let section = Section { rollup: "cpu".into(), fingerprint: 1, batches: vec![part.clone()] };
-    let facts = EpochFacts { wall: 0, topics: BTreeMap::new(), partitions: Vec::new(), owner: None };
+    let facts =
+        EpochFacts { wall: 0, uptime: None, topics: BTreeMap::new(), partitions: Vec::new(), owner: None };
     let bytes = Partials { facts, plans: BTreeMap::new(), states: vec![section] }.encode().unwrap();
     let stored = Partials::decode(&bytes).unwrap().states.remove(0).batches.remove(0);
     assert_eq!(content_bytes(&stored), content_bytes(&part));

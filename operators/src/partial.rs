@@ -218,7 +218,13 @@ mod tests {
             ],
         )
         .unwrap();
-        let facts = EpochFacts { wall: 0, topics: BTreeMap::new(), partitions: Vec::new(), owner: None };
+        let facts = EpochFacts {
+            wall: 0,
+            uptime: None,
+            topics: BTreeMap::new(),
+            partitions: Vec::new(),
+            owner: None,
+        };
         let aggregated = aggregate(&catalog.rollups, &[points], &facts, 4);
 
         let failures: Vec<_> =

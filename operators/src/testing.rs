@@ -75,6 +75,7 @@ pub(crate) fn message_until(
 ) -> Partials {
     let facts = EpochFacts {
         wall: 0,
+        uptime: None,
         topics: BTreeMap::from([("points".into(), 1)]),
         partitions: vec![PartitionFacts {
             topic: "points".into(),

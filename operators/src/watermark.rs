@@ -3,13 +3,15 @@
 //! The watermark says that no accepted point older than it is expected any more. It is the minimum over
 //! *all* partitions of the source topics of the highest accepted event time less the disorder bound. Only a
 //! partition that was read to its end and has been silent for the idle timeout stops holding it. Nothing here
-//! reads a clock: wall time is what `ingest` wrote into the log, so a replay gives the same watermarks.
+//! reads a clock: time is what has passed between the reports in the log, see [`elapsed`], so a replay gives the same
+//! watermarks, and a clock that is wrong or set moves none of them.
 //!
 //! With several `ingest` processes, the report that a partition is idle may be older than the points that another one
 //! reports before it in the log: what was sent together with those points may still be unread. So an idle partition
 //! lets the watermark go only as far as the others had come at its owner's report before the last: of that, the last
 //! one's look at the end of the log is certainly later. It costs an epoch or two, and no clock is compared with another.
 
+mod elapsed;
 mod view;
 
 use std::collections::BTreeMap;
@@ -17,13 +19,18 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use elapsed::Uptime;
+use elapsed::{Elapsed, SURELY_AFTER};
 pub use view::{SourceView, Standing};
 
 /// What one `ingest` process knows, at the end of one epoch, about the source partitions it owns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EpochFacts {
-    /// Wall time at the end of the epoch, nanoseconds since the Unix epoch.
+    /// Wall time at the end of the epoch, nanoseconds since the Unix epoch, for people: nothing is decided by it.
     pub wall: i64,
+    /// The reporting process's monotone clock at the end of the epoch. Releases before this one did not write it.
+    #[serde(default)]
+    pub uptime: Option<Uptime>,
     /// How many partitions each source topic has, with or without an owner.
     pub topics: BTreeMap<String, i32>,
     pub partitions: Vec<PartitionFacts>,
@@ -39,7 +46,7 @@ impl EpochFacts {
 
     /// Facts that say nothing.
     pub fn nothing() -> Self {
-        Self { wall: i64::MIN, topics: BTreeMap::new(), partitions: Vec::new(), owner: None }
+        Self { wall: i64::MIN, uptime: None, topics: BTreeMap::new(), partitions: Vec::new(), owner: None }
     }
 }
 
@@ -68,8 +75,9 @@ pub struct WatermarkOptions {
     pub max_out_of_orderness: i64,
     /// Silence at the end of the log after which a partition stops holding the watermark.
     pub idle_timeout: i64,
-    /// How long a partition's last facts stay believable; an idle partition that nobody has reported for
-    /// longer may have unread data, so it holds the watermark again.
+    /// How long a partition's last facts stay believable, by the clocks of the processes that go on reporting; an idle
+    /// partition that nobody has reported for longer may have unread data, so it holds the watermark again. No single
+    /// report is believed to tell of more than this.
     pub owner_timeout: i64,
 }
 
@@ -80,15 +88,28 @@ pub type Source = (String, i32);
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Watermark {
     value: Option<i64>,
+    /// Of the last facts, for people.
     wall: i64,
+    /// Snapshots of releases before this one lack it.
+    #[serde(default)]
+    elapsed: Elapsed,
     topics: BTreeMap<String, i32>,
     #[serde(with = "as_pairs")]
     sources: BTreeMap<Source, SourceState>,
     /// How far the sources that are not idle have come, or all of them when all are idle. Unlike the watermark it may
     /// go back: when an idle source turns out to have older points.
     target: Option<i64>,
-    /// Wall time and target when the last source became idle.
-    all_idle_since: Option<(i64, i64)>,
+    #[serde(default)]
+    idle_since: Option<IdleSince>,
+}
+
+/// From when on, and from which target, all sources are idle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct IdleSince {
+    /// Of the process that moves the time, since the last source became idle: what passed before was not idle.
+    reports: u32,
+    time: i64,
+    target: i64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,6 +119,9 @@ struct SourceState {
     at_end: bool,
     silent: i64,
     wall: i64,
+    /// When it was last reported. Of a snapshot that lacks it: long ago.
+    #[serde(default = "long_ago")]
+    at: i64,
     owner: Option<String>,
     /// The target when the source was last reported.
     seen: Option<i64>,
@@ -156,7 +180,10 @@ impl Watermark {
 
     /// Takes in one epoch's facts and moves the watermark, never back.
     pub fn observe(&mut self, facts: &EpochFacts, options: &WatermarkOptions) -> Option<i64> {
-        self.wall = self.wall.max(facts.wall);
+        if facts.wall != i64::MIN {
+            self.wall = facts.wall;
+        }
+        let leads = self.elapsed.observe(facts, options.owner_timeout);
         for (topic, count) in &facts.topics {
             let known = self.topics.entry(topic.clone()).or_insert(0);
             *known = (*known).max(*count);
@@ -170,13 +197,14 @@ impl Watermark {
                 at_end: partition.at_end,
                 silent: partition.silent,
                 wall: facts.wall,
+                at: self.elapsed.nanos(),
                 owner: facts.owner.clone(),
                 seen: None,
                 confirmed: before.and_then(|b| b.seen),
             };
             self.sources.insert(source, state);
         }
-        self.target = self.next_target(options);
+        self.target = self.next_target(leads, options);
         for partition in &facts.partitions {
             let source = (partition.topic.clone(), partition.partition);
             if let Some(state) = self.sources.get_mut(&source) {
@@ -190,28 +218,34 @@ impl Watermark {
         self.value
     }
 
-    fn next_target(&mut self, options: &WatermarkOptions) -> Option<i64> {
+    fn next_target(&mut self, leads: bool, options: &WatermarkOptions) -> Option<i64> {
         match self.minimum(options) {
             Minimum::Held(_) => {
-                self.all_idle_since = None;
+                self.idle_since = None;
                 None
             }
             Minimum::Active { time, .. } => {
-                self.all_idle_since = None;
+                self.idle_since = None;
                 Some(time)
             }
-            // Event time goes on at the pace of the wall clock, from where it stands, so that the last
+            // Event time goes on at the pace of time itself, from where it stands, so that the last
             // windows close, yet slow clocks and loads of old data are not suddenly late.
             Minimum::AllIdle => {
                 let reached = self.value.max(self.target).or_else(|| self.oldest_high(options))?;
-                let (wall, from) = *self.all_idle_since.get_or_insert((self.wall, reached));
-                Some(from.saturating_add(self.wall.saturating_sub(wall)))
+                let now = self.elapsed.nanos();
+                let idle =
+                    self.idle_since.get_or_insert(IdleSince { reports: 0, time: now, target: reached });
+                if idle.reports < SURELY_AFTER {
+                    idle.time = now;
+                    idle.reports += u32::from(leads);
+                }
+                Some(idle.target.saturating_add(now.saturating_sub(idle.time)))
             }
         }
     }
 
     fn is_orphaned(&self, state: &SourceState, options: &WatermarkOptions) -> bool {
-        self.wall.saturating_sub(state.wall) > options.owner_timeout
+        self.elapsed.nanos().saturating_sub(state.at) > options.owner_timeout
     }
 
     fn is_idle(&self, state: &SourceState, options: &WatermarkOptions) -> bool {
@@ -259,6 +293,10 @@ impl Watermark {
             None => Minimum::AllIdle,
         }
     }
+}
+
+fn long_ago() -> i64 {
+    i64::MIN
 }
 
 enum Minimum {

@@ -9,7 +9,13 @@ fn fact(partition: i32, high: Option<i64>, at_end: bool, silent: i64) -> Partiti
 }
 
 fn epoch(wall: i64, count: i32, partitions: Vec<PartitionFacts>) -> EpochFacts {
-    EpochFacts { wall, topics: BTreeMap::from([("points".into(), count)]), partitions, owner: None }
+    EpochFacts {
+        wall,
+        uptime: None,
+        topics: BTreeMap::from([("points".into(), count)]),
+        partitions,
+        owner: None,
+    }
 }
 
 /// Folds the epochs and returns the watermark after each.
@@ -106,11 +112,108 @@ fn when_all_are_idle_event_time_keeps_the_pace_of_the_wall_clock() {
             epoch(1_070, 1, vec![fact(0, None, true, 70)]),
             epoch(1_080, 1, vec![fact(0, None, true, 80)]),
             epoch(1_085, 1, vec![fact(0, None, true, 85)]),
-            epoch(1_090, 1, vec![fact(0, Some(101), true, 0)]),
-            epoch(1_091, 1, vec![fact(0, Some(300), true, 0)]),
+            epoch(1_092, 1, vec![fact(0, None, true, 92)]),
+            epoch(1_095, 1, vec![fact(0, None, true, 95)]),
+            epoch(1_096, 1, vec![fact(0, Some(101), true, 0)]),
+            epoch(1_097, 1, vec![fact(0, Some(300), true, 0)]),
         ],
-        &[Some(95), Some(95), Some(95), Some(105), Some(105), Some(295)],
+        &[Some(95), Some(95), Some(95), Some(95), Some(100), Some(107), Some(107), Some(295)],
     );
+}
+
+/// A report of `run` at `uptime`: partition `partition` is silent and read to its end, or has a point.
+fn report(run: &str, wall: i64, uptime: i64, facts: PartitionFacts) -> EpochFacts {
+    let uptime = Some(Uptime { run: run.to_owned(), nanos: uptime });
+    EpochFacts { uptime, ..epoch(wall, 2, vec![facts]) }
+}
+
+#[test]
+fn a_wall_clock_that_is_set_moves_nothing() {
+    let mut watermark = Watermark::default();
+    let mut seen = Vec::new();
+    for (step, ahead) in [0, 0, 0, 0, HOUR, HOUR, -HOUR, 0, 0, 0].into_iter().enumerate() {
+        let time = 10 * step as i64;
+        for partition in 0..2 {
+            let facts = match step {
+                0 => fact(partition, Some(100), true, 0),
+                _ => fact(partition, None, true, 60 + time),
+            };
+            watermark.observe(&report("a", 1_000_000 + time + ahead, time, facts), &OPTIONS);
+        }
+        seen.push(watermark.value());
+    }
+    let expected = [95, 95, 95, 95, 105, 115, 125, 135, 145, 155];
+    assert_eq!(seen, expected.map(Some));
+}
+
+#[test]
+fn clocks_that_differ_by_more_than_the_timeout_hold_nothing() {
+    let mut watermark = Watermark::default();
+    for time in 0..200 {
+        let silent = 60.min(time);
+        watermark.observe(
+            &report("fast", 1_000_000 + 90 + time, 5_000 + time, fact(0, Some(100 + time), true, 0)),
+            &OPTIONS,
+        );
+        watermark.observe(&report("slow", 1_000_000 + time, time, fact(1, None, true, silent)), &OPTIONS);
+    }
+    assert_eq!(watermark.value(), Some(100 + 198 - 5), "the idle partition lets the other one pass");
+    assert_eq!(watermark.holder(&OPTIONS).unwrap().source.1, 0);
+}
+
+#[test]
+fn an_owner_is_gone_when_others_have_reported_for_long_enough() {
+    let mut watermark = Watermark::default();
+    let holder =
+        |watermark: &Watermark| watermark.holder(&OPTIONS).map(|holder| (holder.source.1, holder.reason));
+    for time in 0..5 {
+        watermark.observe(&report("gone", 0, 7_000 + time, fact(1, Some(50), true, 60)), &OPTIONS);
+        watermark.observe(&report("here", HOUR, time, fact(0, Some(100 + time), true, 0)), &OPTIONS);
+    }
+    assert_eq!(holder(&watermark), Some((0, HoldReason::Slowest)));
+    // Its machine alone is suspended, or all are: the monotone clock says that no time has passed.
+    watermark.observe(&report("here", 2 * HOUR, 5, fact(0, Some(200), true, 0)), &OPTIONS);
+    assert_eq!(holder(&watermark), Some((0, HoldReason::Slowest)));
+    for time in 6..80 {
+        watermark.observe(&report("here", -HOUR, time, fact(0, Some(200 + time), true, 0)), &OPTIONS);
+    }
+    assert_eq!(holder(&watermark), Some((1, HoldReason::NoOwner)));
+}
+
+#[test]
+fn no_single_report_is_believed_to_tell_of_more_than_the_timeout() {
+    let mut watermark = Watermark::default();
+    let idle = |uptime, partition| report("a", 0, uptime, fact(partition, None, true, 60));
+    watermark.observe(&report("a", 0, 0, fact(0, Some(100), true, 60)), &OPTIONS);
+    for time in 1..10 {
+        watermark.observe(&idle(time, 0), &OPTIONS);
+        watermark.observe(&idle(time, 1), &OPTIONS);
+    }
+    let before = watermark.value().unwrap();
+    for step in 0..3 {
+        watermark.observe(&idle(1_000_000 + step, 0), &OPTIONS);
+        watermark.observe(&idle(1_000_000 + step, 1), &OPTIONS);
+    }
+    let passed = watermark.value().unwrap() - before;
+    assert!((30..40).contains(&passed), "{passed} has passed");
+}
+
+#[test]
+fn a_snapshot_without_clocks_is_read() {
+    let mut watermark = check(&[epoch(0, 1, vec![fact(0, Some(100), true, 60)])], &[None]);
+    let mut json = serde_json::to_value(&watermark).unwrap();
+    let fields = json.as_object_mut().unwrap();
+    fields.remove("elapsed");
+    fields.remove("idle_since");
+    fields.insert("all_idle_since".to_owned(), serde_json::json!([1_700_000_000, 95]));
+    fields["sources"][0][1].as_object_mut().unwrap().remove("at");
+    let mut read: Watermark = serde_json::from_value(json).unwrap();
+    assert_eq!(read.holder(&OPTIONS).unwrap().reason, HoldReason::NoOwner, "until it is reported");
+    for time in 1..30 {
+        watermark.observe(&epoch(time, 1, vec![fact(0, None, true, 60)]), &OPTIONS);
+        read.observe(&epoch(time, 1, vec![fact(0, None, true, 60)]), &OPTIONS);
+    }
+    assert!(watermark.value() > Some(110) && read.value() > Some(110), "{watermark:?} {read:?}");
 }
 
 #[test]
@@ -147,6 +250,12 @@ enum Step {
     /// What it found reaches the log.
     Append(usize),
     Pause(i64),
+    /// A process's wall clock is set.
+    Set(usize, i64),
+    /// A process stands still for so long; its monotone clock goes on, or stands still with it as on a suspended machine.
+    Suspend(usize, i64, bool),
+    /// A process ends and starts again, with a clock of its own. What it found is lost and found again.
+    Restart(usize),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -156,10 +265,26 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0usize..3).prop_map(Step::Look),
         3 => (0usize..3).prop_map(Step::Append),
         1 => (1i64..50).prop_map(Step::Pause),
+        1 => (0usize..3, -HOUR..HOUR).prop_map(|(process, to)| Step::Set(process, to)),
+        1 => (0usize..3, 1i64..300, any::<bool>()).prop_map(|(process, time, stops)| Step::Suspend(process, time, stops)),
+        1 => (0usize..3).prop_map(Step::Restart),
     ]
 }
 
-/// Partitions that several processes read and report, with clocks that agree: every point is dated when it is sent.
+const HOUR: i64 = 3_600;
+
+/// A process of the model. Its wall clock shows anything, and its monotone clock the time since some instant.
+#[derive(Debug, Clone, Default)]
+struct Clocks {
+    run: usize,
+    wall_ahead: i64,
+    stood_still: i64,
+    /// Until when it stands still.
+    suspended: i64,
+}
+
+/// Partitions that several processes read and report. Every point is dated when it is sent, by a clock that is right;
+/// those of the processes need not be.
 struct Model {
     now: i64,
     newest: Option<i64>,
@@ -169,9 +294,10 @@ struct Model {
     read: Vec<Vec<i64>>,
     last_read: Vec<i64>,
     /// Looked, and not in the log yet; by process.
-    pending: Vec<Option<(EpochFacts, Vec<i64>)>>,
+    pending: Vec<Option<(EpochFacts, Vec<(usize, i64)>)>>,
     watermark: Watermark,
     options: WatermarkOptions,
+    clocks: Vec<Clocks>,
 }
 
 impl Model {
@@ -185,7 +311,8 @@ impl Model {
             last_read: vec![0; partitions],
             pending: vec![None; processes],
             watermark: Watermark::default(),
-            options: WatermarkOptions { max_out_of_orderness: 0, idle_timeout: 20, owner_timeout: i64::MAX },
+            options: WatermarkOptions { max_out_of_orderness: 0, idle_timeout: 20, owner_timeout: 40 },
+            clocks: vec![Clocks::default(); processes],
         }
     }
 
@@ -199,6 +326,9 @@ impl Model {
             }
             Step::Read(partition, count) => {
                 let partition = partition % partitions;
+                if self.is_suspended(partition % self.processes) {
+                    return;
+                }
                 for _ in 0..count {
                     let Some(point) = self.queues[partition].pop_front() else { break };
                     self.read[partition].push(point);
@@ -208,11 +338,37 @@ impl Model {
             Step::Look(process) => self.look(process % self.processes),
             Step::Append(process) => self.append(process % self.processes),
             Step::Pause(pause) => self.now += pause,
+            Step::Set(process, to) => self.clocks[process % self.processes].wall_ahead = to,
+            Step::Suspend(process, time, stops) => {
+                let clocks = &mut self.clocks[process % self.processes];
+                clocks.suspended = self.now + time;
+                clocks.stood_still += if stops { time } else { 0 };
+            }
+            Step::Restart(process) => self.restart(process % self.processes),
+        }
+    }
+
+    fn is_suspended(&self, process: usize) -> bool {
+        self.now < self.clocks[process].suspended
+    }
+
+    /// Reads again what was not appended.
+    fn restart(&mut self, process: usize) {
+        self.clocks[process] = Clocks { run: self.clocks[process].run + 1, ..Clocks::default() };
+        let pending = self.pending[process].take();
+        for partition in (process..self.queues.len()).step_by(self.processes) {
+            let looked = pending.as_ref().map_or(&[][..], |(_, points)| points.as_slice());
+            let looked = looked.iter().filter(|(of, _)| *of == partition).map(|(_, point)| *point);
+            let unread: Vec<i64> = looked.chain(std::mem::take(&mut self.read[partition])).collect();
+            for point in unread.into_iter().rev() {
+                self.queues[partition].push_front(point);
+            }
+            self.last_read[partition] = self.now;
         }
     }
 
     fn look(&mut self, process: usize) {
-        if self.pending[process].is_some() {
+        if self.pending[process].is_some() || self.is_suspended(process) {
             return;
         }
         let (mut points, mut facts) = (Vec::new(), Vec::new());
@@ -221,15 +377,27 @@ impl Model {
             let silent = self.now - self.last_read[partition];
             let high = read.iter().copied().max();
             facts.push(fact(partition as i32, high, self.queues[partition].is_empty(), silent));
-            points.extend(read);
+            points.extend(read.into_iter().map(|point| (partition, point)));
         }
-        self.pending[process] = Some((epoch(self.now, self.queues.len() as i32, facts), points));
+        let Clocks { run, wall_ahead, stood_still, .. } = self.clocks[process];
+        let uptime = Uptime {
+            run: format!("{process}-{run}"),
+            nanos: self.now - stood_still + 1_000 * process as i64,
+        };
+        let facts = EpochFacts {
+            uptime: Some(uptime),
+            ..epoch(self.now + wall_ahead, self.queues.len() as i32, facts)
+        };
+        self.pending[process] = Some((facts, points));
     }
 
     fn append(&mut self, process: usize) {
+        if self.is_suspended(process) {
+            return;
+        }
         let Some((facts, points)) = self.pending[process].take() else { return };
         let watermark = self.watermark.value();
-        let late = points.iter().find(|point| Some(**point) < watermark);
+        let late = points.iter().find(|(_, point)| Some(*point) < watermark);
         assert!(late.is_none(), "{late:?} is late, the watermark is {watermark:?}");
         self.watermark.observe(&facts, &self.options);
     }
@@ -262,7 +430,7 @@ proptest! {
             model.run(step);
         }
         // All fall silent, then event time goes on at the pace of the wall clock, from the slowest one at worst.
-        let end = 2 * model.now + 10 * model.options.idle_timeout;
+        let end = 2 * model.now + 20 * model.options.idle_timeout + 20 * model.options.owner_timeout;
         while model.now < end {
             for partition in 0..partitions {
                 model.run(&Step::Read(partition, usize::MAX));

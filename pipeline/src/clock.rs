@@ -2,20 +2,32 @@
 //!
 //! Event time is data and never comes from here. What does come from here is the bound on future time stamps, the
 //! age of files, and silence; tests turn the hands themselves.
+//!
+//! The wall time of the machine is followed steadily, see [`steady`]: a clock that is set wrongly for a moment decides
+//! nothing.
 
-use std::sync::Arc;
+mod steady;
+
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
+
+use operators::watermark::Uptime;
+use uuid::Uuid;
+
+use steady::Steady;
 
 /// A clock, cheap to clone; clones show the same time.
 #[derive(Debug, Clone)]
 pub struct Clock {
     hands: Hands,
+    /// Tells this run of the clock from all others.
+    run: Arc<str>,
 }
 
 #[derive(Debug, Clone)]
 enum Hands {
-    System { started: Instant },
+    System { started: Instant, steady: Arc<Mutex<Steady>> },
     Manual { now_ns: Arc<AtomicI64>, elapsed_ns: Arc<AtomicU64> },
 }
 
@@ -31,7 +43,7 @@ pub(crate) struct Now {
 impl Clock {
     /// The clock of this machine.
     pub fn system() -> Self {
-        Self { hands: Hands::System { started: Instant::now() } }
+        Self::of(Hands::System { started: Instant::now(), steady: Arc::default() })
     }
 
     /// A clock that stands still until [`Clock::advance`], and begins at `now_ns` nanoseconds since the epoch.
@@ -40,25 +52,44 @@ impl Clock {
             now_ns: Arc::new(AtomicI64::new(now_ns)),
             elapsed_ns: Arc::new(AtomicU64::new(0)),
         };
-        Self { hands }
+        Self::of(hands)
     }
 
-    /// Nanoseconds since the epoch, UTC. May step backwards when the machine's clock is set.
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
+    fn of(hands: Hands) -> Self {
+        Self { hands, run: Uuid::new_v4().simple().to_string().into() }
+    }
+
+    /// Nanoseconds since the epoch, UTC. Steps, in either direction, some time after the machine's clock was set.
     pub fn now_ns(&self) -> i64 {
+        self.wall().0
+    }
+
+    /// Whether the machine's clock was set a moment ago, so that nobody knows yet whether it was right before or is now.
+    pub(crate) fn is_disputed(&self) -> bool {
+        self.wall().1
+    }
+
+    fn wall(&self) -> (i64, bool) {
         match &self.hands {
-            Hands::System { .. } => match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
-                Ok(since) => nanoseconds(since),
-                Err(before) => -nanoseconds(before.duration()),
-            },
-            Hands::Manual { now_ns, .. } => now_ns.load(Ordering::Acquire),
+            Hands::System { started, steady } => {
+                let mut steady = steady.lock().unwrap_or_else(PoisonError::into_inner);
+                // Read under the lock: the two belong together.
+                let wall = steady.look(started.elapsed(), system_ns());
+                (wall, steady.is_disputed())
+            }
+            Hands::Manual { now_ns, .. } => (now_ns.load(Ordering::Acquire), false),
         }
+    }
+
+    /// Time since the clock was made, for those who know no other clock of this process.
+    pub(crate) fn uptime(&self) -> Uptime {
+        Uptime { run: self.run.to_string(), nanos: nanoseconds(self.monotonic()) }
     }
 
     /// Time since the clock was made; never goes back.
     pub fn monotonic(&self) -> Duration {
         match &self.hands {
-            Hands::System { started } => started.elapsed(),
+            Hands::System { started, .. } => started.elapsed(),
             Hands::Manual { elapsed_ns, .. } => Duration::from_nanos(elapsed_ns.load(Ordering::Acquire)),
         }
     }
@@ -83,6 +114,33 @@ impl Clock {
             now_ns.store(to_ns, Ordering::Release);
         }
     }
+}
+
+/// Nanoseconds since the epoch, as the machine has them.
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
+fn system_ns() -> i64 {
+    let now = match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) => nanoseconds(since),
+        Err(before) => -nanoseconds(before.duration()),
+    };
+    now.saturating_add(set_ahead())
+}
+
+/// How far a test sets this process's clock ahead, in nanoseconds: the clock of the machine is not a test's to set.
+#[cfg(debug_assertions)]
+fn set_ahead() -> i64 {
+    use std::sync::OnceLock;
+    static FILE: OnceLock<Option<std::path::PathBuf>> = OnceLock::new();
+    let Some(file) = FILE.get_or_init(|| std::env::var_os("TIDEMARK_TEST_CLOCK").map(Into::into)) else {
+        return 0;
+    };
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    text.trim().parse::<i64>().unwrap_or(0).saturating_mul(1_000_000)
+}
+
+#[cfg(not(debug_assertions))]
+fn set_ahead() -> i64 {
+    0
 }
 
 /// Nanoseconds since the epoch as people write them. `i64::MIN` is before everything.
@@ -119,5 +177,14 @@ mod tests {
         assert!(clock.now_ns() > 1_700_000_000_000_000_000, "after 2023");
         let first = clock.monotonic();
         assert!(clock.monotonic() >= first);
+        assert!(!clock.is_disputed());
+    }
+
+    #[test]
+    fn clones_are_one_run_and_other_clocks_are_others() {
+        let clock = Clock::system();
+        let (first, second) = (clock.uptime(), clock.clone().uptime());
+        assert!(first.run == second.run && first.nanos <= second.nanos);
+        assert_ne!(Clock::system().uptime().run, first.run);
     }
 }

@@ -51,14 +51,15 @@ pub struct Context {
 impl Context {
     /// Everything new, on the clock of this machine.
     pub fn new(config: Config, catalog: Arc<Catalog>, runtime: Handle) -> Self {
+        let clock = Clock::system();
         let mut context = Self {
             config: Arc::new(config),
             catalog,
             shares: Arc::default(),
             metrics: Arc::new(Metrics::new()),
             lines: Arc::default(),
-            board: Arc::new(Board::new(Clock::system())),
-            clock: Clock::system(),
+            board: Arc::new(Board::new(clock.clone())),
+            clock,
             readiness: Readiness::new(),
             address: Arc::default(),
             shutdown: Shutdown::new(),

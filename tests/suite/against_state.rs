@@ -95,6 +95,7 @@ fn store(files: &[(String, String)], storage: &Path) {
             let high = case.time_and_series(point).0 + partition * 60_000_000_000;
             let facts = EpochFacts {
                 wall: 0,
+                uptime: None,
                 topics: [("points".to_owned(), 1)].into(),
                 owner: None,
                 partitions: vec![PartitionFacts {

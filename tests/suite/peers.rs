@@ -140,7 +140,7 @@ impl Stream {
         columns.extend(labels.into_iter().map(|label| Arc::new(label) as ArrayRef));
         let batch = RecordBatch::try_new(points_schema(&self.catalog.labels), columns).unwrap();
         let topics = BTreeMap::from([("points".to_owned(), self.partitions)]);
-        let facts = EpochFacts { wall: self.wall, topics, partitions: facts, owner: None };
+        let facts = EpochFacts { wall: self.wall, uptime: None, topics, partitions: facts, owner: None };
         let mut aggregated = aggregate(&self.catalog.rollups, &[batch], &facts, 1);
         assert!(aggregated.failures.is_empty(), "{:?}", aggregated.failures);
         aggregated.messages.remove(0).encode().unwrap()

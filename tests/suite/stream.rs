@@ -143,7 +143,7 @@ fn send(
     logs: &mut [Vec<Vec<u8>>],
 ) {
     let topics = BTreeMap::from([(TOPIC.to_owned(), i32::try_from(sources).unwrap())]);
-    let facts = EpochFacts { wall: 0, topics, partitions, owner: None };
+    let facts = EpochFacts { wall: 0, uptime: None, topics, partitions, owner: None };
     let aggregated = aggregate(&case.catalog.rollups, batches, &facts, logs.len());
     assert!(case.has_known(&aggregated.failures), "{:?}", aggregated.failures);
     let messages = aggregated.messages;

@@ -193,6 +193,11 @@ impl Decoder {
         Self { options, series: SeriesTable::new(wanted_labels), scratch: Scratch::default() }
     }
 
+    /// Refuses points before `oldest` from now on, see [`DecodeOptions::oldest`].
+    pub fn set_oldest(&mut self, oldest: i64) {
+        self.options.oldest = oldest;
+    }
+
     /// The series of all points decoded since it was last cleared.
     pub fn series(&mut self) -> &mut SeriesTable {
         &mut self.series

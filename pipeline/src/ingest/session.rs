@@ -41,6 +41,10 @@ fn consume(context: &Context, consumer: &IngestConsumer) -> Result<()> {
     let mut valve = Valve::default();
     let mut opened = context.clock.monotonic();
     while !context.shutdown.is_triggered() {
+        // What is dated now would be refused, or what is dated ahead be accepted: it can wait for a moment.
+        if context.clock.is_disputed() && !valve.is_closed() {
+            valve.set(consumer, true)?;
+        }
         read(context, consumer)?;
         group.check()?;
         let age = age_of(context, opened);
@@ -63,7 +67,8 @@ fn consume(context: &Context, consumer: &IngestConsumer) -> Result<()> {
         let ahead = group.share().ahead();
         context.metrics.ingest.paused.set(i64::from(full));
         context.metrics.ingest.partitions_ahead.set(ahead.len() as i64);
-        valve.hold(consumer, if full { Hold::All } else { Hold::These(ahead) })?;
+        let closed = full || context.clock.is_disputed();
+        valve.hold(consumer, if closed { Hold::All } else { Hold::These(ahead) })?;
     }
     tracing::info!("ingest ends: committing what was read");
     group.share().finish(&|| membership(consumer))

@@ -120,6 +120,9 @@ impl IngestShare {
         let again = offset < aggregated;
         let time = message.timestamp().to_millis().map(|ms| ms.saturating_mul(1_000_000));
         let payload = message.payload().unwrap_or_default();
+        if let Some(age) = self.context.config.ingest.oldest {
+            self.decoder.set_oldest(now.wall.saturating_sub(nanoseconds(age)));
+        }
         let owned = &mut self.partitions[index];
         owned.read(offset, now.monotonic);
         let points = if again { &mut owned.archived_only } else { &mut owned.points };
@@ -271,6 +274,7 @@ impl IngestShare {
         let now = self.context.clock.monotonic();
         EpochFacts {
             wall: self.context.clock.now_ns(),
+            uptime: Some(self.context.clock.uptime()),
             topics: BTreeMap::new(),
             partitions: self.partitions.iter().map(|owned| owned.facts(now)).collect(),
             owner: Some(self.context.board.instance().to_owned()),

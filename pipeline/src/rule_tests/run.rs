@@ -156,6 +156,7 @@ impl Partition<'_> {
         let to = self.offset.saturating_add(i64::try_from(moment.points.len()).unwrap_or(i64::MAX));
         let facts = EpochFacts {
             wall: now,
+            uptime: None,
             topics: BTreeMap::from([(TOPIC.to_owned(), 1)]),
             partitions: vec![PartitionFacts {
                 topic: TOPIC.to_owned(),

@@ -63,6 +63,7 @@ impl Bench {
         let kept_up = facts(1 - partition, Some(other * SECOND), Some(other * SECOND));
         let facts = EpochFacts {
             wall: self.offset * SECOND,
+            uptime: None,
             topics: BTreeMap::from([("points".into(), 2)]),
             partitions: vec![own, kept_up],
             owner: None,

@@ -77,6 +77,7 @@ fn facts(high: i64) -> EpochFacts {
     };
     EpochFacts {
         wall: high,
+        uptime: None,
         topics: BTreeMap::from([("points".into(), 1)]),
         partitions: vec![partition],
         owner: None,
