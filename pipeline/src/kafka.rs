@@ -28,6 +28,12 @@ use crate::config::properties::{Clients, is_known_to};
 /// Largest message that Tidemark's own producers send, in bytes: one epoch's partial states for one partition.
 pub const MAX_MESSAGE_BYTES: usize = 16 << 20;
 
+/// Payload of a batch, if it is of several messages.
+const BATCH_BYTES: usize = 1 << 20;
+
+/// What every own topic has to take, in bytes: the default of brokers.
+pub(crate) const LEAST_MESSAGE_BYTES: usize = 1_000_000;
+
 /// Largest answer of a broker: only a bound on nonsense, since memory is taken as it comes in.
 const RECEIVE_BYTES: usize = 1_000_000_000;
 
@@ -172,6 +178,22 @@ where
     create(kafka, "transactional producer", &config, context)
 }
 
+/// As [`transactional_producer`], with batches of at most so many bytes: a topic that takes no larger message takes no
+/// larger batch either.
+///
+/// # Errors
+/// [`KafkaError::Setup`] when librdkafka refuses a property.
+pub(crate) fn batching_producer(
+    kafka: &KafkaConfig,
+    transactional_id: &str,
+    timeout: Duration,
+    bytes: usize,
+) -> Result<BaseProducer<Plain>, KafkaError> {
+    let mut config = transactional_producer_config(kafka, transactional_id, timeout);
+    config.set("batch.size", bytes.clamp(1, BATCH_BYTES).to_string());
+    create(kafka, "transactional producer", &config, Plain::default())
+}
+
 /// A client that asks about topics, and sends nothing.
 ///
 /// # Errors
@@ -260,7 +282,7 @@ pub fn producer_config(kafka: &KafkaConfig) -> ClientConfig {
         .set("compression.type", "lz4")
         // Long enough to fill a batch, too short to be seen.
         .set("linger.ms", "5")
-        .set("batch.size", (1 << 20).to_string())
+        .set("batch.size", BATCH_BYTES.to_string())
         .set("message.max.bytes", MAX_MESSAGE_BYTES.to_string())
         // One message of the largest size has to fit.
         .set("queue.buffering.max.kbytes", (24 << 10).to_string());
@@ -339,6 +361,11 @@ pub(crate) async fn max_message_bytes(
         limit = limit.or(value.and_then(|value| value.parse().ok()));
     }
     Ok(limit)
+}
+
+/// Whether a message was refused because its topic takes none so large. Sending it again would not help.
+pub(crate) fn is_too_large(error: &ClientError) -> bool {
+    error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge)
 }
 
 /// Tells a broker that does not answer from one that says no.

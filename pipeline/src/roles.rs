@@ -18,7 +18,7 @@ use crate::http::Readiness;
 use crate::launch::Role;
 use crate::memory::Shares;
 use crate::shutdown::Shutdown;
-use crate::telemetry::{FailureLabels, Metrics, OnceAMinute, PartLabels};
+use crate::telemetry::{FailureLabels, Metrics, OnceAMinute, PartLabels, TopicLabels};
 use crate::why::Board;
 
 /// Longest pause between two tries to start a role again.
@@ -77,6 +77,24 @@ impl Context {
             self.metrics.memory.budget.get_or_create(&labels).set(bytes as i64);
         }
         self.shares = Arc::new(shares);
+    }
+
+    /// Counts a message that is larger than its topic takes, and says so once a minute. It is given up: sent again, it would
+    /// be refused again, and everything after it would wait.
+    pub(crate) fn given_up(&self, topic: &str, what: &str, bytes: usize) {
+        let labels = TopicLabels { topic: topic.to_owned() };
+        let counter = self.metrics.kafka_given_up.get_or_create_owned(&labels);
+        counter.inc();
+        let key = format!("given up {topic}");
+        if let Some(held_back) = self.lines.take(&key, self.clock.monotonic()) {
+            tracing::error!(
+                topic,
+                bytes,
+                total = counter.get(),
+                held_back,
+                "{what} is larger than its topic takes, and is given up: raise `max.message.bytes` of the topic"
+            );
+        }
     }
 
     /// Counts what of rollups could not be computed, shows it to `why`, and logs it once a minute.

@@ -9,6 +9,6 @@ pub use metrics::{
     AgeLabels, AlertLabels, ArchiveMetrics, DeliveryLabels, ErrorLabels, FailureLabels, HolderLabels,
     IngestMetrics, MemoryMetrics, Metrics, NotifyMetrics, PartLabels, PartitionLabels, ReasonLabels,
     RollupLabels, RollupMetrics, Seconds, SinkLabels, SinkMetrics, SourceLabels, StageLabels, StateLabels,
-    TierLabels, age_label,
+    TierLabels, TopicLabels, age_label,
 };
 pub(crate) use once_a_minute::OnceAMinute;

@@ -62,8 +62,11 @@ const SEEN_TRIES: usize = 200;
 
 /// Every topic of the configuration, source topics first. `points_partitions` is for source topics that are made here.
 pub fn plan(topics: &TopicsConfig, points_partitions: i32) -> Vec<TopicPlan> {
+    // The broker's default of 1 MiB is less than an epoch's partial states, or what the alert manager remembers of a group.
+    let size = || ("max.message.bytes", MAX_MESSAGE_BYTES.to_string());
     let days = |days: u64| {
-        vec![("cleanup.policy", "delete".to_owned()), ("retention.ms", (days * 86_400_000).to_string())]
+        let age = (days * 86_400_000).to_string();
+        vec![("cleanup.policy", "delete".to_owned()), ("retention.ms", age), size()]
     };
     let own = |name: &str, purpose, partitions, properties, partitions_matter| TopicPlan {
         name: name.to_owned(),
@@ -78,15 +81,14 @@ pub fn plan(topics: &TopicsConfig, points_partitions: i32) -> Vec<TopicPlan> {
         plans.push(own(name, "raw points", points_partitions, Vec::new(), false));
     }
     let mut partials = days(PARTIALS_DAYS);
-    // An epoch's partial states for one partition are one message; bytes must not cut the time short.
-    partials.push(("max.message.bytes", MAX_MESSAGE_BYTES.to_string()));
+    // Bytes must not cut the time short.
     partials.push(("retention.bytes", "-1".to_owned()));
     plans.push(own(&topics.partials, PARTIALS, topics.partials_partitions, partials, true));
     plans.push(own(&topics.late, "points too late for their window", 4, days(LATE_DAYS), false));
     plans.push(own(&topics.dead_letter, "messages that could not be read", 4, days(DEAD_LETTER_DAYS), false));
     // One partition, so that transitions of all alerts are read in one order.
     plans.push(own(&topics.alerts, "transitions of alerts", 1, days(ALERTS_DAYS), false));
-    let compacted = || vec![("cleanup.policy", "compact".to_owned())];
+    let compacted = || vec![("cleanup.policy", "compact".to_owned()), size()];
     plans.push(own(&topics.alert_states(), "state of each alert", 1, compacted(), false));
     plans.push(own(&topics.alert_manager(), "what the alert manager remembers", 1, compacted(), true));
     plans.push(own(&topics.alert_commands(), "silences and acknowledgements", 1, compacted(), true));

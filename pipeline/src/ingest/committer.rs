@@ -18,6 +18,7 @@ use super::look::Look;
 use crate::error::{Error, Result};
 use crate::group::{Membership, generation_moved, list_of};
 use crate::kafka::{self, Plain};
+use crate::roles::Context;
 
 /// How long a transaction may take before the broker gives it up.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -61,7 +62,8 @@ impl Committer {
     pub(super) fn start(aggregator: Aggregator, mut look: Look) -> Result<Self> {
         let config = &aggregator.context.config;
         let id = format!("{}-{}", config.ingest.group, Uuid::new_v4());
-        let producer = kafka::transactional_producer(&config.kafka, &id, TIMEOUT, Plain::default())?;
+        // A batch is refused whole when it is larger than a message may be.
+        let producer = kafka::batching_producer(&config.kafka, &id, TIMEOUT, aggregator.dead_letter_bytes)?;
         producer.init_transactions(TIMEOUT).map_err(Error::client("start transactions"))?;
         let (orders, incoming) = sync_channel::<Order>(1);
         let (report, outcomes) = sync_channel(1);
@@ -78,7 +80,7 @@ impl Committer {
                         Work::Commit(epoch) => Ok(epoch),
                     };
                     let outcome = match epoch {
-                        Ok(epoch) => commit(&producer, epoch, &member),
+                        Ok(epoch) => commit(&aggregator.context, &producer, epoch, &member),
                         Err(error) => Outcome::Failed(error),
                     };
                     if report.send(outcome).is_err() {
@@ -141,7 +143,14 @@ impl Committer {
     }
 }
 
-fn commit(producer: &BaseProducer<Plain>, epoch: Epoch, member: &ConsumerGroupMetadata) -> Outcome {
+/// A dead letter that its topic does not take costs the dead letters of its epoch, which are counted: nothing else would
+/// ever be committed.
+fn commit(
+    context: &Context,
+    producer: &BaseProducer<Plain>,
+    mut epoch: Epoch,
+    member: &ConsumerGroupMetadata,
+) -> Outcome {
     let started = Instant::now();
     let deadline = started + TIMEOUT;
     if let Err(error) = producer.begin_transaction() {
@@ -150,8 +159,12 @@ fn commit(producer: &BaseProducer<Plain>, epoch: Epoch, member: &ConsumerGroupMe
     let Err(error) = send(producer, &epoch, member, deadline) else {
         return Outcome::Committed(Committed { took: started.elapsed(), size: epoch.size });
     };
+    let too_large = matches!(&error, Error::Client { source, .. } if kafka::is_too_large(source));
     let outdated = matches!(&error, Error::Client { source, .. } if generation_moved(source));
     match producer.abort_transaction(TIMEOUT) {
+        Ok(()) if too_large && epoch.give_up(&context.config.topics.dead_letter, context) => {
+            commit(context, producer, epoch, member)
+        }
         Ok(()) if outdated => Outcome::Outdated(epoch),
         Ok(()) => Outcome::Failed(error),
         Err(failed) => {

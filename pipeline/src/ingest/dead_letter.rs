@@ -13,7 +13,12 @@ pub(super) struct Origin<'a> {
     pub(super) offset: i64,
 }
 
-pub(super) fn outgoing(topic: &str, origin: &Origin<'_>, rejection: Rejection) -> Outgoing {
+/// Of the headers: each is bounded.
+const HEADER_BYTES: usize = 2 << 10;
+
+/// `limit`: what the topic takes. Of the raw bytes there is as much as has room.
+pub(super) fn outgoing(topic: &str, origin: &Origin<'_>, mut rejection: Rejection, limit: usize) -> Outgoing {
+    rejection.excerpt.truncate(limit.saturating_sub(HEADER_BYTES));
     let partition = origin.partition.to_string();
     let offset = origin.offset.to_string();
     let count = rejection.count.to_string();

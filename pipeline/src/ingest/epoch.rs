@@ -49,6 +49,16 @@ pub(super) struct Size {
 }
 
 impl Epoch {
+    /// Drops the messages for a topic; false when there are none.
+    pub(super) fn give_up(&mut self, topic: &str, context: &Context) -> bool {
+        let before = self.messages.len();
+        for message in self.messages.iter().filter(|message| message.topic == topic) {
+            context.given_up(topic, "a dead letter, or one of those sent with it,", message.payload.len());
+        }
+        self.messages.retain(|message| message.topic != topic);
+        self.messages.len() < before
+    }
+
     /// Nothing but offsets.
     pub(super) fn of_offsets(offsets: Commit) -> Self {
         Self { messages: Vec::new(), offsets, size: Size::default() }
@@ -60,6 +70,8 @@ pub(super) struct Aggregator {
     pub(super) context: Context,
     /// Largest message of partial states.
     pub(super) message_bytes: usize,
+    /// What the dead-letter topic takes in one message.
+    pub(super) dead_letter_bytes: usize,
 }
 
 impl Aggregator {

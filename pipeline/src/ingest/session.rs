@@ -26,7 +26,8 @@ type IngestConsumer = BaseConsumer<Group<IngestShare>>;
 pub(super) fn run(context: &Context) -> Result<()> {
     context.readiness.waiting("ingest", "no partition assigned yet");
     let topics = source_topics(context)?;
-    let share = IngestShare::new(context, topics, partials_limit(context)?)?;
+    let limits = (partials_limit(context)?, dead_letter_limit(context)?);
+    let share = IngestShare::new(context, topics, limits)?;
     let settings = ConsumerSettings::of_small(&context.config.ingest.group, context.shares.points_ahead);
     let consumer = kafka::consumer(&context.config.kafka, settings, Group::new(share))?;
     let names: Vec<&str> = context.config.topics.points.iter().map(String::as_str).collect();
@@ -175,6 +176,15 @@ fn partials_limit(context: &Context) -> Result<usize> {
             Ok(kafka::MAX_MESSAGE_BYTES)
         }
     }
+}
+
+/// Largest dead letter that the broker takes.
+fn dead_letter_limit(context: &Context) -> Result<usize> {
+    let client = kafka::admin(&context.config.kafka)?;
+    let topic = &context.config.topics.dead_letter;
+    let asked = context.runtime.block_on(kafka::max_message_bytes(&client, topic));
+    // One that does not tell most likely has the default.
+    Ok(asked.ok().flatten().unwrap_or(kafka::LEAST_MESSAGE_BYTES))
 }
 
 fn missing(topic: &str) -> Error {

@@ -43,11 +43,17 @@ pub(super) struct IngestShare {
     /// Bytes of the series table after which it is emptied.
     series_limit: usize,
     series_full: bool,
+    /// What the dead-letter topic takes in one message.
+    dead_letter_bytes: usize,
 }
 
 impl IngestShare {
-    /// `broker_limit`: largest message that the partials topic takes.
-    pub(super) fn new(context: &Context, topics: BTreeMap<String, i32>, broker_limit: usize) -> Result<Self> {
+    /// `limits`: the largest messages that the partials topic and the dead-letter topic take.
+    pub(super) fn new(
+        context: &Context,
+        topics: BTreeMap<String, i32>,
+        limits: (usize, usize),
+    ) -> Result<Self> {
         let ingest = &context.config.ingest;
         let defaults = DecodeOptions::default();
         let now = context.clock.now_ns();
@@ -59,8 +65,8 @@ impl IngestShare {
             oldest: ingest.oldest.map_or(defaults.oldest, |age| now.saturating_sub(nanoseconds(age))),
         };
         let archive = if context.config.archive.enabled { Some(Archive::new(context)?) } else { None };
-        let message_bytes = context.shares.message(MESSAGE_BYTES.min(broker_limit));
-        let aggregator = Aggregator { context: context.clone(), message_bytes };
+        let message_bytes = context.shares.message(MESSAGE_BYTES.min(limits.0));
+        let aggregator = Aggregator { context: context.clone(), message_bytes, dead_letter_bytes: limits.1 };
         let state_bytes = context.catalog.rollups.iter().map(|rollup| rollup.state_bytes()).sum();
         Ok(Self {
             decoder: Decoder::new(options, context.catalog.labels.clone()),
@@ -74,6 +80,7 @@ impl IngestShare {
             series_before: 0,
             series_limit: context.shares.series,
             series_full: false,
+            dead_letter_bytes: limits.1,
         })
     }
 
@@ -164,7 +171,8 @@ impl IngestShare {
             }
             self.context.board.refused(&owned.source, offset, &rejection);
             self.waiting += rejection.excerpt.len() + bound::DEAD_LETTER_BYTES;
-            owned.dead.push(outgoing(&self.context.config.topics.dead_letter, &origin, rejection));
+            let topic = &self.context.config.topics.dead_letter;
+            owned.dead.push(outgoing(topic, &origin, rejection, self.dead_letter_bytes));
         }
         Ok(())
     }

@@ -24,6 +24,8 @@ pub struct Metrics {
     pub memory: MemoryMetrics,
     /// What of a rollup's SELECT could not be computed, in `ingest` and `rollup`.
     pub sql_failures: Family<FailureLabels, Counter>,
+    /// Messages that no topic takes, in every role that sends any.
+    pub kafka_given_up: Family<TopicLabels, Counter>,
     registry: Registry,
 }
 
@@ -31,6 +33,11 @@ pub struct Metrics {
 pub struct SourceLabels {
     pub topic: String,
     pub partition: i32,
+}
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct TopicLabels {
+    pub topic: String,
 }
 
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -189,11 +196,16 @@ impl Metrics {
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("tidemark");
         let mut sql = Registrar { registry: &mut registry, prefix: "sql" };
+        let sql_failures = sql.metric(
+            "failures",
+            "What of a rollup's SELECT could not be computed: values, groups, points, states, by cause",
+        );
+        let mut kafka = Registrar { registry: &mut registry, prefix: "kafka" };
+        let kafka_given_up =
+            kafka.metric("given_up", "Messages given up because their topic takes none so large, by topic");
         Self {
-            sql_failures: sql.metric(
-                "failures",
-                "What of a rollup's SELECT could not be computed: values, groups, points, states, by cause",
-            ),
+            sql_failures,
+            kafka_given_up,
             ingest: IngestMetrics::register(&mut registry),
             archive: ArchiveMetrics::register(&mut registry),
             rollup: RollupMetrics::register(&mut registry),

@@ -117,6 +117,13 @@ impl Inspection {
             ));
             return;
         }
+        let least = kafka::LEAST_MESSAGE_BYTES;
+        if setting == "max.message.bytes" && actual.parse::<usize>().is_ok_and(|actual| actual < least) {
+            self.problems.push(format!(
+                "topic `{name}` ({purpose}) has {setting}={actual}: messages that are larger are lost, it needs {least} at least\n  help: {alter}"
+            ));
+            return;
+        }
         // A limit: none, or one that is higher, is as good.
         let limit = |text: &str| match text.parse::<i64>() {
             Ok(-1) | Err(_) => i64::MAX,
@@ -172,6 +179,8 @@ mod tests {
             ("tidemark-partials", 4, &[], Some("topic `tidemark-partials` has 4 partitions")),
             ("tidemark-partials", 8, &[("cleanup.policy", "compact")], Some("same key would be removed")),
             ("tidemark-alerts-manager", 1, &[("cleanup.policy", "compact")], None),
+            ("tidemark-alerts", 1, &[("max.message.bytes", "100000")], Some("larger are lost")),
+            ("tidemark-dead-letter", 4, &[("max.message.bytes", "1000")], Some("larger are lost")),
             ("tidemark-alerts-manager", 1, &[("cleanup.policy", "delete")], Some("deleted by age")),
             ("tidemark-alerts-states", 1, &[("cleanup.policy", "compact,delete")], Some("deleted by age")),
             ("tidemark-alerts-commands", 3, &[("cleanup.policy", "compact")], Some("has 3 partitions")),
@@ -193,6 +202,7 @@ mod tests {
             ("tidemark-partials", 2, &[("max.message.bytes", "1048588"), ("retention.bytes", "-1")], 1),
             ("tidemark-partials", 2, &[("max.message.bytes", "33554432"), ("retention.bytes", "1000")], 1),
             ("tidemark-partials", 2, &[("retention.ms", "3600000")], 1),
+            ("tidemark-alerts-manager", 2, &[("max.message.bytes", "1048588")], 1),
             ("tidemark-partials", 2, &[("retention.ms", "-1")], 0),
             ("tidemark-partials", 1, &[], 1),
             ("points", 1, &[], 0),

@@ -54,7 +54,7 @@ fn damaged(random: &mut StdRng) -> Message {
     if !json {
         rest = line;
     }
-    match random.random_range(0..10) {
+    match random.random_range(0..11) {
         // Nothing but noise, at times too large to be looked at.
         0 => {
             let most = if random.random_bool(0.01) { 2 * MAX_MESSAGE_BYTES } else { 200 };
@@ -62,6 +62,13 @@ fn damaged(random: &mut StdRng) -> Message {
             rest = (0..random.random_range(1..most)).map(|_| random.random_range(b':'..=255)).collect();
         }
         1 => rest = [&b"["[..], &b"[".repeat(random.random_range(1..2_000)), &rest].concat(),
+        // A name or label around its bound, or far beyond it.
+        10 => {
+            let most = if random.random_bool(0.02) { MAX_MESSAGE_BYTES } else { 6 << 10 };
+            let long = vec![b'x'; random.random_range(1..most)];
+            let at = rest.windows(2).rposition(|pair| pair == b"f-").unwrap_or(0);
+            rest.splice(at..at, long);
+        }
         2 => rest.truncate(random.random_range(0..rest.len())),
         3 => {
             let at = random.random_range(0..rest.len());

@@ -31,6 +31,7 @@ mod report;
 mod round;
 mod s3;
 mod site;
+mod skew;
 mod storage;
 mod verdict;
 mod workload;
@@ -74,7 +75,7 @@ pub struct Drill {
 }
 
 impl Drill {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self { name: "a-kill", what: "kill -9 of any of three processes", body: kill::run },
         Self { name: "b-rebalance", what: "members join and leave each second", body: rebalance::run },
         Self {
@@ -101,6 +102,11 @@ impl Drill {
             name: "j-alerts",
             what: "receivers that refuse, are slow, busy, cut; processes that judge and tell killed, frozen",
             body: alerts::run,
+        },
+        Self {
+            name: "n-skew",
+            what: "clocks a minute apart, set by an hour for two seconds, machines that stand still",
+            body: skew::run,
         },
     ];
 

@@ -39,6 +39,8 @@ pub(super) struct Options {
     /// Instead of the rollups of every round: one of its own, and the rules over it.
     pub(super) alerting: Option<Alerting>,
     pub(super) environment: Vec<(String, String)>,
+    /// Whether the members' clocks can be set, see [`Site::set_clock`].
+    pub(super) has_clocks: bool,
 }
 
 /// A rollup by its name, and the text of the alerts file.
@@ -61,6 +63,7 @@ pub(super) struct Site {
     /// Each member has its own copies.
     files: Vec<(String, String)>,
     environment: Vec<(String, String)>,
+    has_clocks: bool,
     storage: TempDir,
 }
 
@@ -144,6 +147,7 @@ timeout = "5s"
             config,
             files: files(options.alerting.as_ref()),
             environment: options.environment.clone(),
+            has_clocks: options.has_clocks,
             storage,
         };
         let first = site.add();
@@ -166,9 +170,22 @@ timeout = "5s"
     }
 
     pub(super) fn spawn_as(&mut self, member: usize, roles: &str) {
-        let environment: Vec<(&str, &str)> =
+        let mut environment: Vec<(&str, &str)> =
             self.environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let clock = self.clock(member).display().to_string();
+        if self.has_clocks {
+            environment.push(("TIDEMARK_TEST_CLOCK", &clock));
+        }
         self.members[member].spawn(&["run", "--roles", roles], &environment);
+    }
+
+    fn clock(&self, member: usize) -> PathBuf {
+        self.directory().join(format!("clock-{member}"))
+    }
+
+    /// Sets a member's wall clock, running or not yet, this many milliseconds ahead of the machine's.
+    pub(super) fn set_clock(&self, member: usize, ahead: i64) {
+        std::fs::write(self.clock(member), ahead.to_string()).unwrap();
     }
 
     /// The directory of the site, in which the storage is unless the options say otherwise.
