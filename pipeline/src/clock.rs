@@ -74,10 +74,18 @@ impl Clock {
             Hands::System { started, steady } => {
                 let mut steady = steady.lock().unwrap_or_else(PoisonError::into_inner);
                 // Read under the lock: the two belong together.
-                let wall = steady.look(started.elapsed(), system_ns());
+                let wall = steady.look(since_boot().unwrap_or_else(|| started.elapsed()), system_ns());
                 (wall, steady.is_disputed())
             }
             Hands::Manual { now_ns, .. } => (now_ns.load(Ordering::Acquire), false),
+        }
+    }
+
+    /// Time that also passes while the machine is suspended, where it says so: since some instant; never goes back.
+    pub(crate) fn unbroken(&self) -> Duration {
+        match &self.hands {
+            Hands::System { .. } => since_boot().unwrap_or_else(|| self.monotonic()),
+            Hands::Manual { .. } => self.monotonic(),
         }
     }
 
@@ -126,12 +134,23 @@ fn system_ns() -> i64 {
     now.saturating_add(set_ahead())
 }
 
+/// Time since the machine was started, in which it may have been suspended: the monotone clock of Linux stands still then.
+/// None on other systems.
+fn since_boot() -> Option<Duration> {
+    let text = std::fs::read_to_string("/proc/uptime").ok()?;
+    let seconds: f64 = text.split_ascii_whitespace().next()?.parse().ok()?;
+    Duration::try_from_secs_f64(seconds).ok()
+}
+
+/// Names a file that says how many milliseconds a process's clock is ahead of the machine's, in builds for trials.
+pub(crate) const TEST_CLOCK: &str = "TIDEMARK_TEST_CLOCK";
+
 /// How far a test sets this process's clock ahead, in nanoseconds: the clock of the machine is not a test's to set.
 #[cfg(debug_assertions)]
 fn set_ahead() -> i64 {
     use std::sync::OnceLock;
     static FILE: OnceLock<Option<std::path::PathBuf>> = OnceLock::new();
-    let Some(file) = FILE.get_or_init(|| std::env::var_os("TIDEMARK_TEST_CLOCK").map(Into::into)) else {
+    let Some(file) = FILE.get_or_init(|| std::env::var_os(TEST_CLOCK).map(Into::into)) else {
         return 0;
     };
     let text = std::fs::read_to_string(file).unwrap_or_default();
@@ -178,6 +197,8 @@ mod tests {
         let first = clock.monotonic();
         assert!(clock.monotonic() >= first);
         assert!(!clock.is_disputed());
+        let first = clock.unbroken();
+        assert!(clock.unbroken() >= first);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Whether this process has been running without a gap.
 //!
-//! A frozen process (a paused machine, swapping, SIGSTOP) does not know that its group has given its partitions to
+//! A frozen process (a suspended machine, swapping, SIGSTOP) does not know that its group has given its partitions to
 //! another one, and goes on where it stood: with a request that the new owner's writes have overtaken. Kafka fences
 //! transactions and commits, but no store fences requests. So whatever writes to one asks the lease first: it ends
 //! for good when the process was silent for so long that the group may have given it up.
@@ -48,7 +48,7 @@ impl Lease {
         Self(Arc::new(State {
             clock: clock.clone(),
             longest_gap: nanoseconds(longest_gap),
-            seen: AtomicU64::new(nanoseconds(clock.monotonic())),
+            seen: AtomicU64::new(nanoseconds(clock.unbroken())),
             expired: AtomicBool::new(false),
         }))
     }
@@ -72,7 +72,8 @@ impl Lease {
 
 impl State {
     fn look(&self, running: bool) -> bool {
-        let now = nanoseconds(self.clock.monotonic());
+        // A machine that was suspended has not seen its monotone clock move.
+        let now = nanoseconds(self.clock.unbroken());
         let gap = now.saturating_sub(self.seen.load(Ordering::Acquire));
         if gap >= self.longest_gap {
             self.expired.store(true, Ordering::Release);

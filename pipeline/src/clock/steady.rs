@@ -1,4 +1,4 @@
-//! Wall time that goes on at the pace of the monotone clock, and follows the machine's clock when that stays where it is.
+//! Wall time that goes on at the pace of a clock that nobody sets, and follows the machine's clock when that stays where it is.
 //!
 //! A machine's clock may be set an hour ahead and back within seconds: by a daemon that starts before it knows the time, by
 //! a host that resumes a virtual machine. Points that are judged by it meanwhile would be refused, or accepted and make
@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
 pub(super) struct Steady {
-    /// Wall time at the start of the monotone clock, none before the first look.
+    /// Wall time at the start of the other clock, none before the first look.
     base: Option<i64>,
     dispute: Option<Dispute>,
 }
@@ -33,12 +33,12 @@ struct Dispute {
 }
 
 impl Steady {
-    /// The wall time, when the monotone clock and the machine's clock show this.
-    pub(super) fn look(&mut self, monotonic: Duration, system: i64) -> i64 {
-        let shown = system.saturating_sub(nanoseconds(monotonic));
-        let base = self.follow(monotonic, shown);
+    /// The wall time, when the clock that nobody sets and the machine's clock show this.
+    pub(super) fn look(&mut self, passed: Duration, system: i64) -> i64 {
+        let shown = system.saturating_sub(nanoseconds(passed));
+        let base = self.follow(passed, shown);
         self.base = Some(base);
-        base.saturating_add(nanoseconds(monotonic))
+        base.saturating_add(nanoseconds(passed))
     }
 
     pub(super) fn is_disputed(&self) -> bool {
@@ -131,7 +131,7 @@ mod tests {
     }
 
     proptest! {
-        /// Steps that never hold: the time shown is that of the monotone clock.
+        /// Steps that never hold: the time shown is that of the other clock.
         #[test]
         fn steps_that_do_not_hold_decide_nothing(
             steps in prop::collection::vec((1usize..9, -4_000i64..4_000, 1usize..30), 1..20),

@@ -6,8 +6,12 @@ use std::ffi::OsString;
 /// Overrides start with this and name section and key: `TIDEMARK_KAFKA__BROKERS`.
 pub(super) const PREFIX: &str = "TIDEMARK_";
 
-/// Variables of the command line: these are read without a section.
-const COMMAND_LINE: [&str; 2] = ["TIDEMARK_CONFIG", "TIDEMARK_LOG"];
+/// Variables of the command line, and of trials where the build has them: these are read without a section.
+const COMMAND_LINE: &[&str] = if cfg!(debug_assertions) {
+    &["TIDEMARK_CONFIG", "TIDEMARK_LOG", crate::clock::TEST_CLOCK]
+} else {
+    &["TIDEMARK_CONFIG", "TIDEMARK_LOG"]
+};
 
 /// Environment variables, read once. Tests build their own.
 #[derive(Clone, Default)]

@@ -63,7 +63,7 @@ impl Committer {
         let config = &aggregator.context.config;
         let id = format!("{}-{}", config.ingest.group, Uuid::new_v4());
         // A batch is refused whole when it is larger than a message may be.
-        let producer = kafka::batching_producer(&config.kafka, &id, TIMEOUT, aggregator.dead_letter_bytes)?;
+        let producer = kafka::batching_producer(&config.kafka, &id, TIMEOUT, aggregator.batch_bytes())?;
         producer.init_transactions(TIMEOUT).map_err(Error::client("start transactions"))?;
         let (orders, incoming) = sync_channel::<Order>(1);
         let (report, outcomes) = sync_channel(1);

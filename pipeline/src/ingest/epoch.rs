@@ -75,6 +75,11 @@ pub(super) struct Aggregator {
 }
 
 impl Aggregator {
+    /// What every topic of an epoch takes in one batch.
+    pub(super) fn batch_bytes(&self) -> usize {
+        self.message_bytes.min(self.dead_letter_bytes)
+    }
+
     /// Points on which a rollup fails are missing from it; they are counted, and cost nothing else.
     pub(super) fn aggregate(&self, collected: Collected) -> Result<Epoch> {
         let metrics = &self.context.metrics.ingest;
