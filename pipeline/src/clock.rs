@@ -74,7 +74,7 @@ impl Clock {
             Hands::System { started, steady } => {
                 let mut steady = steady.lock().unwrap_or_else(PoisonError::into_inner);
                 // Read under the lock: the two belong together.
-                let wall = steady.look(since_boot().unwrap_or_else(|| started.elapsed()), system_ns());
+                let wall = steady.look(started.elapsed(), system_ns(), since_boot);
                 (wall, steady.is_disputed())
             }
             Hands::Manual { now_ns, .. } => (now_ns.load(Ordering::Acquire), false),

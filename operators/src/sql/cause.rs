@@ -4,6 +4,9 @@ use std::any::Any;
 
 use datafusion::error::DataFusionError;
 
+/// Of an error: more than its words ever take.
+const MOST_BYTES: usize = 1_000;
+
 /// The root of an error, in one line. An error of a regular expression is drawn over several; the last says what it is.
 pub(crate) fn cause(error: &DataFusionError) -> String {
     let text = match error.find_root() {
@@ -24,10 +27,19 @@ pub(crate) fn cause(error: &DataFusionError) -> String {
     }
     let said = text.lines().find_map(|line| line.strip_prefix("error: "));
     let first = text.lines().next().unwrap_or_default();
-    match said {
+    cut(match said {
         Some(said) => format!("{} {said}", first.trim_end()),
         None => first.trim_end_matches('.').to_owned(),
+    })
+}
+
+/// Errors quote values, and a value may be as long as a message.
+fn cut(mut text: String) -> String {
+    if text.len() > MOST_BYTES {
+        text.truncate(text.floor_char_boundary(MOST_BYTES));
+        text.push('…');
     }
+    text
 }
 
 /// A panic of DataFusion's or of one of its libraries, as an error.
@@ -35,4 +47,19 @@ pub(crate) fn panicked(panic: &(dyn Any + Send)) -> DataFusionError {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     DataFusionError::Execution(format!("panicked: {}", text.unwrap_or("without a message")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_error_quotes_is_cut() {
+        let error = |value: &str| {
+            cause(&DataFusionError::Execution(format!("Cannot cast string '{value}' to a number")))
+        };
+        assert_eq!(error("a"), "Cannot cast string 'a' to a number");
+        let long = error(&"ä".repeat(35_000));
+        assert!(long.len() <= MOST_BYTES + '…'.len_utf8() && long.ends_with("ä…"), "{}", long.len());
+    }
 }

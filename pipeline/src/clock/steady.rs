@@ -21,6 +21,9 @@ pub(super) struct Steady {
     /// Wall time at the start of the other clock, none before the first look.
     base: Option<i64>,
     dispute: Option<Dispute>,
+    /// How long the machine has been up when the monotone clock started, and suspended since.
+    before: Option<Duration>,
+    suspended: Duration,
 }
 
 /// The machine's clock shows something else.
@@ -33,8 +36,25 @@ struct Dispute {
 }
 
 impl Steady {
-    /// The wall time, when the clock that nobody sets and the machine's clock show this.
-    pub(super) fn look(&mut self, passed: Duration, system: i64) -> i64 {
+    /// The wall time, when the monotone clock and the machine's clock show this. The monotone clock stands still while the
+    /// machine is suspended; `since_boot` says more, and is asked only when the two differ.
+    pub(super) fn look(
+        &mut self,
+        monotonic: Duration,
+        system: i64,
+        since_boot: impl FnOnce() -> Option<Duration>,
+    ) -> i64 {
+        let first = self.base.is_none();
+        let shown = system.saturating_sub(nanoseconds(monotonic + self.suspended));
+        if first || self.base.is_some_and(|base| !is_near(shown, base)) {
+            if let Some(boot) = since_boot() {
+                // Until its start the process was not there to be suspended.
+                let beyond = boot.saturating_sub(monotonic);
+                let before = *self.before.get_or_insert(beyond);
+                self.suspended = beyond.saturating_sub(before).max(self.suspended);
+            }
+        }
+        let passed = monotonic + self.suspended;
         let shown = system.saturating_sub(nanoseconds(passed));
         let base = self.follow(passed, shown);
         self.base = Some(base);
@@ -91,7 +111,8 @@ mod tests {
     fn shown(ahead: impl IntoIterator<Item = i64>) -> Vec<(i64, bool)> {
         let mut steady = Steady::default();
         let looks = (0..).zip(ahead).map(|(second, ahead)| {
-            let wall = steady.look(Duration::from_secs(second), START + (second as i64 + ahead) * SECOND);
+            let wall =
+                steady.look(Duration::from_secs(second), START + (second as i64 + ahead) * SECOND, || None);
             ((wall - START) / SECOND, steady.is_disputed())
         });
         looks.collect()
@@ -125,9 +146,26 @@ mod tests {
         let mut steady = Steady::default();
         for second in 0..100 {
             let system = START + second * SECOND + second * SECOND / 10;
-            let wall = steady.look(Duration::from_secs(second.unsigned_abs()), system);
+            let wall = steady.look(Duration::from_secs(second.unsigned_abs()), system, || None);
             assert_eq!((wall, steady.is_disputed()), (system, false));
         }
+    }
+
+    #[test]
+    fn a_machine_that_was_suspended_has_not_set_its_clock() {
+        let mut steady = Steady::default();
+        let up = Duration::from_secs(5_000);
+        for (second, slept) in [(0, 0), (1, 0), (2, 7_200), (3, 7_200), (4, 7_205)] {
+            let system = START + (second + slept) * SECOND;
+            let monotonic = Duration::from_secs(second.unsigned_abs());
+            let boot = up + monotonic + Duration::from_secs(slept.unsigned_abs());
+            assert_eq!(steady.look(monotonic, system, || Some(boot)), system);
+            assert!(!steady.is_disputed());
+        }
+        // And then somebody sets it.
+        let boot = up + Duration::from_secs(5 + 7_205);
+        let wall = steady.look(Duration::from_secs(5), START, || Some(boot));
+        assert_eq!((wall, steady.is_disputed()), (START + (5 + 7_205) * SECOND, true));
     }
 
     proptest! {
