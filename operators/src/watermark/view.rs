@@ -15,8 +15,10 @@ pub struct SourceView {
     pub next_offset: Option<i64>,
     /// Nanoseconds of silence at its last report.
     pub silent: i64,
-    /// Wall time of its last report, none when there was none.
+    /// Wall time of its last report, by the clock of its owner; none when there was none.
     pub reported: Option<i64>,
+    /// Nanoseconds between that and the newest report of any, as far as is known.
+    pub age: Option<i64>,
     /// The process that reported it last.
     pub owner: Option<String>,
 }
@@ -57,6 +59,9 @@ impl Watermark {
             next_offset: state.map(|state| state.next_offset),
             silent: state.map_or(0, |state| state.silent),
             reported: state.map(|state| state.wall),
+            age: state
+                .map(|state| self.elapsed.nanos().saturating_sub(state.at))
+                .filter(|age| *age < i64::MAX),
             owner: state.and_then(|state| state.owner.clone()),
             source,
         }

@@ -59,6 +59,8 @@ pub(super) struct Partition {
     missed: bool,
     /// How far event time had come when it was announced.
     announced: Option<Progress>,
+    /// When the newest message was folded in, by this process's clock.
+    heard: Option<i64>,
 }
 
 impl RollupShare {
@@ -105,6 +107,7 @@ impl RollupShare {
             return Ok(());
         }
         state.next = offset + 1;
+        state.heard = Some(self.context.clock.now_ns());
         if std::mem::take(&mut state.missed) {
             tell_rebuilds(partition, &state.fold.missed(newest), "messages were removed unread");
         }
@@ -330,7 +333,7 @@ impl RollupShare {
     /// Shows progress on `/metrics` and to `why`.
     pub(super) fn report(&self) {
         let views = self.partitions.iter().map(|(partition, state)| {
-            (*partition, view(&state.fold, *partition, state.next, state.checkpointed))
+            (*partition, view(&state.fold, *partition, state.next, state.checkpointed, state.heard))
         });
         self.context.board.partitions(views);
         let metrics = &self.context.metrics.rollup;
@@ -387,7 +390,8 @@ impl RollupShare {
         let Some(offset) = assigned.offset else {
             let fold = Fold::new(rollups, options).bounded(bounds);
             let fold = fold.watching_open(|rollup, tier| threshold.watches_open(rollup, tier));
-            return Ok(Partition { fold, threshold, next: 0, checkpointed: 0, missed, announced: None });
+            let (announced, heard) = (None, None);
+            return Ok(Partition { fold, threshold, next: 0, checkpointed: 0, missed, announced, heard });
         };
         let started = self.context.clock.monotonic();
         let bytes = self.context.runtime.block_on(self.snapshots.get(assigned.partition, offset))?;
@@ -406,7 +410,8 @@ impl RollupShare {
         self.context.metrics.rollup.restore_seconds.observe(took.as_secs_f64());
         let fold = restored.fold.bounded(bounds);
         let fold = fold.watching_open(|rollup, tier| threshold.watches_open(rollup, tier));
-        Ok(Partition { fold, threshold, next: offset, checkpointed: offset, missed, announced: None })
+        let (announced, heard) = (None, None);
+        Ok(Partition { fold, threshold, next: offset, checkpointed: offset, missed, announced, heard })
     }
 }
 

@@ -122,5 +122,5 @@ async fn snapshot(
 ) -> Result<RollupPartition, Error> {
     let bytes = snapshots.get(partition, offset).await?;
     let fold = Fold::restore(&catalog.rollups, watermark_options(config), &bytes)?.fold;
-    Ok(partition::view(&fold, partition, offset, offset).about(Some(table), Origin::Snapshot))
+    Ok(partition::view(&fold, partition, offset, offset, None).about(Some(table), Origin::Snapshot))
 }
