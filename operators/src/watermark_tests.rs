@@ -283,6 +283,9 @@ struct Clocks {
     suspended: i64,
 }
 
+/// A report on its way, and its points, each with its partition.
+type Looked = (EpochFacts, Vec<(usize, i64)>);
+
 /// Partitions that several processes read and report. Every point is dated when it is sent, by a clock that is right;
 /// those of the processes need not be.
 struct Model {
@@ -294,7 +297,7 @@ struct Model {
     read: Vec<Vec<i64>>,
     last_read: Vec<i64>,
     /// Looked, and not in the log yet; by process.
-    pending: Vec<Option<(EpochFacts, Vec<(usize, i64)>)>>,
+    pending: Vec<Option<Looked>>,
     watermark: Watermark,
     options: WatermarkOptions,
     clocks: Vec<Clocks>,
@@ -431,7 +434,7 @@ proptest! {
         }
         // All fall silent, then event time goes on at the pace of the wall clock, from the slowest one at worst.
         let end = 2 * model.now + 20 * model.options.idle_timeout + 20 * model.options.owner_timeout;
-        while model.now < end {
+        while model.now < end && model.watermark.value() < model.newest {
             for partition in 0..partitions {
                 model.run(&Step::Read(partition, usize::MAX));
             }

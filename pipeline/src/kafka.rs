@@ -4,12 +4,13 @@
 //! none of them can undo what is set here.
 
 mod reports;
+mod sizes;
 mod watch;
 
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::admin::AdminClient;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
@@ -20,6 +21,7 @@ use secrecy::ExposeSecret;
 
 pub use reports::Cause;
 pub(crate) use reports::{Asked, Plain, Reporting, Reports};
+pub(crate) use sizes::{LEAST_MESSAGE_BYTES, is_too_large, max_message_bytes, message_limits};
 pub(crate) use watch::watch;
 
 use crate::config::KafkaConfig;
@@ -30,9 +32,6 @@ pub const MAX_MESSAGE_BYTES: usize = 16 << 20;
 
 /// Payload of a batch, if it is of several messages.
 const BATCH_BYTES: usize = 1 << 20;
-
-/// What every own topic has to take, in bytes: the default of brokers.
-pub(crate) const LEAST_MESSAGE_BYTES: usize = 1_000_000;
 
 /// Largest answer of a broker: only a bound on nonsense, since memory is taken as it comes in.
 const RECEIVE_BYTES: usize = 1_000_000_000;
@@ -342,30 +341,6 @@ pub(crate) fn partition_count(
 pub(crate) fn cause(client: &impl Asked) -> Cause {
     client.hear();
     client.client().context().reports().cause()
-}
-
-/// The largest message, in bytes, that a topic takes; none when the broker does not say.
-///
-/// # Errors
-/// As librdkafka's, above all when the broker does not let its configuration be read.
-pub(crate) async fn max_message_bytes(
-    client: &AdminClient<Plain>,
-    topic: &str,
-) -> Result<Option<usize>, ClientError> {
-    let options = AdminOptions::new().request_timeout(Some(Duration::from_secs(10)));
-    let described = client.describe_configs([&ResourceSpecifier::Topic(topic)], &options).await?;
-    let mut limit = None;
-    for resource in described {
-        let resource = resource.map_err(ClientError::AdminOp)?;
-        let value = resource.get("max.message.bytes").and_then(|entry| entry.value.as_ref());
-        limit = limit.or(value.and_then(|value| value.parse().ok()));
-    }
-    Ok(limit)
-}
-
-/// Whether a message was refused because its topic takes none so large. Sending it again would not help.
-pub(crate) fn is_too_large(error: &ClientError) -> bool {
-    error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge)
 }
 
 /// Tells a broker that does not answer from one that says no.

@@ -44,15 +44,13 @@ impl Steady {
         system: i64,
         since_boot: impl FnOnce() -> Option<Duration>,
     ) -> i64 {
-        let first = self.base.is_none();
         let shown = system.saturating_sub(nanoseconds(monotonic + self.suspended));
-        if first || self.base.is_some_and(|base| !is_near(shown, base)) {
-            if let Some(boot) = since_boot() {
-                // Until its start the process was not there to be suspended.
-                let beyond = boot.saturating_sub(monotonic);
-                let before = *self.before.get_or_insert(beyond);
-                self.suspended = beyond.saturating_sub(before).max(self.suspended);
-            }
+        let differ = self.base.is_none_or(|base| !is_near(shown, base));
+        if differ && let Some(boot) = since_boot() {
+            // Until its start the process was not there to be suspended.
+            let beyond = boot.saturating_sub(monotonic);
+            let before = *self.before.get_or_insert(beyond);
+            self.suspended = beyond.saturating_sub(before).max(self.suspended);
         }
         let passed = monotonic + self.suspended;
         let shown = system.saturating_sub(nanoseconds(passed));

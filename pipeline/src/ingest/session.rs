@@ -182,9 +182,8 @@ fn partials_limit(context: &Context) -> Result<usize> {
 fn dead_letter_limit(context: &Context) -> Result<usize> {
     let client = kafka::admin(&context.config.kafka)?;
     let topic = &context.config.topics.dead_letter;
-    let asked = context.runtime.block_on(kafka::max_message_bytes(&client, topic));
-    // One that does not tell most likely has the default.
-    Ok(asked.ok().flatten().unwrap_or(kafka::LEAST_MESSAGE_BYTES))
+    let [limit] = context.runtime.block_on(kafka::message_limits(&client, [topic]));
+    Ok(limit)
 }
 
 fn missing(topic: &str) -> Error {

@@ -205,14 +205,11 @@ struct Limits {
 impl Limits {
     fn ask(context: &Context, topics: &TopicsConfig) -> Result<Self> {
         let client = kafka::admin(&context.config.kafka)?;
-        let ask = |topic: &str| {
-            let asked = context.runtime.block_on(kafka::max_message_bytes(&client, topic));
-            // One that does not tell most likely has the default.
-            let limit = asked.ok().flatten().unwrap_or(kafka::LEAST_MESSAGE_BYTES);
-            limit.min(kafka::MAX_MESSAGE_BYTES).saturating_sub(MARGIN).max(1)
-        };
-        let alerts = ask(&topics.alerts).min(ask(&topics.alert_states()));
-        Ok(Self { late: ask(&topics.late), alerts })
+        let states = topics.alert_states();
+        let asked = kafka::message_limits(&client, [&topics.late, &topics.alerts, &states]);
+        let limits = context.runtime.block_on(asked);
+        let payload = limits.map(|limit| limit.min(kafka::MAX_MESSAGE_BYTES).saturating_sub(MARGIN).max(1));
+        Ok(Self { late: payload[0], alerts: payload[1].min(payload[2]) })
     }
 
     fn least(&self) -> usize {

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::thread::park_timeout;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use libtest_mimic::Trial;
 use tidemark_tests::kafka::Message;
@@ -35,9 +35,9 @@ fn jumps(servers: &Servers) {
 
     let mut sent = 0;
     let mut send = |spell: Duration| {
-        let until = SystemTime::now() + spell;
-        while SystemTime::now() < until {
-            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
+        let started = Instant::now();
+        while started.elapsed() < spell {
+            let now = milliseconds();
             let point = |partition: i32| {
                 let host = format!("h{partition}");
                 Message::new(
@@ -89,6 +89,11 @@ fn jumps(servers: &Servers) {
     assert_eq!(log.matches("the machine's clock was set").count(), 3, "{log}");
     assert!(!log.contains("is followed to where it was set"), "{log}");
     assert!(tidemark.terminate().success());
+}
+
+#[expect(clippy::disallowed_methods, reason = "live points are of this moment")]
+fn milliseconds() -> u128 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis()
 }
 
 /// The log beside the clock.
