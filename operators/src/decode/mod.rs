@@ -9,6 +9,7 @@
 //! a time from [`DecodeOptions::oldest`] to [`DecodeOptions::max_future_skew`] ahead of the wall clock. No
 //! text of a series is longer than [`TextBounds`] allow.
 
+mod bounds;
 mod json;
 mod line;
 mod rejection;
@@ -18,6 +19,7 @@ mod time;
 #[cfg(test)]
 mod tests;
 
+pub use bounds::TextBounds;
 pub use rejection::{MAX_EXCERPT_BYTES, MAX_REJECTIONS, Reason, Rejection};
 
 use crate::series::SeriesTable;
@@ -48,63 +50,6 @@ pub struct DecodeOptions {
     /// nanoseconds: they all land in January 1970. Set it lower to load older history.
     pub oldest: i64,
     pub bounds: TextBounds,
-}
-
-/// The longest texts of a series, in bytes. They become parts of keys, rows, alerts and log lines, each of which
-/// has a bound of its own further on that a single label must not reach.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct TextBounds {
-    pub name: usize,
-    pub label_key: usize,
-    pub label_value: usize,
-}
-
-impl TextBounds {
-    /// Texts of any length, for readers that leave the bounds to others.
-    pub const NONE: Self = Self { name: usize::MAX, label_key: usize::MAX, label_value: usize::MAX };
-
-    /// Why points of a series are refused, if one of its texts is too long.
-    pub fn problem<'a>(
-        &self,
-        name: &str,
-        mut labels: impl Iterator<Item = (&'a str, &'a str)>,
-    ) -> Option<String> {
-        let checked = self
-            .check_name(name)
-            .and_then(|()| labels.try_for_each(|(key, value)| self.check_label(key, value)));
-        checked.err().map(|fault| fault.detail)
-    }
-
-    fn check_name(&self, name: &str) -> Result<(), Fault> {
-        within(self.name, "the name", "max_name_bytes", name)
-    }
-
-    fn check_label(&self, key: &str, value: &str) -> Result<(), Fault> {
-        within(self.label_key, "the key of a label", "max_label_key_bytes", key)?;
-        if value.len() <= self.label_value {
-            return Ok(());
-        }
-        let what = format!("the value of label `{}`", rejection::shown(key.as_bytes()));
-        within(self.label_value, &what, "max_label_value_bytes", value)
-    }
-}
-
-impl Default for TextBounds {
-    fn default() -> Self {
-        Self { name: 4 << 10, label_key: 1 << 10, label_value: 4 << 10 }
-    }
-}
-
-fn within(limit: usize, what: &str, option: &str, text: &str) -> Result<(), Fault> {
-    if text.len() <= limit {
-        return Ok(());
-    }
-    let detail = format!(
-        "{what} is longer than {option}, size={}, limit={limit}, found=`{}`",
-        text.len(),
-        rejection::shown(text.as_bytes())
-    );
-    Err(Fault::new(Reason::LabelTooLong, detail))
 }
 
 impl Default for DecodeOptions {

@@ -277,44 +277,6 @@ fn a_field_given_twice_among_many_is_found() {
 }
 
 #[test]
-fn texts_of_a_series_are_bounded() {
-    let text = |bytes: usize| "x".repeat(bytes);
-    // Name, key and value, and which option refuses them.
-    let cases = [
-        (4_096, 1_024, 4_096, None),
-        (4_097, 1, 1, Some("the name is longer than max_name_bytes, size=4097, limit=4096")),
-        (1, 1_025, 1, Some("the key of a label is longer than max_label_key_bytes, size=1025, limit=1024")),
-        (1, 1, 900_000, Some("the value of label `x` is longer than max_label_value_bytes, size=900000")),
-    ];
-    for (name, key, value, refused) in cases {
-        let (name, key, value) = (text(name), text(key), text(value));
-        let json = serde_json::json!({"name": name, "labels": {&key: value}, "value": 1}).to_string();
-        let line = format!("{name},{key}={value} value=1");
-        for payload in [json, line] {
-            let good = if payload.starts_with('{') { r#"{"name":"b","value":2}"# } else { "b value=2" };
-            let result = decode_as(Format::Auto, format!("{payload}\n{good}").as_bytes());
-            let Some(refused) = refused else {
-                assert_eq!((result.points.len(), result.rejected.len()), (2, 0));
-                continue;
-            };
-            assert_eq!(result.points.len(), 1, "{refused}");
-            let rejection = &result.rejected[0];
-            assert_eq!(rejection.reason, Reason::LabelTooLong);
-            assert!(rejection.detail.starts_with(refused), "{}", rejection.detail);
-            assert!(rejection.detail.len() < 400 && rejection.excerpt.len() <= MAX_EXCERPT_BYTES);
-        }
-    }
-    // Line protocol: the name is the measurement with the field.
-    let long = format!("m {}=1", text(4_095));
-    assert_eq!(decode_as(Format::Auto, long.as_bytes()).rejected[0].reason, Reason::LabelTooLong);
-    // Bytes count, not characters; and escapes count for what they stand for.
-    let umlauts = serde_json::json!({"name": "ä".repeat(2_049), "value": 1}).to_string();
-    assert_eq!(decode_as(Format::Auto, umlauts.as_bytes()).rejected[0].reason, Reason::LabelTooLong);
-    let escaped = format!(r#"{{"name":"{}","value":1}}"#, r"\u0061".repeat(4_096));
-    assert_eq!(decode_as(Format::Auto, escaped.as_bytes()).points.len(), 1);
-}
-
-#[test]
 fn equal_series_are_one_however_written() {
     let mut decoder = Decoder::new(DecodeOptions::default(), vec!["host".into()]);
     let (mut points, mut rejected) = (Points::default(), Vec::new());
