@@ -40,6 +40,7 @@ fn no_aggregate_fails_or_panics_whatever_it_is_given() {
         format!("value, {whole}, 0.5"),
         "value, value, 0.5".to_owned(),
         "labels['host'] ORDER BY value".to_owned(),
+        "value ORDER BY time".to_owned(),
         "value, 2 ORDER BY time".to_owned(),
     ];
     let hosts = ["", "ä😀", "-1", "x"];
