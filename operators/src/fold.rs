@@ -26,6 +26,7 @@ use crate::overflow::{Bounds, Overflow};
 use crate::rebuild::Rebuild;
 use crate::sql::{Rollup, Tier};
 use crate::state::{WindowStates, points_in};
+use crate::threshold::UnknownWindows;
 use crate::watermark::{Holder, Source, SourceView, Watermark, WatermarkOptions};
 
 pub use snapshot::{Captured, Restored, snapshot_watermark};
@@ -190,6 +191,22 @@ impl Fold {
     /// Windows that are left to be rebuilt.
     pub fn rebuilds(&self) -> Vec<Rebuild> {
         self.rebuilds_of(|states| states.gaps().all().to_vec())
+    }
+
+    /// The windows of [`Self::rebuilds`], as rules leave them out.
+    pub fn unknown(&self) -> Vec<UnknownWindows> {
+        let mut unknown = Vec::new();
+        for rebuild in self.rebuilds() {
+            let windows = &rebuild.tier().windows;
+            let from = rebuild.gap.from;
+            unknown.push(UnknownWindows {
+                rollup: rebuild.rollup.name.clone(),
+                tier: rebuild.tier().name.clone(),
+                first: if from == i64::MIN { from } else { windows.end(from) },
+                last: rebuild.gap.end(windows),
+            });
+        }
+        unknown
     }
 
     /// Those of [`Self::rebuilds`] whose windows are final: every point of theirs is behind [`Self::source_offsets`].

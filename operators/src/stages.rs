@@ -42,6 +42,10 @@ impl Inlet {
         Arc::new(Self { schema, batches: Mutex::default() })
     }
 
+    pub(crate) fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
     /// The inlet as a table that SQL can be planned over.
     pub(crate) fn table(self: &Arc<Self>) -> Result<StreamingTable> {
         StreamingTable::try_new(Arc::clone(&self.schema), vec![Arc::clone(self) as Arc<dyn PartitionStream>])

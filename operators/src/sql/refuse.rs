@@ -4,8 +4,8 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    DuplicateTreatment, Expr, Function, FunctionArgumentClause, FunctionArguments, GroupByExpr, Query, Select,
-    Spanned, TableFactor, visit_expressions,
+    DuplicateTreatment, Expr, Function, FunctionArgumentClause, FunctionArguments, GroupByExpr, Query,
+    Select, Spanned, TableFactor, visit_expressions,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 

@@ -1,6 +1,7 @@
 //! The groups that a rule remembers, and how windows without a row count for them.
 
 use super::history::History;
+use super::judge::Unknown;
 use super::rule::Rule;
 use super::state::{Change, Phase};
 use super::transition::Cause;
@@ -103,8 +104,15 @@ impl Group {
     }
 
     /// The windows up to `until` have closed, and the group has no row in those after its newest. False: it is to be
-    /// forgotten.
-    pub(super) fn pass(&mut self, until: i64, rule: &Rule, final_until: i64, said: &mut Vec<Said>) -> bool {
+    /// forgotten. Windows that are `unknown` say nothing, and bring that no nearer.
+    pub(super) fn pass(
+        &mut self,
+        until: i64,
+        rule: &Rule,
+        unknown: &Unknown,
+        final_until: i64,
+        said: &mut Vec<Said>,
+    ) -> bool {
         if rule.missing() == MissingData::Keep && rule.spec.forget_after.is_none() {
             return true;
         }
@@ -114,11 +122,15 @@ impl Group {
         let forget_after = rule.forget_after();
         let mut end = rule.windows.end_after(self.history.state.last);
         while end <= until {
+            if unknown.has(end) {
+                self.seen = self.seen.max(end);
+            }
             if end.saturating_sub(self.seen) >= forget_after {
                 self.resolve(Cause::Forgotten, end, said);
                 return false;
             }
-            self.step(Verdict::MISSING, end, rule, final_until, said);
+            let verdict = if unknown.has(end) { Verdict::UNKNOWN } else { Verdict::MISSING };
+            self.step(verdict, end, rule, final_until, said);
             if self.history.is_idle() && !remembers_all(rule) {
                 break;
             }

@@ -10,7 +10,7 @@ use super::transition::Transition;
 use super::verdict::Verdict;
 use super::wording::Wording;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
-use arrow::compute::{cast, concat_batches, sort_to_indices, take_record_batch};
+use arrow::compute::{cast, concat_batches, filter_record_batch, sort_to_indices, take_record_batch};
 use arrow::datatypes::{DataType, TimeUnit, TimestampNanosecondType};
 use arrow::record_batch::RecordBatch;
 use serde::{Deserialize, Serialize};
@@ -30,6 +30,26 @@ pub struct WindowRows<'a> {
     pub withdrawn: Option<&'a RecordBatch>,
 }
 
+/// Windows of a tier of a rollup that the stream cannot give whole, so that no row of theirs is given: by their ends, from the
+/// first to the last.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct UnknownWindows {
+    pub rollup: String,
+    pub tier: String,
+    pub first: i64,
+    pub last: i64,
+}
+
+/// First and last end of the windows that a rule cannot judge.
+#[derive(Debug, Default)]
+pub(super) struct Unknown(Vec<(i64, i64)>);
+
+impl Unknown {
+    pub(super) fn has(&self, end: i64) -> bool {
+        self.0.iter().any(|(first, last)| (*first..=*last).contains(&end))
+    }
+}
+
 /// A rule and its states.
 #[derive(Debug)]
 pub(super) struct RuleState {
@@ -40,6 +60,7 @@ pub(super) struct RuleState {
     pub(super) groups: HashMap<Vec<u8>, Group>,
     /// What functions remember, by group.
     pub(super) memories: HashMap<Vec<u8>, Remembered>,
+    unknown: Unknown,
 }
 
 /// What the functions of a query remember of a group of its rollup.
@@ -52,7 +73,28 @@ pub(super) struct Remembered {
 
 impl RuleState {
     pub(super) fn new(rule: Rule) -> Self {
-        Self { rule, newest: i64::MIN, groups: HashMap::new(), memories: HashMap::new() }
+        Self {
+            rule,
+            newest: i64::MIN,
+            groups: HashMap::new(),
+            memories: HashMap::new(),
+            unknown: Unknown::default(),
+        }
+    }
+
+    /// Replaces the windows that cannot be judged by those of `all` that the rule looks at.
+    pub(super) fn leave_out(&mut self, all: &[UnknownWindows]) {
+        let looks_at = |windows: &&UnknownWindows| match &self.rule.source {
+            RuleSource::Rows { rollup, tier, .. } => windows.rollup == *rollup && windows.tier == *tier,
+            RuleSource::Query { query, tiers, .. } => query
+                .sources
+                .iter()
+                .zip(tiers)
+                .any(|(rollup, tier)| windows.rollup == *rollup && windows.tier == *tier),
+            RuleSource::Rules { .. } => false,
+        };
+        let found = all.iter().filter(looks_at).map(|windows| (windows.first, windows.last));
+        self.unknown = Unknown(found.collect());
     }
 
     /// Judges what one message led to. `watermark`: event time after it. The error is for people; what could be evaluated
@@ -136,14 +178,25 @@ impl RuleState {
                     return Ok(Vec::new());
                 }
                 let mut sources = Vec::new();
-                for (source, tier) in query.sources.iter().zip(tiers) {
-                    let rows: Vec<WindowRows<'_>> = of(source, tier).copied().collect();
-                    let [first, ..] = rows.as_slice() else { return Ok(Vec::new()) };
-                    let batches = rows.iter().map(|rows| rows.rows);
-                    let all =
-                        concat_batches(&first.rows.schema(), batches).map_err(|error| error.to_string())?;
-                    let ends: Vec<i64> = rows.iter().flat_map(|rows| rows.window_ends).copied().collect();
+                for ((source, tier), schema) in query.sources.iter().zip(tiers).zip(query.schemas()) {
+                    let (mut parts, mut ends) = (Vec::new(), Vec::new());
+                    for given in of(source, tier) {
+                        // Of two rollups, one may have rows of a window that the other cannot give.
+                        let known = |end: &i64| !self.unknown.has(*end);
+                        let kept: BooleanArray =
+                            given.window_ends.iter().map(|end| Some(known(end))).collect();
+                        let rows =
+                            filter_record_batch(given.rows, &kept).map_err(|error| error.to_string())?;
+                        ends.extend(given.window_ends.iter().copied().filter(known));
+                        parts.push(rows);
+                    }
+                    // A source without a row is empty: an outer join has rows of the other.
+                    let schema = parts.first().map_or(schema, RecordBatch::schema);
+                    let all = concat_batches(&schema, &parts).map_err(|error| error.to_string())?;
                     sources.push((all, ends));
+                }
+                if sources.iter().all(|(rows, _)| rows.num_rows() == 0) {
+                    return Ok(Vec::new());
                 }
                 if !query.calls.is_empty() {
                     for (rows, ends) in &mut sources {
@@ -245,7 +298,7 @@ impl RuleState {
             if corrected {
                 group.correct(verdict, end, rule, final_until, &mut said);
             } else {
-                if known && !group.pass(end - 1, rule, final_until, &mut said) {
+                if known && !group.pass(end - 1, rule, &self.unknown, final_until, &mut said) {
                     *group = Group::new(group.tags.clone(), rule);
                 }
                 group.judge(verdict, end, rule, final_until, &mut said);
@@ -278,7 +331,7 @@ impl RuleState {
         let mut said = Vec::new();
         let mut forgotten = Vec::new();
         for (key, group) in &mut self.groups {
-            let remembered = group.pass(until, rule, final_until, &mut said);
+            let remembered = group.pass(until, rule, &self.unknown, final_until, &mut said);
             group.withdraw_early(until, &mut said);
             group.settle(final_until, rule);
             for said in said.drain(..) {

@@ -21,11 +21,11 @@ use Event::{Close, Correct, Open, Time, Withdraw};
 const HIGH: Option<f64> = Some(95.0);
 const LOW: Option<f64> = Some(50.0);
 
-fn minutes(minutes: u64) -> Duration {
+pub(super) fn minutes(minutes: u64) -> Duration {
     Duration::from_secs(60 * minutes)
 }
 
-fn build(specs: &[RuleSpec]) -> Threshold {
+pub(super) fn build(specs: &[RuleSpec]) -> Threshold {
     let mut rules: Vec<Rule> = Vec::new();
     for spec in specs {
         rules.push(compile_over(spec.clone(), &shape(), &rules).unwrap());
@@ -65,7 +65,7 @@ fn take(threshold: &mut Threshold, event: Event) -> Vec<Transition> {
 }
 
 /// `minute region rule status since minute`, with the cause where it is not the condition.
-fn said(transitions: &[Transition]) -> String {
+pub(super) fn said(transitions: &[Transition]) -> String {
     let mut text = Vec::new();
     for transition in transitions {
         let cause = match transition.cause {
@@ -329,7 +329,7 @@ fn rules_over_rules() {
     }
 }
 
-fn query(sql: &str, condition: &str) -> RuleSpec {
+pub(super) fn query(sql: &str, condition: &str) -> RuleSpec {
     let watches = Watches::Query { sql: sql.into(), condition: condition.into() };
     RuleSpec { watches, description: String::new(), ..spec() }
 }

@@ -9,7 +9,8 @@
 //!   in `m` of the last `n` windows.
 //! - A firing alert is resolved when the recovery condition is true and the condition is not, for `keep_firing_for`.
 //! - A null condition says nothing: the state is kept. What a window without a row of the group says is the rule's choice,
-//!   see [`MissingData`]. While event time stands still no window closes, and nothing changes.
+//!   see [`MissingData`]. While event time stands still no window closes, and nothing changes. A window that the stream cannot
+//!   give whole says nothing, whatever the choice, see [`Threshold::leave_out`].
 //! - A group's window is evaluated once. When late points change a row of a window that is not final, the state becomes what
 //!   the right rows would have made of it, and what had been said otherwise is corrected, see [`history`].
 //!
@@ -44,8 +45,10 @@ mod wording;
 mod kinds_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod without_rows_tests;
 
-pub use judge::WindowRows;
+pub use judge::{UnknownWindows, WindowRows};
 pub use rule::{Rule, RuleError, RuleSpec, Watched, Watches};
 pub use transition::{Cause, StageTimes, Status, SystemAlert, Transition};
 pub use verdict::MissingData;
@@ -129,6 +132,12 @@ impl Threshold {
             transition.times = times;
         }
         transitions
+    }
+
+    /// Says which windows the stream cannot give whole, from the next message on: in these no row is missing, and rules keep
+    /// their states.
+    pub fn leave_out(&mut self, unknown: &[UnknownWindows]) {
+        self.rules.iter_mut().for_each(|state| state.leave_out(unknown));
     }
 
     /// Evaluates the rules that may fire early on windows that are still open; to be followed by [`Threshold::apply`] of the

@@ -125,6 +125,11 @@ impl Query {
         Ok((Self { sources, inlets, plan, context: session.task_ctx(), calls, tags }, sees))
     }
 
+    /// Of each source, the columns that the plan reads.
+    pub(super) fn schemas(&self) -> impl Iterator<Item = SchemaRef> {
+        self.inlets.iter().map(|inlet| inlet.schema())
+    }
+
     /// Runs over the rows of each source, which have the columns of [`Query::extend`].
     pub(super) fn run(&self, rows: Vec<RecordBatch>) -> Result<RecordBatch, String> {
         for (inlet, rows) in self.inlets.iter().zip(rows) {

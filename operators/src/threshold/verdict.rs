@@ -25,10 +25,15 @@ const TRUE: u8 = 1;
 const FALSE: u8 = 2;
 const OWN_RECOVERY: u8 = 1 << 4;
 const MISSING: u8 = 1 << 5;
+const UNKNOWN: u8 = 1 << 6;
 
 impl Verdict {
     /// Of a group that has no row in the window.
     pub(super) const MISSING: Self = Self(MISSING);
+
+    /// Of a window whose points are not all at hand, so that it cannot be known whether the group has a row: says nothing, also
+    /// about missing data.
+    pub(super) const UNKNOWN: Self = Self(UNKNOWN);
 
     /// Of a rule that recovers when its condition is false.
     pub(super) fn of(condition: Option<bool>) -> Self {
@@ -69,7 +74,7 @@ impl Verdict {
 
     /// What the alert about missing data makes of the window.
     pub(super) fn of_absence(self) -> Self {
-        Self::of(Some(self.is_missing()))
+        Self::of((self != Self::UNKNOWN).then_some(self.is_missing()))
     }
 }
 
@@ -122,5 +127,8 @@ mod tests {
         }
         assert_eq!(Verdict::MISSING.of_absence().condition(), Some(true));
         assert_eq!(Verdict::of(None).of_absence().condition(), Some(false));
+        assert_eq!(Verdict::UNKNOWN.of_absence(), Verdict::of(None));
+        let counted = Verdict::UNKNOWN.counted(MissingData::Alert);
+        assert_eq!((counted.condition(), counted.recovery()), (None, None));
     }
 }

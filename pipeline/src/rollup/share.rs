@@ -151,6 +151,7 @@ impl RollupShare {
             ingested: Some(facts.wall),
             evaluated: Some(self.context.clock.now_ns()),
         };
+        state.threshold.leave_out(&state.fold.unknown());
         let mut transitions = state.threshold.look(&window_rows(&applied.open), times);
         transitions.extend(state.threshold.apply(
             &window_rows(&applied.results),
