@@ -188,6 +188,11 @@ impl Fold {
         self.watermark.offsets()
     }
 
+    #[cfg(test)]
+    pub(crate) fn allocated(&self) -> usize {
+        self.rollups.iter().flat_map(|kept| &kept.tiers).map(WindowStates::allocated).sum()
+    }
+
     /// Windows that are left to be rebuilt.
     pub fn rebuilds(&self) -> Vec<Rebuild> {
         self.rebuilds_of(|states| states.gaps().all().to_vec())

@@ -12,9 +12,11 @@
 //! - `gaps`, `rebuild`: windows that the stream cannot give whole, computed from raw points instead
 //! - `threshold`: alert rules over closed windows
 //! - `dispatch`: who is told of which alerts, and when
+//! - `detach`: rows in memory of their own
 //! - `watermark`, `window`, `state`, `keys`, `stages`: the parts of the fold and of the plans it runs
 
 pub mod decode;
+mod detach;
 pub mod dispatch;
 mod error;
 pub mod exchange;

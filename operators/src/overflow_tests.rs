@@ -106,7 +106,8 @@ fn a_full_state_takes_no_new_groups_and_still_every_point() {
     let closed = counts(&fold.apply(&message(&rollups, 10, &[])));
     assert_eq!(closed.values().sum::<i64>(), sent);
     assert!(closed.contains_key("__overflow__0") && closed.len() < 110, "{closed:?}");
-    assert!((10_000..30_000).contains(&full), "{full}");
+    // Beside the rows, each batch that has not been merged takes a little.
+    assert!((10_000..60_000).contains(&full), "{full}");
 }
 
 #[test]
@@ -155,6 +156,27 @@ fn equal_rows_weigh_the_same_whatever_their_buffers() {
     let bytes = Partials { facts, plans: BTreeMap::new(), states: vec![section] }.encode().unwrap();
     let stored = Partials::decode(&bytes).unwrap().states.remove(0).batches.remove(0);
     assert_eq!(content_bytes(&stored), content_bytes(&part));
+}
+
+/// Each epoch has many groups of one window and a late point of another: that one must not keep the epoch's rows alive.
+#[test]
+fn what_is_held_is_what_is_counted() {
+    let rollups = rollups("");
+    let mut fold = Fold::new(&rollups, OPTIONS);
+    let names: Vec<String> =
+        (0..2_000).map(|host| format!("a host whose name is not inlined {host}")).collect();
+    for epoch in 0..40 {
+        let now = 600 + epoch;
+        let mut points: Vec<(&str, i64, f64)> = names.iter().map(|name| (name.as_str(), now, 1.0)).collect();
+        points.push((names[epoch as usize].as_str(), 60 * (epoch % 9 + 1), 2.0));
+        fold.apply(&crate::testing::message(&rollups, &points));
+        let restored = Fold::restore(&rollups, OPTIONS, &fold.snapshot(String::new()).unwrap()).unwrap().fold;
+        for fold in [&fold, &restored] {
+            let (held, counted) = (fold.allocated(), fold.bytes());
+            assert!(held <= counted * 12 / 10, "epoch {epoch}: {held} bytes are held, {counted} counted");
+        }
+        assert_eq!(restored.bytes(), fold.bytes());
+    }
 }
 
 #[test]

@@ -14,6 +14,7 @@ use arrow::compute::{concat_batches, filter_record_batch, sort_to_indices, take_
 use arrow::datatypes::{Int64Type, TimestampNanosecondType};
 use arrow::row::OwnedRow;
 
+use crate::detach::{COLUMN_BYTES, detach};
 use crate::error::Result;
 use crate::failure::Failure;
 use crate::gaps::{Gap, Gaps};
@@ -206,9 +207,10 @@ impl WindowStates {
             }
         }
         let pane = self.panes.entry(part.start).or_default();
-        pane.unmerged_rows += part.rows.num_rows();
-        pane.unmerged_bytes += content_bytes(&part.rows);
-        pane.batches.push(part.rows);
+        let rows = detach(&part.rows)?;
+        pane.unmerged_rows += rows.num_rows();
+        pane.unmerged_bytes += held_bytes(&rows);
+        pane.batches.push(rows);
         let many_rows = pane.unmerged_rows > pane.merged_rows.max(UNMERGED_ROWS);
         if many_rows || pane.batches.len() > UNMERGED_BATCHES {
             pane.merge(&self.rollup)?;
@@ -347,16 +349,25 @@ impl WindowStates {
         if batch.num_rows() == 0 {
             return;
         }
+        // Copying the rows of a snapshot fails only where reading them would have.
+        let batch = detach(&batch).unwrap_or(batch);
         let pane = self.panes.entry(starts_of(&self.rollup, &batch).value(0)).or_default();
         if is_merged {
             pane.merged += 1;
             pane.merged_rows += batch.num_rows();
-            pane.merged_bytes += content_bytes(&batch);
+            pane.merged_bytes += held_bytes(&batch);
         } else {
             pane.unmerged_rows += batch.num_rows();
-            pane.unmerged_bytes += content_bytes(&batch);
+            pane.unmerged_bytes += held_bytes(&batch);
         }
         pane.batches.push(batch);
+    }
+
+    /// What the batches take in memory, buffers that several share counted in each.
+    #[cfg(test)]
+    pub(crate) fn allocated(&self) -> usize {
+        let batches = self.panes.values().flat_map(|pane| &pane.batches);
+        batches.map(RecordBatch::get_array_memory_size).sum()
     }
 
     fn final_at(&self, start: i64) -> i64 {
@@ -391,13 +402,19 @@ impl Pane {
         }
         let Reduced { merged, left } = rollup.reduce(self.batches.clone())?;
         let left = concat_batches(&merged.schema(), &left)?;
-        self.batches = [merged, left].into_iter().filter(|batch| batch.num_rows() > 0).collect();
+        let made = [merged, left].into_iter().filter(|batch| batch.num_rows() > 0);
+        self.batches = made.map(|batch| detach(&batch)).collect::<std::result::Result<_, _>>()?;
         self.merged = self.batches.len();
         self.merged_rows = self.batches.iter().map(RecordBatch::num_rows).sum();
-        self.merged_bytes = self.batches.iter().map(content_bytes).sum();
+        self.merged_bytes = self.batches.iter().map(held_bytes).sum();
         (self.unmerged_rows, self.unmerged_bytes) = (0, 0);
         Ok(())
     }
+}
+
+/// What a batch of states weighs, by its content and its columns alone: all replays count alike.
+fn held_bytes(states: &RecordBatch) -> usize {
+    content_bytes(states) + COLUMN_BYTES * states.num_columns()
 }
 
 /// How many points stand behind some states.
