@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde_json::json;
+use sinks::{plain_json, plain_lines};
 use tokio::runtime::Runtime;
 
 use crate::alerting::{self, cli::AlertsCommand};
@@ -264,7 +265,7 @@ fn compared(result: Result<ExitCode>, format: LogFormat) -> ExitCode {
 #[expect(clippy::print_stderr, reason = "the last word of the program")]
 pub fn report(error: &anyhow::Error, format: LogFormat) {
     match format {
-        LogFormat::Text => eprintln!("error: {error:#}"),
+        LogFormat::Text => eprintln!("error: {}", plain_lines(&format!("{error:#}"))),
         LogFormat::Json => {
             let timestamp = clock::shown(Clock::system().now_ns());
             let message = format!("{error:#}");
@@ -278,7 +279,8 @@ pub fn report(error: &anyhow::Error, format: LogFormat) {
 
 /// Writes to standard output. A reader that has gone, such as `head`, ends the program without complaint.
 fn say(text: impl Display) -> Result<()> {
-    match writeln!(io::stdout().lock(), "{text}") {
+    let text = text.to_string();
+    match writeln!(io::stdout().lock(), "{}", plain_lines(&text)) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
         written => written.context("cannot write to standard output"),
     }
@@ -333,7 +335,7 @@ fn reconcile_rollup(config: &Path, environment: &Environment, args: &ReconcileAr
     let tables = runtime()?.block_on(repair::reconcile(&config, &catalog, args))?;
     if args.json {
         let tables: Vec<_> = tables.iter().map(repair::Reconciled::json).collect();
-        say(serde_json::to_string_pretty(&tables)?)?;
+        say(plain_json(&serde_json::to_string_pretty(&tables)?))?;
     } else {
         for table in &tables {
             say(table)?;
@@ -368,7 +370,7 @@ fn backtest_rules(config: &Path, environment: &Environment, args: &BacktestArgs)
     let config = Config::load(config, environment)?;
     let found = backtest::run(&config, environment, args, &runtime()?)?;
     if args.json {
-        say(serde_json::to_string_pretty(&found.json())?)?;
+        say(plain_json(&serde_json::to_string_pretty(&found.json())?))?;
     } else {
         say(&found)?;
     }

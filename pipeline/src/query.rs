@@ -4,12 +4,19 @@
 //! `value`), so a rollup's SELECT runs here as it is. Each rollup is a view of its newest rows, and so is each of its
 //! coarser tiers, called `<rollup>_<tier>`.
 
+use std::sync::Arc;
+
 use anyhow::{Context as _, Result};
+use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use arrow::error::ArrowError;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
 use arrow::util::pretty::pretty_format_batches;
 use clap::Args;
+use datafusion::execution::context::SQLOptions;
 use datafusion::prelude::SessionContext;
 use operators::sql::Catalog;
 use sinks::parquet::live::is_missing;
+use sinks::plain;
 
 use crate::check::load_catalog;
 use crate::cold::Cold;
@@ -50,9 +57,32 @@ async fn attempt_at(cold: &Cold, catalog: &Catalog, sql: &str) -> Result<String>
         session.register_table("points", points)?;
     }
     register_rollups(&session, cold, catalog).await?;
-    let frame = session.sql(sql).await.context("the query cannot be run")?;
+    let only_queries =
+        SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+    let frame = session
+        .sql_with_options(sql, only_queries)
+        .await
+        .context("the query cannot be run: only a SELECT can")?;
     let batches = frame.collect().await.context("the query failed")?;
-    Ok(pretty_format_batches(&batches)?.to_string())
+    Ok(as_table(&batches)?)
+}
+
+/// A table of texts in which no value acts on the terminal or begins a row of its own.
+fn as_table(batches: &[RecordBatch]) -> Result<String, ArrowError> {
+    let options = FormatOptions::new();
+    let mut tables = Vec::new();
+    for batch in batches {
+        let mut columns = Vec::new();
+        for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
+            let formatter = ArrayFormatter::try_new(column, &options)?;
+            let values = (0..batch.num_rows())
+                .map(|row| Ok(plain(&formatter.value(row).try_to_string()?).into_owned()));
+            let values: StringArray = values.collect::<Result<Vec<String>, ArrowError>>()?.into();
+            columns.push((plain(field.name()).into_owned(), Arc::new(values) as ArrayRef));
+        }
+        tables.push(RecordBatch::try_from_iter(columns)?);
+    }
+    Ok(pretty_format_batches(&tables)?.to_string())
 }
 
 async fn register_rollups(session: &SessionContext, cold: &Cold, catalog: &Catalog) -> Result<()> {

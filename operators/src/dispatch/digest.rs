@@ -10,7 +10,7 @@ use uuid::Uuid;
 const NAMESPACE: Uuid = Uuid::from_u128(0x2b6e_91d4_0c7f_4e38_a5d1_3f84_96c2_7ab5);
 
 /// The hash that an alert or a group is known by. Its text is 32 hexadecimal digits.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(super) struct Digest(u128);
 
 impl fmt::Display for Digest {

@@ -1,9 +1,19 @@
-//! Conditions on labels, in the text of Prometheus: `region="eu"`, `region!="eu"`, `host=~"web-.*"`, `host!~"web-.*"`.
+//! Conditions on labels, in the text of Prometheus: `region="eu"`, `region!="eu"`, `host=~"web-.*"`, `host!~"web-.*"`. A name of
+//! other characters than ASCII letters, digits and `_.-:/` is quoted, `"größe"="x"`, as Alertmanager writes it.
+//!
+//! What a matcher may cost is bounded, since anybody who may silence alerts writes some. One that is read from a topic is
+//! compiled when it is first asked, so that it can be listed and removed whatever it holds.
 
 use super::policy::AlertLabels;
-use regex::Regex;
+use regex::{Regex, RegexBuilder};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
+use std::sync::OnceLock;
+
+/// Bytes of a matcher's text.
+const LONGEST: usize = 4 << 10;
+/// Bytes of a compiled regular expression, and again of what it remembers while it runs.
+const LARGEST: usize = 256 << 10;
 
 /// A condition on one label. A label that an alert does not have is the empty string.
 #[derive(Clone, Debug)]
@@ -11,8 +21,9 @@ pub struct Matcher {
     label: String,
     operator: Operator,
     value: String,
-    /// Anchored at both ends. None for the operators that compare.
-    regex: Option<Regex>,
+    /// Anchored at both ends. None inside where it cannot be compiled: then the matcher holds of nothing. Not asked by the
+    /// operators that compare.
+    regex: OnceLock<Option<Regex>>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -40,20 +51,53 @@ impl Operator {
 impl Matcher {
     /// The error says what is wrong and what to write.
     pub fn parse(text: &str) -> Result<Self, String> {
+        if text.len() > LONGEST {
+            return Err(format!(
+                "a matcher has {} bytes, more than {LONGEST}; write a shorter one",
+                text.len()
+            ));
+        }
+        let matcher = Self::read(text)?;
+        if matcher.is_regex() {
+            let regex = compile(&matcher.value).map_err(|error| {
+                format!("the matcher `{text}` has a mistake in its regular expression; correct it: {error}")
+            })?;
+            matcher.regex.get_or_init(|| Some(regex));
+        }
+        Ok(matcher)
+    }
+
+    /// The same without compiling a regular expression.
+    fn read(text: &str) -> Result<Self, String> {
         let trimmed = text.trim();
-        let end = trimmed.find(['=', '!']).ok_or_else(|| {
+        let no_operator = || {
             format!(
                 "the matcher `{text}` has no operator; write `label=\"value\"`, or one of `!=`, `=~`, `!~`"
             )
-        })?;
-        let (label, rest) = trimmed.split_at(end);
-        let label = label.trim();
-        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-:/".contains(&byte);
-        if label.is_empty() || !label.bytes().all(is_name) {
+        };
+        let (label, rest) = match trimmed.strip_prefix('"') {
+            Some(quoted) => {
+                let end = closing_quote(quoted).ok_or_else(|| {
+                    format!("the matcher `{text}` has no closing quote behind its label; write `\"label\"=\"value\"`")
+                })?;
+                let label = unquoted(&trimmed[..end + 2])
+                    .map_err(|problem| format!("the matcher `{text}` {problem}"))?;
+                (label, quoted[end + 1..].trim_start())
+            }
+            None => {
+                let end = trimmed.find(['=', '!']).ok_or_else(no_operator)?;
+                let (label, rest) = trimmed.split_at(end);
+                (label.trim().to_owned(), rest)
+            }
+        };
+        if label.is_empty() || !trimmed.starts_with('"') && !is_plain(&label) {
             return Err(format!(
                 "the matcher `{text}` has no valid label before its operator; write a label's name there, as in \
-                 `region=\"eu\"`"
+                 `region=\"eu\"`, in double quotes where it has other characters than letters, digits and `_.-:/`"
             ));
+        }
+        if rest.is_empty() {
+            return Err(no_operator());
         }
         let Some(operator) = Operator::ALL.into_iter().find(|operator| rest.starts_with(operator.as_str()))
         else {
@@ -63,18 +107,17 @@ impl Matcher {
         };
         let value = unquoted(rest[operator.as_str().len()..].trim())
             .map_err(|problem| format!("the matcher `{text}` {problem}"))?;
-        let regex = match operator {
-            Operator::Equal | Operator::NotEqual => None,
-            // Anchored only after it has compiled alone: `a)|(b` must not pass for being put in brackets.
-            Operator::Matches | Operator::NotMatches => Some(
-                Regex::new(&value).and_then(|_| Regex::new(&format!("^(?s:{value})$"))).map_err(|error| {
-                    format!(
-                        "the matcher `{text}` has a mistake in its regular expression; correct it: {error}"
-                    )
-                })?,
-            ),
-        };
-        Ok(Self { label: label.to_owned(), operator, value, regex })
+        Ok(Self { label, operator, value, regex: OnceLock::new() })
+    }
+
+    fn is_regex(&self) -> bool {
+        matches!(self.operator, Operator::Matches | Operator::NotMatches)
+    }
+
+    /// Whether it asks for nothing in particular: it holds of a label that is not there, or of whatever value there is.
+    pub fn is_idle(&self) -> bool {
+        const ANY: [&str; 7] = ["a", "Zz9", "cpu_high", "größe", "x y", "0", "web-1.example.com:80/%"];
+        self.matches("") || ANY.iter().all(|value| self.matches(value))
     }
 
     pub fn label(&self) -> &str {
@@ -83,13 +126,41 @@ impl Matcher {
 
     /// Whether it holds of this value of its label.
     pub fn matches(&self, value: &str) -> bool {
-        match (self.operator, &self.regex) {
-            (Operator::NotEqual, _) => value != self.value,
-            (Operator::Matches, Some(regex)) => regex.is_match(value),
-            (Operator::NotMatches, Some(regex)) => !regex.is_match(value),
-            _ => value == self.value,
+        let regex = || self.regex.get_or_init(|| compile(&self.value).ok()).as_ref();
+        match self.operator {
+            Operator::Equal => value == self.value,
+            Operator::NotEqual => value != self.value,
+            Operator::Matches => regex().is_some_and(|regex| regex.is_match(value)),
+            Operator::NotMatches => regex().is_some_and(|regex| !regex.is_match(value)),
         }
     }
+}
+
+fn compile(pattern: &str) -> Result<Regex, String> {
+    let build =
+        |pattern: &str| RegexBuilder::new(pattern).size_limit(LARGEST).dfa_size_limit(LARGEST).build();
+    // Anchored only after it has compiled alone: `a)|(b` must not pass for being put in brackets.
+    let built = build(pattern).and_then(|_| build(&format!("^(?s:{pattern})$")));
+    built.map_err(|error| match error {
+        regex::Error::CompiledTooBig(_) => {
+            format!("it takes more than {} KiB, repeat less, or write [0-9a-z] for \\w", LARGEST >> 10)
+        }
+        other => other.to_string(),
+    })
+}
+
+fn is_plain(label: &str) -> bool {
+    !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-:/".contains(&byte))
+}
+
+/// Where the quote is that ends a text.
+fn closing_quote(text: &str) -> Option<usize> {
+    let mut escaped = false;
+    text.bytes().position(|byte| {
+        let ends = byte == b'"' && !escaped;
+        escaped = byte == b'\\' && !escaped;
+        ends
+    })
 }
 
 /// Whether all of them hold.
@@ -125,7 +196,11 @@ fn unquoted(value: &str) -> Result<String, &'static str> {
 
 impl fmt::Display for Matcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.label, self.operator.as_str())?;
+        match is_plain(&self.label) {
+            true => f.write_str(&self.label)?,
+            false => write_quoted(f, &self.label)?,
+        }
+        f.write_str(self.operator.as_str())?;
         write_quoted(f, &self.value)
     }
 }
@@ -160,7 +235,7 @@ impl Serialize for Matcher {
 
 impl<'de> Deserialize<'de> for Matcher {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::parse(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+        Self::read(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
     }
 }
 
@@ -189,6 +264,10 @@ mod tests {
             (r#"host!~"web-.*""#, "web-", false),
             (r#"text="say \"hi\" \\ \n""#, "say \"hi\" \\ \n", true),
             (r#"a="x=y!z""#, "x=y!z", true),
+            (r#""größe"="x""#, "x", true),
+            (r#""a=\"b!" =~ "x.*""#, "xy", true),
+            (r#""region"!=eu"#, "us", true),
+            (r#"host=~"[\w-]+-\d{1,3}""#, "wéb-1", true),
         ];
         for (text, value, expected) in cases {
             let matcher = Matcher::parse(text).unwrap();
@@ -206,6 +285,12 @@ mod tests {
             ("=\"x\"", "no valid label"),
             ("a b=x", "no valid label"),
             ("a!b", "unknown operator; use one of"),
+            ("größe=x", "in double quotes"),
+            ("\"a", "no closing quote"),
+            ("\"a\"", "has no operator"),
+            ("\"\"=x", "no valid label"),
+            ("\"a\" ~ x", "unknown operator"),
+            ("a=~\"\\w{100}\"", "takes more than 256 KiB"),
             ("a=x y", "put it in double quotes"),
             ("a=\"x", "end the value with"),
             ("a=\"x\\\"", "end the value with"),
@@ -216,6 +301,27 @@ mod tests {
         for (text, expected) in cases {
             let problem = Matcher::parse(text).unwrap_err();
             assert!(problem.contains(expected), "{text}: {problem}");
+        }
+        assert!(
+            Matcher::parse(&format!("a={}", "x".repeat(LONGEST))).unwrap_err().contains("more than 4096")
+        );
+    }
+
+    #[test]
+    fn what_is_stored_is_read_whatever_it_would_cost() {
+        let stored = r#""a=~\"\\\\w{100}\"""#;
+        let matcher: Matcher = serde_json::from_str(stored).unwrap();
+        assert_eq!(serde_json::to_string(&matcher).unwrap(), stored);
+        assert!(!matcher.matches(&"a".repeat(100)), "it holds of nothing");
+    }
+
+    #[test]
+    fn matchers_that_ask_for_nothing() {
+        for idle in ["a=~\".*\"", "a=~\".+\"", "a!=\"x\"", "a!~\"x\"", "a=", "a=~\"[^,]+\"", "a=~\".{1,}\""] {
+            assert!(Matcher::parse(idle).unwrap().is_idle(), "{idle}");
+        }
+        for asking in ["a=x", "a=~\"web-.*\"", "a=~\"[a-z]+\"", "a=~\"x|y\""] {
+            assert!(!Matcher::parse(asking).unwrap().is_idle(), "{asking}");
         }
     }
 }

@@ -43,7 +43,7 @@ pub use mute::{Mute, Range, TimeRange, Window};
 pub use policy::{Escalation, GroupBy, Inhibition, Policy, ReceiverPolicy, Route};
 pub use queue::{Dispatch, DispatchAlert, Reason};
 pub use silence::{Acknowledge, Command, Silence};
-pub use standing::{Standing, State};
+pub use standing::{Standing, Standings, State};
 
 use crate::threshold::Transition;
 use digest::Digest;

@@ -1,12 +1,13 @@
 //! How an alert stands with its receivers, for people who ask why they were or were not told.
 
 use super::Dispatcher;
+use super::digest::Digest;
 use super::group::{Group, Hold, Member, Suppression};
 use super::policy::fingerprint;
 use super::queue::Queued;
 use crate::threshold::Transition;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Standing {
@@ -66,16 +67,56 @@ impl Dispatcher {
 
     /// Empty if nobody is to be told of the alert, or nothing of it is left to tell.
     pub fn standing(&self, rule: &str, labels: &BTreeMap<String, String>, now: i64) -> Vec<Standing> {
-        let is_meant = |transition: &Transition| transition.rule == rule && transition.labels == *labels;
-        let alert = fingerprint(rule, labels);
-        let mut standings = Vec::new();
+        self.standings().of(rule, labels, now)
+    }
+
+    /// How all alerts stand, found by the alert: for those who ask about many.
+    pub fn standings(&self) -> Standings<'_> {
+        let mut by_alert: HashMap<Digest, Vec<Place<'_>>> = HashMap::new();
         for group in self.groups.values() {
-            let under_way = group
-                .queue
-                .iter()
-                .rfind(|queued| queued.dispatch.alerts.iter().any(|alert| is_meant(&alert.transition)));
-            let state = match (group.members().get(&alert), under_way) {
-                (Some(member), under_way) => self.state(group, member, under_way, now),
+            let mut places: HashMap<Digest, Place<'_>> = HashMap::new();
+            let empty = || Place { group, member: None, under_way: None };
+            for (alert, member) in group.members() {
+                places.entry(*alert).or_insert_with(empty).member = Some(member);
+            }
+            // The newest counts.
+            for queued in group.queue.iter() {
+                for alert in &queued.dispatch.alerts {
+                    let alert = fingerprint(&alert.transition.rule, &alert.transition.labels);
+                    places.entry(alert).or_insert_with(empty).under_way = Some(queued);
+                }
+            }
+            for (alert, place) in places {
+                by_alert.entry(alert).or_default().push(place);
+            }
+        }
+        Standings { dispatcher: self, by_alert }
+    }
+}
+
+/// See [`Dispatcher::standings`].
+#[derive(Debug)]
+pub struct Standings<'d> {
+    dispatcher: &'d Dispatcher,
+    by_alert: HashMap<Digest, Vec<Place<'d>>>,
+}
+
+/// An alert in a group: as what the group holds of it, or as a part of what is under way.
+#[derive(Debug)]
+struct Place<'d> {
+    group: &'d Group,
+    member: Option<&'d Member>,
+    under_way: Option<&'d Queued>,
+}
+
+impl Standings<'_> {
+    /// As [`Dispatcher::standing`].
+    pub fn of(&self, rule: &str, labels: &BTreeMap<String, String>, now: i64) -> Vec<Standing> {
+        let places = self.by_alert.get(&fingerprint(rule, labels)).map_or(&[][..], Vec::as_slice);
+        let mut standings = Vec::new();
+        for Place { group, member, under_way } in places {
+            let state = match (member, under_way) {
+                (Some(member), under_way) => self.dispatcher.state(group, member, *under_way, now),
                 (None, Some(queued)) => sending(queued),
                 (None, None) => continue,
             };
@@ -90,7 +131,9 @@ impl Dispatcher {
         });
         standings.into_iter().map(|(_, standing)| standing).collect()
     }
+}
 
+impl Dispatcher {
     fn state(&self, group: &Group, member: &Member, under_way: Option<&Queued>, now: i64) -> State {
         if let Some(Hold { by, until }) = member.hold() {
             let until = until.filter(|until| *until > now);

@@ -44,6 +44,8 @@ mod wording;
 #[cfg(test)]
 mod kinds_tests;
 #[cfg(test)]
+mod names_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod without_rows_tests;

@@ -10,7 +10,7 @@
 //!
 //! Unknown names are an error, found when the rule is compiled if they are written out. A template that
 //! fails when it is rendered is replaced by a plain text that says so: it never swallows an alert. There is
-//! no `range`, so loops are over labels and values only, and the output is cut at [`LONGEST`] bytes.
+//! no `range`, the work and the memory of a rendering are bounded, and the output is cut at [`LONGEST`] bytes.
 
 use super::rule::{Complaint, RuleSpec, listed, nearest};
 use super::transition::Transition;
@@ -23,8 +23,15 @@ use std::io;
 /// Bytes of a rendered text. Longer ones are cut.
 const LONGEST: usize = 16 << 10;
 
+/// Instructions of a rendering, and bytes of the texts that it makes on its way.
+const FUEL: u64 = 1_000_000;
+/// Macros within macros. Each takes a part of the stack.
+const DEEPEST: usize = 32;
+
 const SUMMARY: &str = "summary";
 const DESCRIPTION: &str = "description";
+const OWNER: &str = "owner";
+const RUNBOOK: &str = "runbook";
 const VARIABLES: [&str; 9] =
     ["labels", "values", "rule", "severity", "status", "starts_at", "ends_at", "window_start", "window_end"];
 
@@ -46,6 +53,8 @@ impl Templates {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.remove_global("range");
+        environment.set_fuel(Some(FUEL));
+        environment.set_recursion_limit(DEEPEST);
         environment.add_filter("fixed", fixed);
         environment.add_filter("si", si);
         let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
@@ -53,10 +62,15 @@ impl Templates {
         for (key, source) in [(SUMMARY, &spec.summary), (DESCRIPTION, &spec.description)] {
             templates.add(key, source.clone()).map_err(|complaint| (key, complaint))?;
         }
+        for (key, source) in [(OWNER, &spec.owner), (RUNBOOK, &spec.runbook)] {
+            if let Some(source) = source {
+                templates.add(key, source.clone()).map_err(|complaint| (key, complaint))?;
+            }
+        }
         Ok(templates)
     }
 
-    /// Fills in the summary and description of a transition that is otherwise complete.
+    /// Fills in the texts of a transition that is otherwise complete.
     pub(super) fn render(&self, transition: &mut Transition) {
         let context = self.context(transition);
         for key in [SUMMARY, DESCRIPTION] {
@@ -67,9 +81,20 @@ impl Templates {
                 _ => transition.description = text,
             }
         }
+        // Where these fail there is nothing better to show than nothing: a link with a hole in it leads astray.
+        if transition.owner.is_some() {
+            transition.owner = self.render_one(OWNER, &context).ok();
+        }
+        if transition.runbook.is_some() {
+            transition.runbook = self.render_one(RUNBOOK, &context).ok();
+        }
     }
 
     fn add(&mut self, key: &'static str, source: String) -> Result<(), Complaint> {
+        if source.len() > LONGEST {
+            let message = format!("the template has {} bytes, more than {LONGEST}", source.len());
+            return Err(Complaint::new(message, "make it shorter"));
+        }
         self.environment.add_template_owned(key, source).map_err(|error| {
             let line = error.line().map(|line| format!(" in line {line}")).unwrap_or_default();
             let message = format!("the template has a mistake{line}: {}", described(&error));
@@ -96,6 +121,7 @@ impl Templates {
             }
             ErrorKind::UnknownFunction | ErrorKind::UnknownMethod => "use variables and filters only",
             ErrorKind::TooManyArguments | ErrorKind::MissingArgument => "correct the filter's arguments",
+            ErrorKind::OutOfFuel => "make it shorter: it works longer than a text about an alert needs",
             ErrorKind::TemplateNotFound => "write the whole text here; there are no other templates",
             // Anything else may be due to the made-up values.
             _ => return Ok(()),

@@ -45,7 +45,7 @@ pub(super) fn rows(condition: &str) -> Watches {
     Watches::Rows { rollup: "cpu_by_region".into(), tier: "1m".into(), condition: condition.into() }
 }
 
-fn watched(shape: Shape) -> Watched {
+pub(super) fn watched(shape: Shape) -> Watched {
     let windows = Windows::tumbling(Tumble::new(MINUTE, None).unwrap());
     let growing = vec!["avg".to_owned(), "points".to_owned()];
     Watched { schema: schema(), shape, windows, lateness: 10 * MINUTE, growing }

@@ -11,10 +11,12 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 use operators::dispatch::Command;
 use serde::Serialize;
+use sinks::plain_json;
 
 use super::commands::{self, Wanted};
 use super::evidence::{Evidence, Rules, read_commands};
 use super::ledger::{self, Question};
+use super::times::with_times;
 use super::{show, why};
 use crate::check::load_catalog;
 use crate::clock::Clock;
@@ -154,6 +156,7 @@ pub fn run(
             let wanted = Wanted { matchers, length, starts_at: starts.map(|time| time.0), by, comment };
             let silence = commands::silence(&wanted, now).map_err(anyhow::Error::msg)?;
             let (id, starts_at, ends_at) = (silence.id.clone(), silence.starts_at, Time(silence.ends_at));
+            commands::check_number(&read_commands(&config)?).map_err(anyhow::Error::msg)?;
             commands::send(&config, &commands::silence_key(&id), Some(&Command::Silence(silence)))?;
             let from = if starts_at > now { format!("from {} ", Time(starts_at)) } else { String::new() };
             say(format!("silence {id} holds {from}until {ends_at}"))
@@ -169,6 +172,7 @@ pub fn run(
             say(format!("silence {id} is over"))
         }
         AlertsCommand::Ack { incident, comment, by } => {
+            commands::check_person(&by, &comment).map_err(anyhow::Error::msg)?;
             let incident =
                 commands::incident(&gather(&Question::Now)?, &incident).map_err(anyhow::Error::msg)?;
             let key = commands::acknowledge_key(&incident);
@@ -216,9 +220,9 @@ fn gather(config: &Config, environment: &Environment, question: &Question, now: 
 }
 
 fn as_json(value: &impl Serialize) -> Result<String> {
-    Ok(serde_json::to_string_pretty(value)?)
+    Ok(plain_json(&serde_json::to_string_pretty(&with_times(serde_json::to_value(value)?))?).into_owned())
 }
 
 fn as_line(value: &impl Serialize) -> Result<String> {
-    Ok(serde_json::to_string(value)?)
+    Ok(plain_json(&serde_json::to_string(&with_times(serde_json::to_value(value)?))?).into_owned())
 }

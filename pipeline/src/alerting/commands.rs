@@ -18,6 +18,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The longest silence: a longer one is a mistake, or a rule that should be removed.
 const LONGEST: Duration = Duration::from_secs(366 * 86_400);
 
+/// Every alert is compared with each matcher of each silence.
+const MOST_MATCHERS: usize = 32;
+const MOST_COMMANDS: usize = 10_000;
+const LONGEST_NAME: usize = 256;
+const LONGEST_COMMENT: usize = 4 << 10;
+
 /// A silence as it is asked for.
 #[derive(Debug, Clone)]
 pub(crate) struct Wanted {
@@ -42,15 +48,22 @@ pub(crate) fn silence(wanted: &Wanted, now: i64) -> Result<Silence, String> {
     if wanted.length.is_zero() || wanted.length > LONGEST {
         return Err("a silence lasts more than nothing and at most a year: write --for 2h".to_owned());
     }
+    if wanted.matchers.len() > MOST_MATCHERS {
+        let given = wanted.matchers.len();
+        return Err(format!(
+            "a silence has at most {MOST_MATCHERS} matchers, this one {given}: write several silences"
+        ));
+    }
     if wanted.comment.trim().is_empty() {
         return Err("say why: --comment \"…\"".to_owned());
     }
+    check_person(&wanted.by, &wanted.comment)?;
     let matchers: Result<Vec<Matcher>, String> =
         wanted.matchers.iter().map(|text| Matcher::parse(text)).collect();
     let matchers = matchers?;
-    if matchers.iter().all(|matcher| matcher.matches("")) {
-        return Err("these matchers hold of alerts without any label, so they would silence nearly everything: write one \
-                    that asks for a value, like host=\"a\""
+    if matchers.iter().all(Matcher::is_idle) {
+        return Err("these matchers hold of alerts without these labels, or of any value, so they would silence nearly \
+                    everything: write one that asks for a value, like host=\"a\""
             .to_owned());
     }
     let starts_at = wanted.starts_at.unwrap_or(now);
@@ -67,6 +80,27 @@ pub(crate) fn silence(wanted: &Wanted, now: i64) -> Result<Silence, String> {
         comment: wanted.comment.clone(),
         created_at: now,
     })
+}
+
+/// Checks who says something to the alerts, and what.
+pub(crate) fn check_person(by: &str, comment: &str) -> Result<(), String> {
+    if by.trim().is_empty() {
+        return Err("say who: --by \"…\"".to_owned());
+    }
+    if by.len() > LONGEST_NAME || comment.len() > LONGEST_COMMENT {
+        return Err(format!("a name has at most {LONGEST_NAME} bytes, a comment at most {LONGEST_COMMENT}"));
+    }
+    Ok(())
+}
+
+/// Checks that one silence more can be kept.
+pub(crate) fn check_number(commands: &BTreeMap<String, Command>) -> Result<(), String> {
+    if commands.len() < MOST_COMMANDS {
+        return Ok(());
+    }
+    Err(format!(
+        "there are {MOST_COMMANDS} silences and acknowledgements: end some, `tidemark alerts silences` shows them"
+    ))
 }
 
 /// The incident with this id, or the beginning of one; of those that fire.
@@ -183,6 +217,13 @@ mod tests {
             (Wanted { length: Duration::from_secs(400 * 86_400), ..wanted.clone() }, "at most a year"),
             (Wanted { length: Duration::ZERO, ..wanted.clone() }, "more than nothing"),
             (Wanted { comment: " ".to_owned(), ..wanted.clone() }, "say why"),
+            (Wanted { by: " ".to_owned(), ..wanted.clone() }, "say who"),
+            (Wanted { comment: "x".repeat(5_000), ..wanted.clone() }, "at most 4096"),
+            (
+                Wanted { matchers: vec!["alertname=~\".+\"".to_owned()], ..wanted.clone() },
+                "nearly everything",
+            ),
+            (Wanted { matchers: vec!["a=b".to_owned(); 33], ..wanted.clone() }, "at most 32"),
             (Wanted { starts_at: Some(-3_600_000_000_000), ..wanted }, "over already"),
         ] {
             let error = silence(&wrong, 5).expect_err(part);

@@ -115,8 +115,8 @@ impl Evidence {
     /// The dispatches that the alerts in question stand with, and when they were made. The ledger says what became of them.
     fn told(&self, question: &Question) -> BTreeMap<String, i64> {
         let alerts = self.active.iter().filter(|alert| question.is_about(&alert.rule, &alert.labels));
-        let standings =
-            alerts.flat_map(|alert| self.dispatcher.standing(&alert.rule, &alert.labels, self.now));
+        let all = self.dispatcher.standings();
+        let standings = alerts.flat_map(|alert| all.of(&alert.rule, &alert.labels, self.now));
         standings
             .filter_map(|standing| match standing.state {
                 State::Told { at, dispatch } => Some((dispatch, at)),

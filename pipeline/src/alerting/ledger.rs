@@ -1,7 +1,8 @@
 //! The ledger, and the topic of transitions, as far as a question is about them.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::ControlFlow;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use operators::dispatch::{Entry, What};
@@ -45,6 +46,8 @@ impl Question {
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     pub(crate) entries: Vec<Entry>,
+    /// Where the entries about each dispatch are; made when it is first asked for.
+    by_dispatch: OnceLock<HashMap<String, Vec<usize>>>,
     /// Those that an id may mean.
     pub(crate) ids: Ids,
 }
@@ -106,19 +109,23 @@ impl Ledger {
                 })?;
             }
         }
-        Ok(Self { entries: kept.entries.into(), ids })
+        Ok(Self { entries: kept.entries.into(), by_dispatch: OnceLock::new(), ids })
     }
 
     /// What became of a dispatch, or of those in its place.
     pub(crate) fn outcome(&self, dispatch: &str) -> Outcome<'_> {
-        let mut wanted: Vec<&str> = vec![dispatch];
+        // In the order of the entries, of which those about replacements come before what became of these.
+        let mut places: BTreeSet<usize> = self.about(dispatch).iter().copied().collect();
         let mut outcome = Outcome::Open;
-        for entry in &self.entries {
-            if !entry.dispatch.as_deref().is_some_and(|id| wanted.contains(&id)) {
-                continue;
-            }
+        while let Some(place) = places.pop_first() {
+            let entry = &self.entries[place];
             match entry.what {
-                What::Replaced => wanted.extend(entry.by.iter().flat_map(|by| by.split(", "))),
+                What::Replaced => {
+                    let replaced = entry.by.iter().flat_map(|by| by.split(", "));
+                    let later =
+                        replaced.flat_map(|by| self.about(by)).copied().filter(|other| *other > place);
+                    places.extend(later);
+                }
                 What::Delivered => outcome = Outcome::Delivered(entry),
                 What::GaveUp => outcome = Outcome::GaveUp(entry),
                 _ => {}
@@ -127,11 +134,29 @@ impl Ledger {
         outcome
     }
 
-    /// The newest failed attempt of a dispatch.
     pub(crate) fn last_attempt(&self, dispatch: &str) -> Option<&Entry> {
-        let is_meant =
-            |entry: &&Entry| entry.what == What::Attempted && entry.dispatch.as_deref() == Some(dispatch);
-        self.entries.iter().rfind(is_meant)
+        let entries = self.about(dispatch).iter().map(|place| &self.entries[*place]);
+        entries.rev().find(|entry| entry.what == What::Attempted)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn push(&mut self, entry: Entry) {
+        self.entries.push(entry);
+        self.by_dispatch.take();
+    }
+
+    /// Where the entries about a dispatch are, oldest first.
+    fn about(&self, dispatch: &str) -> &[usize] {
+        let index = self.by_dispatch.get_or_init(|| {
+            let mut index: HashMap<String, Vec<usize>> = HashMap::new();
+            for (place, entry) in self.entries.iter().enumerate() {
+                if let Some(dispatch) = &entry.dispatch {
+                    index.entry(dispatch.clone()).or_default().push(place);
+                }
+            }
+            index
+        });
+        index.get(dispatch).map_or(&[], Vec::as_slice)
     }
 
     /// What there is about an incident, and about the dispatches that it was part of.

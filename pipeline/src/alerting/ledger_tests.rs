@@ -104,7 +104,7 @@ fn outcomes_follow_replacements() {
     assert_eq!(ledger.outcome("d9"), Outcome::Open);
     assert_eq!(ledger.last_attempt("d1").map(|entry| entry.at), Some(3));
     assert_eq!(ledger.last_attempt("d4"), None);
-    let gave_up = Ledger { entries: vec![entry("1 gave_up d1 - a mail")], ids: Ids::default() };
+    let gave_up = Ledger { entries: vec![entry("1 gave_up d1 - a mail")], ..Ledger::default() };
     assert!(matches!(gave_up.outcome("d1"), Outcome::GaveUp(entry) if entry.by.as_deref() == Some("mail")));
 }
 

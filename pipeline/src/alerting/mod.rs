@@ -14,6 +14,7 @@ pub(crate) mod progress;
 mod routes;
 mod show;
 pub(crate) mod simulate;
+mod times;
 mod why;
 mod words;
 

@@ -21,6 +21,7 @@ use super::Alerting;
 use super::commands::{self, Wanted};
 use super::evidence::{Evidence, Rules, read_commands};
 use super::ledger::{self, Question};
+use super::times::with_times;
 use super::{show, why};
 use crate::error::Error;
 use crate::http::{JsonBody, refuse};
@@ -36,12 +37,15 @@ const MOST_ENTRIES: usize = 1_000;
 struct Shared {
     context: Context,
     alerting: Alerting,
-    turns: Arc<Semaphore>,
+    reads: Arc<Semaphore>,
+    /// Apart, so that nobody who looks keeps somebody from silencing an alert.
+    changes: Arc<Semaphore>,
 }
 
 pub(crate) fn routes(context: &Context, alerting: &Alerting) -> Router {
-    let turns = Arc::new(Semaphore::new(AT_ONCE));
-    let shared = Shared { context: context.clone(), alerting: alerting.clone(), turns };
+    let semaphore = || Arc::new(Semaphore::new(AT_ONCE));
+    let (context, alerting) = (context.clone(), alerting.clone());
+    let shared = Shared { context, alerting, reads: semaphore(), changes: semaphore() };
     Router::new()
         .route("/api/alerts", get(list))
         .route("/api/alerts/why", get(answer))
@@ -66,12 +70,28 @@ impl From<Error> for Problem {
 }
 
 impl Shared {
-    /// Does what blocks, off the runtime's threads, when it is its turn.
     async fn ask(
         self,
         work: impl FnOnce(&Context, &Alerting, i64) -> Result<Value, Problem> + Send + 'static,
     ) -> Response {
-        let Ok(turn) = self.turns.clone().acquire_owned().await else {
+        self.in_turn(false, work).await
+    }
+
+    async fn change(
+        self,
+        work: impl FnOnce(&Context, &Alerting, i64) -> Result<Value, Problem> + Send + 'static,
+    ) -> Response {
+        self.in_turn(true, work).await
+    }
+
+    /// Does what blocks, off the runtime's threads, when it is its turn.
+    async fn in_turn(
+        self,
+        changes: bool,
+        work: impl FnOnce(&Context, &Alerting, i64) -> Result<Value, Problem> + Send + 'static,
+    ) -> Response {
+        let turns = if changes { &self.changes } else { &self.reads };
+        let Ok(turn) = Arc::clone(turns).acquire_owned().await else {
             return StatusCode::SERVICE_UNAVAILABLE.into_response();
         };
         let asked = tokio::task::spawn_blocking(move || {
@@ -102,6 +122,7 @@ fn gather(
 
 fn value(of: &impl serde::Serialize) -> Result<Value, Problem> {
     serde_json::to_value(of)
+        .map(with_times)
         .map_err(|error| Problem::Asked(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
 }
 
@@ -201,10 +222,12 @@ async fn silence(State(shared): State<Shared>, JsonBody(asked): JsonBody<AskedSi
         let silence = commands::silence(&wanted, now)
             .map_err(|problem| Problem::Asked(StatusCode::BAD_REQUEST, problem))?;
         let (key, answer) = (commands::silence_key(&silence.id), value(&silence)?);
+        commands::check_number(&read_commands(&context.config)?)
+            .map_err(|problem| Problem::Asked(StatusCode::CONFLICT, problem))?;
         commands::send(&context.config, &key, Some(&Command::Silence(silence)))?;
         Ok(answer)
     };
-    shared.ask(work).await
+    shared.change(work).await
 }
 
 async fn unsilence(State(shared): State<Shared>, Path(id): Path<String>) -> Response {
@@ -213,7 +236,7 @@ async fn unsilence(State(shared): State<Shared>, Path(id): Path<String>) -> Resp
         commands::send(&context.config, &commands::silence_key(&id), None)?;
         Ok(json!({ "ended": id }))
     };
-    shared.ask(work).await
+    shared.change(work).await
 }
 
 #[derive(Debug, Deserialize)]
@@ -231,6 +254,8 @@ async fn acknowledge(
 ) -> Response {
     let AskedAcknowledge { by, comment } = asked;
     let work = move |context: &Context, alerting: &Alerting, now| {
+        commands::check_person(&by, &comment)
+            .map_err(|problem| Problem::Asked(StatusCode::BAD_REQUEST, problem))?;
         let evidence = gather(context, alerting, &Question::Now, now)?;
         let incident = commands::incident(&evidence, &id).map_err(not_found)?;
         let key = commands::acknowledge_key(&incident);
@@ -239,5 +264,5 @@ async fn acknowledge(
         commands::send(&context.config, &key, Some(&Command::Acknowledge(acknowledge)))?;
         Ok(answer)
     };
-    shared.ask(work).await
+    shared.change(work).await
 }

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use operators::dispatch::{Command, Entry, Silence, Standing, What};
 use operators::threshold::Transition;
 use serde::Serialize;
+use sinks::plain;
 
 use super::evidence::Evidence;
 use super::progress::Stall;
@@ -32,11 +33,9 @@ pub(crate) fn list<'e>(evidence: &'e Evidence, rule: Option<&str>, status: Optio
         rule.is_none_or(|rule| state.rule == rule)
             && status.is_none_or(|status| state.status.as_str() == status)
     });
+    let standings = evidence.dispatcher.standings();
     let mut alerts: Vec<ListedAlert<'e>> = wanted
-        .map(|state| ListedAlert {
-            state,
-            receivers: evidence.dispatcher.standing(&state.rule, &state.labels, evidence.now),
-        })
+        .map(|state| ListedAlert { state, receivers: standings.of(&state.rule, &state.labels, evidence.now) })
         .collect();
     alerts.sort_by_key(|alert| (alert.state.starts_at, &alert.state.rule, &alert.state.labels));
     Listed { incomplete: evidence.stall(), alerts }
@@ -59,8 +58,8 @@ pub(crate) fn list_text(evidence: &Evidence, listed: &Listed<'_>) -> String {
             state.status.as_str(),
             state.rule,
             written(&state.labels),
-            state.severity,
-            state.summary
+            plain(&state.severity),
+            plain(state.summary.trim_end())
         );
         for standing in receivers {
             let _ = write!(text, "\n  {}", stands(evidence, state, standing));
@@ -250,8 +249,8 @@ pub(crate) fn silences_text(silences: &[ShownSilence<'_>]) -> String {
     let lines = silences.iter().map(|ShownSilence { silence, state }| {
         let matchers: Vec<String> = silence.matchers.iter().map(ToString::to_string).collect();
         let (from, to) = (Time(silence.starts_at), Time(silence.ends_at));
-        let (id, by, comment) = (&silence.id, &silence.created_by, &silence.comment);
-        format!("{id} {state} from {from} to {to} by {by}: {comment}\n  {}", matchers.join(", "))
+        let (id, by, comment) = (plain(&silence.id), plain(&silence.created_by), plain(&silence.comment));
+        format!("{id} {state} from {from} to {to} by {by}: {comment}\n  {}", plain(&matchers.join(", ")))
     });
     let lines: Vec<String> = lines.collect();
     if lines.is_empty() { "no silences".to_owned() } else { lines.join("\n") }

@@ -96,7 +96,7 @@ fn a_dispatch_about_several_incidents_and_one_that_repeats() {
     let mut other = evidence.ledger.entries[1].clone();
     assert_eq!(other.dispatch.as_ref(), Some(&dispatches[0]));
     other.incident = "another".to_owned();
-    evidence.ledger.entries.push(other);
+    evidence.ledger.push(other);
     evidence.ledger.ids.incidents.extend(["another".to_owned(), "incident-cpu_high-a".to_owned()]);
     assert_eq!(by(&stage, &dispatches[0]), "another incident-cpu_high-a");
 

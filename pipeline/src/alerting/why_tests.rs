@@ -120,7 +120,7 @@ impl Stage {
         let mut sent = Vec::new();
         for effect in self.evidence.dispatcher.take_effects() {
             match effect {
-                Effect::Log(entry) => self.evidence.ledger.entries.push(entry),
+                Effect::Log(entry) => self.evidence.ledger.push(entry),
                 Effect::Send(dispatch) | Effect::Replaced { by: dispatch, .. } => sent.push(dispatch.id),
             }
         }

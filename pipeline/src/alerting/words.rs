@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use operators::dispatch::{Entry, Standing, State, What};
 use operators::threshold::{Status, Transition};
 
+use sinks::plain;
+
 use super::evidence::Evidence;
 use super::ledger::Outcome;
 use crate::why::Time;
@@ -17,7 +19,8 @@ pub(super) fn stands(evidence: &Evidence, alert: &Transition, standing: &Standin
         State::Told { at, dispatch } => {
             let silenced = evidence.silence_of(alert).map_or(String::new(), |silence| {
                 let (id, end) = (&silence.id, Time(silence.ends_at));
-                format!(", and is not told again, for silence {id} of {} until {end}", silence.created_by)
+                let by = plain(&silence.created_by);
+                format!(", and is not told again, for silence {id} of {by} until {end}")
             });
             match evidence.ledger.outcome(dispatch) {
                 Outcome::Delivered(entry) => format!("`{receiver}` was told at {}{silenced}", Time(entry.at)),
@@ -32,7 +35,7 @@ pub(super) fn stands(evidence: &Evidence, alert: &Transition, standing: &Standin
         State::Sending { attempts: 0, .. } => format!("`{receiver}` is being told"),
         State::Sending { attempts, last_error, dispatch } => {
             let failed = if *attempts == 1 { "attempt" } else { "attempts" };
-            let error = last_error.as_deref().unwrap_or("no reason given");
+            let error = plain(last_error.as_deref().unwrap_or("no reason given"));
             let longest = humantime::format_duration(crate::notify::LONGEST_PAUSE);
             let attempted = evidence.ledger.last_attempt(dispatch);
             let last = attempted.map_or(String::new(), |entry| format!(" at {}", Time(entry.at)));
@@ -43,9 +46,12 @@ pub(super) fn stands(evidence: &Evidence, alert: &Transition, standing: &Standin
         }
         State::Silenced { id, until: end } => {
             let who = evidence.silence(id).map_or(String::new(), |silence| {
-                let comment =
-                    if silence.comment.is_empty() { String::new() } else { format!(", {}", silence.comment) };
-                format!(" of {}{comment}", silence.created_by)
+                let comment = if silence.comment.is_empty() {
+                    String::new()
+                } else {
+                    format!(", {}", plain(&silence.comment))
+                };
+                format!(" of {}{comment}", plain(&silence.created_by))
             });
             format!("`{receiver}` is not told, for silence {id}{who}{}", until(end))
         }
@@ -53,12 +59,12 @@ pub(super) fn stands(evidence: &Evidence, alert: &Transition, standing: &Standin
         State::Muted { by, until: end } => {
             format!("`{receiver}` is not told, for the mute `{by}`{}", until(end))
         }
-        State::Acknowledged { by } => format!("`{receiver}` was told, and {by} has acknowledged it"),
+        State::Acknowledged { by } => format!("`{receiver}` was told, and {} has acknowledged it", plain(by)),
     }
 }
 
 fn gave_up(receiver: &str, of: &str, entry: &Entry) -> String {
-    let reason = entry.reason.as_deref().unwrap_or("no reason given");
+    let reason = plain(entry.reason.as_deref().unwrap_or("no reason given"));
     let instead = entry.by.as_ref().map_or(String::new(), |by| format!("; `{by}` was told instead"));
     format!("`{receiver}` could not be told{of}, it was given up at {}: {reason}{instead}", Time(entry.at))
 }
@@ -77,7 +83,7 @@ pub(super) fn outcomes(evidence: &Evidence, incident: &str) -> Vec<String> {
         // What was over before it was told is so of begin and end.
         let about_end = entry.what != What::EndedUntold && is_end(&entry.transition);
         let receiver = name.map_or("nobody".to_owned(), |name| format!("`{name}`"));
-        let reason = entry.reason.as_deref().unwrap_or_default();
+        let reason = plain(entry.reason.as_deref().unwrap_or_default());
         let of = if about_end { " of its end" } else { " of it" };
         let clause = match entry.what {
             What::Dispatched | What::Escalated => {
@@ -116,10 +122,10 @@ pub(super) fn told(entry: &Entry) -> String {
         line += &format!(" {receiver}");
     }
     if let Some(by) = &entry.by {
-        line += &format!(" by {by}");
+        line += &format!(" by {}", plain(by));
     }
     if let Some(reason) = &entry.reason {
-        line += &format!(": {reason}");
+        line += &format!(": {}", plain(reason));
     }
     line
 }

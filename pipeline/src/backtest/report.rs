@@ -6,6 +6,7 @@ use std::fmt;
 use operators::dispatch::{Reason, What};
 use operators::threshold::Status;
 use serde_json::{Value as Json, json};
+use sinks::plain;
 
 use super::compare::Line;
 use super::{Backtest, Candidate};
@@ -193,11 +194,11 @@ fn write_told(f: &mut fmt::Formatter<'_>, told: &Told) -> fmt::Result {
         write!(f, " ({})", reason.as_str())?;
     }
     match told.alerts.as_slice() {
-        [alert] => writeln!(f, "  {}  {}", alert.alert, alert.summary.trim_end())?,
+        [alert] => writeln!(f, "  {}  {}", alert.alert, plain(alert.summary.trim_end()))?,
         alerts => {
             writeln!(f, "  {} alerts of {}", alerts.len(), told.group)?;
             for alert in alerts {
-                writeln!(f, "    {}  {}  {}", alert.status, alert.alert, alert.summary.trim_end())?;
+                writeln!(f, "    {}  {}  {}", alert.status, alert.alert, plain(alert.summary.trim_end()))?;
             }
         }
     }

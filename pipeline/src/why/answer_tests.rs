@@ -469,7 +469,7 @@ fn names_in_json() {
     assert_eq!(
         found,
         [
-            "cause holder late_points notes now partitions remedy rollup sinks sources summary tier watermark window windows",
+            "cause failures holder late_points notes now partitions remedy rollup sinks sources summary tier watermark window windows",
             "end final_at start",
             "accepted event_time farthest_ahead_ms idle_in_ms last_refused newest owner partition \
          read_per_second refused reported reported_by silent_ms standing topic unread_messages",

@@ -89,7 +89,11 @@ pub async fn run(config: Config, args: &WhyArgs) -> Result<String> {
     let mut evidence = gather::evidence(&config, Clock::system().now_ns(), asked).await;
     gather::add_snapshots(&mut evidence, &config, &catalog, &question.table).await;
     let answer = answer(&question, Picture::new(evidence));
-    if args.json { Ok(serde_json::to_string_pretty(&answer)?) } else { Ok(text::text(&answer)) }
+    if args.json {
+        Ok(sinks::plain_json(&serde_json::to_string_pretty(&answer)?).into_owned())
+    } else {
+        Ok(text::text(&answer))
+    }
 }
 
 /// The question about a tier of a rollup, by the name of its table, and the window that holds `time`.

@@ -7,6 +7,7 @@
 use std::fmt::Write as _;
 
 use crate::notify::{fnv, web_address};
+use crate::plain::{plain, plain_lines};
 use crate::timestamp::rfc3339;
 use crate::wording::{headline, notes, one_line, remarks, upper};
 use crate::{Alert, Notification, Status};
@@ -62,7 +63,8 @@ fn rows(alert: &Alert) -> Vec<(String, String)> {
     if let Some(runbook) = &alert.runbook {
         rows.push(("runbook".into(), runbook.clone()));
     }
-    rows
+    // A line break in a label would begin a row of its own.
+    rows.into_iter().map(|(name, value)| (plain(&name).into_owned(), plain(&value).into_owned())).collect()
 }
 
 /// The alerts in sections: those that fire, then those that have ended. A title, `2 firing`, where there are
@@ -99,12 +101,12 @@ fn text(notification: &Notification) -> String {
 }
 
 fn alert_text(text: &mut String, alert: &Alert) {
-    *text += &format!("{}: {}\n", upper(alert.status), alert.summary);
+    *text += &format!("{}: {}\n", upper(alert.status), plain(&alert.summary));
     for remark in remarks(alert) {
         *text += &format!("\n{remark}\n");
     }
     if !alert.description.is_empty() {
-        *text += &format!("\n{}\n", alert.description);
+        *text += &format!("\n{}\n", plain_lines(&alert.description));
     }
     text.push('\n');
     let rows = rows(alert);
@@ -139,13 +141,14 @@ fn alert_html(html: &mut String, alert: &Alert) {
         Status::Firing => "#b3261e",
         Status::Resolved => "#1e7d34",
     };
-    let (status, summary) = (upper(alert.status), escaped(&alert.summary));
+    let (status, summary) = (upper(alert.status), escaped(&plain(&alert.summary)));
     *html += &format!("<h2 style=\"color:{color}\">{status}: {summary}</h2>\n");
     for remark in remarks(alert) {
         *html += &format!("<p><em>{}</em></p>\n", escaped(&remark));
     }
     if !alert.description.is_empty() {
-        *html += &format!("<p style=\"white-space:pre-line\">{}</p>\n", escaped(&alert.description));
+        *html +=
+            &format!("<p style=\"white-space:pre-line\">{}</p>\n", escaped(&plain_lines(&alert.description)));
     }
     *html += "<table cellpadding=\"4\">\n";
     for (name, value) in rows(alert) {

@@ -110,10 +110,14 @@ fn repeats(servers: &Servers) {
         .collect();
     following.kill().expect("it runs");
     following.wait().expect("it ends");
-    let time = chrono::DateTime::from_timestamp_nanos(lines[known]["at"].as_i64().expect("a time"));
+    let time =
+        chrono::DateTime::parse_from_rfc3339(lines[known]["at"].as_str().expect("a time")).expect("a time");
     let since = tidemark.call(&["alerts", "log", "--json", "--since", &time.to_rfc3339()]);
     let newer: Vec<Value> = since.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-    let not_older = |line: &&Value| line["at"].as_i64() >= lines[known]["at"].as_i64();
+    let at = |line: &Value| {
+        chrono::DateTime::parse_from_rfc3339(line["at"].as_str().expect("a time")).expect("a time")
+    };
+    let not_older = |line: &&Value| at(line) >= time;
     let expected: Vec<&Value> = lines.iter().filter(not_older).collect();
     assert!(newer.iter().take(expected.len()).eq(expected), "{newer:#?}\n{lines:#?}");
 
