@@ -94,6 +94,9 @@ pub struct Watermark {
     #[serde(default)]
     elapsed: Elapsed,
     topics: BTreeMap<String, i32>,
+    /// When a process last named all of the partitions of each topic that are known.
+    #[serde(default)]
+    named: BTreeMap<String, i64>,
     #[serde(with = "as_pairs")]
     sources: BTreeMap<Source, SourceState>,
     /// How far the sources that are not idle have come, or all of them when all are idle. Unlike the watermark it may
@@ -184,10 +187,7 @@ impl Watermark {
             self.wall = facts.wall;
         }
         let leads = self.elapsed.observe(facts, options.owner_timeout);
-        for (topic, count) in &facts.topics {
-            let known = self.topics.entry(topic.clone()).or_insert(0);
-            *known = (*known).max(*count);
-        }
+        self.observe_topics(&facts.topics, options);
         for partition in &facts.partitions {
             let source = (partition.topic.clone(), partition.partition);
             let before = self.sources.get(&source);
@@ -216,6 +216,35 @@ impl Watermark {
         let confirmed = idle.map(|state| state.confirmed).min();
         self.value = self.value.max(confirmed.map_or(self.target, |confirmed| confirmed.min(self.target)));
         self.value
+    }
+
+    /// Takes in how many partitions each source topic has. Partitions are added at once. Those that no process has named for the
+    /// owner timeout are gone: their topic was taken out of the configuration, or made again with fewer. Until then a process that
+    /// was started before the change may name them.
+    fn observe_topics(&mut self, topics: &BTreeMap<String, i32>, options: &WatermarkOptions) {
+        if topics.is_empty() {
+            return;
+        }
+        let now = self.elapsed.nanos();
+        for (topic, count) in topics {
+            let known = self.topics.entry(topic.clone()).or_insert(0);
+            if count >= known {
+                *known = *count;
+                self.named.insert(topic.clone(), now);
+            }
+        }
+        let (named, sources) = (&mut self.named, &mut self.sources);
+        self.topics.retain(|topic, known| {
+            let since = *named.entry(topic.clone()).or_insert(now);
+            if now.saturating_sub(since) > options.owner_timeout {
+                *known = topics.get(topic).copied().unwrap_or(0);
+                named.insert(topic.clone(), now);
+                sources.retain(|(other, partition), _| other != topic || partition < known);
+            }
+            *known > 0
+        });
+        let topics = &self.topics;
+        named.retain(|topic, _| topics.contains_key(topic));
     }
 
     fn next_target(&mut self, leads: bool, options: &WatermarkOptions) -> Option<i64> {

@@ -21,7 +21,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaRespErr;
 
 use crate::error::{Error, Result};
-use crate::kafka::Reports;
+use crate::kafka::{self, Reports};
 
 const COMMITTED_TIMEOUT: Duration = Duration::from_secs(30);
 /// A commit that meets a rebalance of the others is tried again this often, and for this long.
@@ -127,11 +127,21 @@ impl<S: Share> Group<S> {
             let committed = consumer
                 .committed_offsets(list.clone(), COMMITTED_TIMEOUT)
                 .map_err(Error::client("read the committed offsets"))?;
+            let sources = || list.elements().into_iter().map(|it| (it.topic().to_owned(), it.partition()));
+            let places = |place| {
+                kafka::offsets(consumer, sources(), place, COMMITTED_TIMEOUT)
+                    .map_err(Error::client("look at a partition's log"))
+            };
+            let (begins, ends) = (places(Offset::Beginning)?, places(Offset::End)?);
             for element in committed.elements() {
+                // An offset that is not known is another thing than none.
+                element.error().map_err(Error::client("read the committed offsets"))?;
                 let (topic, partition) = (element.topic().to_owned(), element.partition());
-                let log = consumer
-                    .fetch_watermarks(&topic, partition, COMMITTED_TIMEOUT)
-                    .map_err(Error::client("look at a partition's log"))?;
+                let source = (topic.clone(), partition);
+                let (Some(begin), Some(end)) = (begins.get(&source), ends.get(&source)) else {
+                    return Err(Error::Stopped("the broker of a partition does not answer, so the session"));
+                };
+                let log = (*begin, *end);
                 let offset = match element.offset() {
                     Offset::Offset(offset) => Some(offset),
                     _ => None,
@@ -181,8 +191,10 @@ pub(crate) fn go_on_after(action: &'static str, error: KafkaError) -> Result<()>
     let fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
     // The same line as that of the client's own report, once a minute.
     Reports::default().error(&error, action);
+    // The log has not what is to be read next: the checks of a take-over say what that means.
+    let lost = error.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset);
     let error = Error::client(action)(error);
-    if fatal || !error.retryable() { Err(error) } else { Ok(()) }
+    if fatal || lost || !error.retryable() { Err(error) } else { Ok(()) }
 }
 
 /// Stops and resumes reading while the group is still polled: of all partitions while there is no room for what they give, or

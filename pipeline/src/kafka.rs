@@ -3,6 +3,7 @@
 //! A factory returns a librdkafka configuration or a client; properties of `[kafka.properties]` come first, so that
 //! none of them can undo what is set here.
 
+mod offsets;
 mod reports;
 mod sizes;
 mod watch;
@@ -16,9 +17,10 @@ use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
-use rdkafka::producer::{BaseProducer, FutureProducer, ProducerContext};
+use rdkafka::producer::{BaseProducer, FutureProducer, ProducerContext, ThreadedProducer};
 use secrecy::ExposeSecret;
 
+pub(crate) use offsets::{Isolation, offsets, reader};
 pub use reports::Cause;
 pub(crate) use reports::{Asked, Plain, Reporting, Reports};
 pub(crate) use sizes::{LEAST_MESSAGE_BYTES, is_too_large, max_message_bytes, message_limits};
@@ -85,6 +87,9 @@ pub struct ConsumerSettings<'a> {
     /// Whether a member keeps, while others join or leave, the partitions that stay with it. All members of a group
     /// have to agree.
     pub cooperative: bool,
+    /// Whether reading ends with an error where the log has not what is to be read next: removed by retention, or the topic
+    /// made again. Otherwise it goes on from the oldest message.
+    pub strict: bool,
 }
 
 /// Memory of one message in librdkafka's queue, besides its payload.
@@ -108,6 +113,7 @@ impl<'a> ConsumerSettings<'a> {
             fetch_bytes,
             fetch_partition_bytes: (fetch_bytes / 16).max(32 << 10),
             cooperative: true,
+            strict: false,
         }
     }
 
@@ -121,6 +127,7 @@ impl<'a> ConsumerSettings<'a> {
             fetch_bytes,
             fetch_partition_bytes: fetch_bytes.min(MAX_MESSAGE_BYTES),
             cooperative: true,
+            strict: false,
         }
     }
 }
@@ -193,6 +200,21 @@ pub(crate) fn batching_producer(
     create(kafka, "transactional producer", &config, Plain::default())
 }
 
+/// As [`batching_producer`], with a thread that takes the reports of deliveries.
+///
+/// # Errors
+/// [`KafkaError::Setup`] when librdkafka refuses a property.
+pub(crate) fn served_producer(
+    kafka: &KafkaConfig,
+    transactional_id: &str,
+    timeout: Duration,
+    bytes: usize,
+) -> Result<ThreadedProducer<Plain>, KafkaError> {
+    let mut config = transactional_producer_config(kafka, transactional_id, timeout);
+    config.set("batch.size", bytes.clamp(1, BATCH_BYTES).to_string());
+    create(kafka, "transactional producer", &config, Plain::default())
+}
+
 /// A client that asks about topics, and sends nothing.
 ///
 /// # Errors
@@ -242,7 +264,7 @@ pub fn consumer_config(kafka: &KafkaConfig, settings: ConsumerSettings<'_>) -> C
         // Offsets move when the results are durable, and never by themselves.
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
-        .set("auto.offset.reset", "earliest")
+        .set("auto.offset.reset", if settings.strict { "error" } else { "earliest" })
         // What an aborted transaction wrote is not there.
         .set("isolation.level", "read_committed")
         // The end of a partition is an event: only a partition read to its end can be idle.

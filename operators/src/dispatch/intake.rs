@@ -60,6 +60,11 @@ impl Dispatcher {
         self.run_due(now);
     }
 
+    /// The keys of the commands that are known.
+    pub fn commands(&self) -> impl Iterator<Item = &str> {
+        self.commands.keys()
+    }
+
     fn fired(&mut self, transition: &Transition, now: i64) {
         let alert = self.identity(transition);
         let mut freed = Vec::new();

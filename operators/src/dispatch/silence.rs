@@ -67,6 +67,10 @@ pub(super) struct Commands {
 }
 
 impl Commands {
+    pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.stored.keys().map(String::as_str)
+    }
+
     pub(super) fn get(&self, key: &str) -> Option<&Stored> {
         self.stored.get(key)
     }

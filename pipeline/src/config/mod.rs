@@ -34,6 +34,7 @@ pub use checked::{
 pub use environment::Environment;
 pub use error::ConfigError;
 pub use located::Located;
+pub(crate) use receivers::build;
 pub use receivers::{
     AlertmanagerConfig, EmailConfig, ReceiverConfig, ReceiverKind, SlackConfig, SmtpTls, WebhookConfig,
 };

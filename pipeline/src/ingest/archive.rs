@@ -107,6 +107,7 @@ impl Archive {
                 ArchiveProgress { safe: assigned.log.0, ends: Vec::new() }
             }
         };
+        let progress = self.without_removed(assigned, progress)?;
         let safe = progress.safe;
         let partition = Partition {
             safe,
@@ -119,6 +120,29 @@ impl Archive {
         };
         self.partitions.insert(assigned.source(), partition);
         Ok(safe)
+    }
+
+    /// What is left to archive where retention was faster. A chunk of which the beginning is gone is not cut again under its name:
+    /// a former owner may have stored it whole.
+    fn without_removed(&self, assigned: &Assigned, mut progress: ArchiveProgress) -> Result<ArchiveProgress> {
+        let (topic, partition, begin) = (&assigned.topic, assigned.partition, assigned.log.0);
+        if begin <= progress.safe {
+            return Ok(progress);
+        }
+        let across = self.context.runtime.block_on(self.store.chunk_across(topic, partition, begin))?;
+        let until = across.map_or(begin, |(_, end)| end);
+        if across.is_none() {
+            let lost = begin - progress.safe;
+            tracing::error!(
+                topic,
+                partition,
+                lost,
+                "messages were removed by retention before they were archived"
+            );
+        }
+        progress.safe = until;
+        progress.ends.retain(|end| *end > until);
+        Ok(progress)
     }
 
     /// What to archive from an offset that may have been set back: chunks from there on will be cut elsewhere, so their

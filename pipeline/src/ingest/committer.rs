@@ -74,8 +74,9 @@ impl Committer {
                     let epoch = match work {
                         Work::Aggregate(mut collected) => {
                             collected.facts.topics = look.topics(&producer);
-                            look.report_lag(producer.client(), &collected.facts.partitions);
-                            aggregator.aggregate(collected)
+                            let looked = look.at_logs(&mut collected.facts.partitions);
+                            aggregator.context.board.epoch_ended(&collected.facts);
+                            looked.and_then(|()| aggregator.aggregate(collected))
                         }
                         Work::Commit(epoch) => Ok(epoch),
                     };

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use operators::watermark::PartitionFacts;
-use rdkafka::ClientContext;
-use rdkafka::client::Client;
 
+use super::ends::Ends;
+use crate::error::{Error, Result};
 use crate::kafka::{self, Asked};
 use crate::roles::Context;
 use crate::telemetry::SourceLabels;
@@ -23,12 +23,14 @@ pub(super) struct Look {
     /// Partitions of each source topic, owned or not.
     topics: BTreeMap<String, i32>,
     reported: Duration,
+    ends: Ends,
 }
 
 impl Look {
     /// `topics` as they are now.
-    pub(super) fn new(context: &Context, topics: BTreeMap<String, i32>) -> Self {
-        Self { context: context.clone(), topics, reported: context.clock.monotonic() }
+    pub(super) fn new(context: &Context, topics: BTreeMap<String, i32>) -> Result<Self> {
+        let ends = Ends::new(context)?;
+        Ok(Self { context: context.clone(), topics, reported: context.clock.monotonic(), ends })
     }
 
     /// How many partitions each source topic has. They may be added at any time, and hold the watermark until someone
@@ -52,19 +54,30 @@ impl Look {
         topics
     }
 
-    /// Shows now and then how far behind the end of its log each partition is.
-    pub(super) fn report_lag<C: ClientContext>(&mut self, client: &Client<C>, partitions: &[PartitionFacts]) {
+    /// Says which silent partitions were read to their ends, and shows now and then how far behind its end each partition is.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Refused`] when a log ends before what was read of it.
+    pub(super) fn at_logs(&mut self, partitions: &mut [PartitionFacts]) -> Result<()> {
+        self.ends.look(partitions);
         let now = self.context.clock.monotonic();
         if now.saturating_sub(self.reported) < REPORT {
-            return;
+            return Ok(());
         }
         self.reported = now;
+        let ends = match self.ends.of_logs(partitions) {
+            Err(error @ Error::Refused(_)) => return Err(error),
+            // A broker that is away is named elsewhere.
+            Err(_) => return Ok(()),
+            Ok(ends) => ends,
+        };
         for facts in partitions {
-            let (topic, partition) = (&facts.topic, facts.partition);
-            // A broker that does not answer is not asked for every partition.
-            let Ok((_, high)) = client.fetch_watermarks(topic, partition, TIMEOUT) else { return };
-            let labels = SourceLabels { topic: topic.clone(), partition };
-            self.context.metrics.ingest.lag_messages.get_or_create(&labels).set((high - facts.to).max(0));
+            let (topic, partition) = (facts.topic.clone(), facts.partition);
+            if let Some(end) = ends.get(&(topic.clone(), partition)) {
+                let labels = SourceLabels { topic, partition };
+                self.context.metrics.ingest.lag_messages.get_or_create(&labels).set((end - facts.to).max(0));
+            }
         }
+        Ok(())
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! - `session`: the consumer's loop, from joining the group to leaving it
 //! - `share`: the owned partitions and the epoch under way
-//! - `owned`: one of them, and whether it was read to its end
+//! - `owned`: one of them; `ends`: which were read to their ends; `look`: what else is asked of the broker
 //! - `bound`: when an epoch is large enough
 //! - `archive`: raw points to Parquet, each exactly once
 //! - `progress`: what is committed about the archive
@@ -18,6 +18,7 @@ mod archive;
 mod bound;
 mod committer;
 mod dead_letter;
+mod ends;
 mod epoch;
 mod look;
 mod owned;

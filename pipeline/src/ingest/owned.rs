@@ -1,4 +1,4 @@
-//! One source partition that this process owns: what the epoch under way has of it, and whether it was read to its end.
+//! One source partition that this process owns: what the epoch under way has of it.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -33,17 +33,6 @@ pub(super) struct Owned {
     pub(super) messages: u64,
     /// When the last message was read.
     pub(super) last_message: Duration,
-    end: End,
-}
-
-/// Whether a silent partition was read to its end.
-#[derive(Debug, Default)]
-struct End {
-    reached: bool,
-    /// High watermark that the consumer was asked to read up to again.
-    probed: Option<i64>,
-    /// The consumer came to the end since the last message and since it was asked.
-    announced: bool,
 }
 
 impl Owned {
@@ -63,7 +52,6 @@ impl Owned {
             caught_up: false,
             messages: 0,
             last_message: now,
-            end: End::default(),
         }
     }
 
@@ -72,37 +60,14 @@ impl Owned {
         self.next = offset + 1;
         self.messages += 1;
         self.last_message = now;
-        self.end = End::default();
     }
 
     /// The consumer came to the end of the log.
     pub(super) fn announce_end(&mut self) {
         self.came_to_end = true;
-        self.end.announced = true;
     }
 
-    /// Takes in a look at the partition's high watermark, and says whether the consumer has to be asked to read from
-    /// [`Owned::next`] again.
-    ///
-    /// Control records of transactions count in the high watermark but are never delivered. So the end counts as
-    /// reached too when the consumer came to it, without a message, after it was sent back to the last message, and the
-    /// high watermark is still what it was then. An announcement from before says nothing: what came since may
-    /// be waiting behind other partitions' messages. With several source topics an announcement does not say which one
-    /// it means, and is not used.
-    pub(super) fn look(&mut self, high: i64, announcements_count: bool) -> bool {
-        if high <= self.next {
-            self.end.reached = true;
-            return false;
-        }
-        let asked = self.end.probed == Some(high);
-        self.end.reached = announcements_count && asked && self.end.announced;
-        if !announcements_count || asked {
-            return false;
-        }
-        self.end = End { probed: Some(high), ..End::default() };
-        true
-    }
-
+    /// Whether it was read to its end is for [`super::ends::Ends`] to say.
     pub(super) fn facts(&self, now: Duration) -> PartitionFacts {
         PartitionFacts {
             topic: self.source.0.clone(),
@@ -111,7 +76,7 @@ impl Owned {
             to: self.next.max(self.aggregated),
             high: self.high,
             low: self.low,
-            at_end: self.end.reached,
+            at_end: false,
             silent: nanoseconds(now.saturating_sub(self.last_message)),
         }
     }
@@ -131,8 +96,6 @@ impl Owned {
         self.high = None;
         self.low = None;
         self.messages = 0;
-        // Each report needs a look of its own.
-        self.end.reached = false;
     }
 }
 
@@ -159,10 +122,6 @@ mod tests {
             log: (0, 0),
         };
         Owned::new(&assigned, 0, 10, Duration::ZERO)
-    }
-
-    fn at_end(owned: &Owned) -> bool {
-        owned.facts(Duration::ZERO).at_end
     }
 
     #[test]
@@ -197,29 +156,5 @@ mod tests {
         assert_eq!(epoch([None, Some(90), Some(80)], [false; 3]), [0; 0], "and nothing new came");
         assert_eq!(epoch([Some(15), None, None], [false; 3]), [1, 2], "until something does");
         assert_eq!(epoch([Some(16), None, None], [true, false, false]), [0; 0]);
-    }
-
-    #[test]
-    fn an_announcement_from_before_the_last_record_says_nothing() {
-        let mut owned = owned();
-        assert!(!owned.look(10, true) && at_end(&owned));
-        owned.announce_end();
-        // A record more: unread data, or the end of a transaction.
-        assert!(owned.look(11, true) && !at_end(&owned));
-        assert!(!owned.look(11, true) && !at_end(&owned), "no answer yet");
-        owned.announce_end();
-        assert!(!owned.look(11, true) && at_end(&owned), "it was the end of a transaction");
-        assert!(owned.look(13, true) && !at_end(&owned));
-        owned.read(11, Duration::ZERO);
-        assert!(owned.look(13, true) && !at_end(&owned), "a message came: there may be more");
-    }
-
-    #[test]
-    fn with_several_topics_only_offsets_count() {
-        let mut owned = owned();
-        owned.announce_end();
-        assert!(!owned.look(11, false) && !at_end(&owned));
-        owned.announce_end();
-        assert!(!owned.look(11, false) && !at_end(&owned));
     }
 }

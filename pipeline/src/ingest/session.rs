@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::topic_partition_list::Offset;
 
 use super::share::IngestShare;
 use crate::error::{Error, Result};
@@ -14,7 +13,6 @@ use crate::kafka::{self, ConsumerSettings};
 use crate::roles::Context;
 
 const METADATA_TIMEOUT: Duration = Duration::from_secs(30);
-const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 /// Of a batch and its headers, which count towards the broker's limit.
 const MESSAGE_MARGIN: usize = 64 << 10;
 const POLL: Duration = Duration::from_millis(50);
@@ -28,7 +26,10 @@ pub(super) fn run(context: &Context) -> Result<()> {
     let topics = source_topics(context)?;
     let limits = (partials_limit(context)?, dead_letter_limit(context)?);
     let share = IngestShare::new(context, topics, limits)?;
-    let settings = ConsumerSettings::of_small(&context.config.ingest.group, context.shares.points_ahead);
+    let settings = ConsumerSettings {
+        strict: true,
+        ..ConsumerSettings::of_small(&context.config.ingest.group, context.shares.points_ahead)
+    };
     let consumer = kafka::consumer(&context.config.kafka, settings, Group::new(share))?;
     let names: Vec<&str> = context.config.topics.points.iter().map(String::as_str).collect();
     consumer.subscribe(&names).map_err(Error::client("subscribe to the source topics"))?;
@@ -58,7 +59,7 @@ fn consume(context: &Context, consumer: &IngestConsumer) -> Result<()> {
             continue;
         }
         if !group.share().owned().is_empty() {
-            end_epoch(context, consumer, &valve)?;
+            end_epoch(consumer)?;
         }
         opened = context.clock.monotonic();
         let full = group.share().archive_is_full();
@@ -99,40 +100,15 @@ fn read(context: &Context, consumer: &IngestConsumer) -> Result<()> {
     Ok(())
 }
 
-fn end_epoch(context: &Context, consumer: &IngestConsumer, valve: &Valve) -> Result<()> {
+fn end_epoch(consumer: &IngestConsumer) -> Result<()> {
     let group = consumer.context();
     let membership = || membership(consumer);
     group.share().settle_epoch(&membership)?;
-    if !valve.is_closed() {
-        look_for_ends(context, consumer);
-    }
     group.share().end_epoch(&membership)
 }
 
 fn age_of(context: &Context, since: Duration) -> Duration {
     context.clock.monotonic().saturating_sub(since)
-}
-
-/// Silent partitions may be idle, but only if everything in their log was read. The broker is asked at the end of every
-/// epoch, after its points were read: what other partitions gave in it may have been sent together with something that
-/// is still unread here, and must not move event time past it.
-fn look_for_ends(context: &Context, consumer: &IngestConsumer) {
-    let single_topic = context.config.topics.points.len() == 1;
-    let group = consumer.context();
-    for owned in group.share().silent() {
-        let (topic, partition) = owned.source.clone();
-        let looked = consumer.fetch_watermarks(&topic, partition, LOOK_TIMEOUT).and_then(|(_, high)| {
-            if !owned.look(high, single_topic) {
-                return Ok(());
-            }
-            consumer.seek(&topic, partition, Offset::Offset(owned.next), LOOK_TIMEOUT)
-        });
-        if let Err(error) = looked {
-            // The others are not asked: a broker that is away must not hold up the poll for each of them.
-            tracing::warn!(topic, partition, %error, "ends of silent partitions are unknown, they hold the watermark");
-            return;
-        }
-    }
 }
 
 /// How many partitions each source topic has. Also makes sure that the partials topic is what was configured.

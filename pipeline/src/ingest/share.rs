@@ -71,7 +71,7 @@ impl IngestShare {
         Ok(Self {
             decoder: Decoder::new(options, context.catalog.labels.clone()),
             archive,
-            committer: Committer::start(aggregator, Look::new(context, topics))?,
+            committer: Committer::start(aggregator, Look::new(context, topics)?)?,
             context: context.clone(),
             partitions: Vec::new(),
             bound: EpochBound::new(context.shares.epoch, ingest.epoch_points, state_bytes),
@@ -189,13 +189,6 @@ impl IngestShare {
         Ok(())
     }
 
-    /// Partitions that have been silent for long enough to be idle, if nothing in their log is unread.
-    pub(super) fn silent(&mut self) -> impl Iterator<Item = &mut Owned> {
-        let now = self.context.clock.monotonic();
-        let timeout = self.context.config.ingest.idle_timeout;
-        self.partitions.iter_mut().filter(move |owned| now.saturating_sub(owned.last_message) >= timeout)
-    }
-
     /// Remembers which partitions the consumer has read to their end.
     pub(super) fn announce_end(&mut self, partition: i32) {
         for owned in self.partitions.iter_mut().filter(|owned| owned.source.1 == partition) {
@@ -213,7 +206,6 @@ impl IngestShare {
     /// settled, and nothing may be read between that and this.
     pub(super) fn end_epoch(&mut self, membership: Membership<'_>) -> Result<()> {
         let facts = self.facts();
-        self.context.board.epoch_ended(&facts);
         if let Some(archive) = &mut self.archive {
             for owned in &self.partitions {
                 archive.append(&owned.source, &owned.archived_only, owned.next);
@@ -345,7 +337,9 @@ impl Share for IngestShare {
         let mut starts = Vec::new();
         for assigned in partitions {
             assigned.check_offset()?;
-            let aggregated = assigned.offset.unwrap_or(assigned.log.0);
+            // What was removed before it was read cannot be read.
+            let begin = assigned.log.0;
+            let aggregated = assigned.offset.map_or(begin, |offset| offset.max(begin));
             let start = match &mut self.archive {
                 Some(archive) => archive.assigned(assigned)?.min(aggregated),
                 None => aggregated,

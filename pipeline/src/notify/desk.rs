@@ -4,14 +4,16 @@
 //! anything sent. So whoever takes over finds the dispatches that were under way, with the ids under which they may have
 //! arrived, and decides nothing twice.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use operators::dispatch::{Command, Dispatcher, Effect, Policy};
+use operators::dispatch::{Command, Dispatcher, Effect, Entry, Policy, What};
 use operators::threshold::Transition;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
+
+use twox_hash::XxHash3_64;
 
 use super::message;
 use super::seen::{HISTORY, Seen};
@@ -27,26 +29,91 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 pub(super) struct Desk {
     pub(super) partition: i32,
     pub(super) dispatcher: Dispatcher,
-    producer: BaseProducer<Plain>,
+    /// Has a thread that takes its reports: without one, no transaction could be aborted.
+    producer: ThreadedProducer<Plain>,
+    limits: Limits,
     /// The next message to read, and what has been committed.
     pub(super) next: Option<i64>,
     committed: Option<i64>,
     seen: Seen,
     /// What is to happen once the transaction is through.
     effects: VecDeque<Effect>,
+    /// A transaction has failed: what it was to make last is in no topic, so nothing after it may be committed. The next session
+    /// goes on from what is.
+    has_failed: bool,
+    /// Of a group without an offset: the transitions that are there already.
+    old: Option<Old>,
+}
+
+/// Bytes that the topics take in one message.
+struct Limits {
+    state: usize,
+    log: usize,
+}
+
+impl Limits {
+    fn ask(context: &Context) -> Result<Self> {
+        let client = kafka::admin(&context.config.kafka)?;
+        let topics = &context.config.topics;
+        let of = |topic: &str| {
+            let asked = context.runtime.block_on(kafka::max_message_bytes(&client, topic));
+            asked.ok().flatten().unwrap_or(kafka::LEAST_MESSAGE_BYTES).saturating_sub(MARGIN)
+        };
+        Ok(Self { state: of(&topics.alert_manager()), log: of(&topics.alert_log()) })
+    }
+}
+
+/// Of a message beside its key and payload.
+const MARGIN: usize = 4 << 10;
+/// What is left of each text of an entry that would be larger than its topic takes.
+const CUT_BYTES: usize = 1 << 10;
+
+/// Transitions that were in the topic when a group without a committed offset came to it. The ledger knows which were taken in; of
+/// the others, those of incidents that are over are not told any more.
+struct Old {
+    /// The first offset after them.
+    end: i64,
+    taken_in: HashSet<u64>,
+    /// Incidents that are pending or fire now.
+    active: BTreeSet<String>,
+    left_out: u64,
+}
+
+impl Old {
+    fn read(context: &Context, end: i64) -> Result<Self> {
+        let (kafka, topics) = (&context.config.kafka, &context.config.topics);
+        let mut taken_in = HashSet::new();
+        Reader::new(kafka, &topics.alert_log(), None)?.read_to_end(|record| {
+            let entry = record.value.as_deref().map(serde_json::from_slice::<Entry>);
+            if let Some(Ok(Entry {
+                what: What::Received | What::Pending | What::Inactive,
+                transition: Some(id),
+                ..
+            })) = entry
+            {
+                taken_in.insert(XxHash3_64::oneshot(id.as_bytes()));
+            }
+        })?;
+        let states = read_state(kafka, &topics.alert_states(), None)?;
+        let active = states.values().filter_map(|value| serde_json::from_slice::<Transition>(value).ok());
+        Ok(Self { end, taken_in, active: active.map(|state| state.incident).collect(), left_out: 0 })
+    }
 }
 
 impl Desk {
-    /// Takes a partition over: fences whoever had it, ends its open transaction, and goes on from what it had committed.
+    /// Takes a partition over: fences whoever had it, ends its open transaction, and goes on from what it had committed. `next` is
+    /// none in a group without an offset, `end` the end of the partition.
     pub(super) fn take_over(
         context: &Context,
         policy: Policy,
         partition: i32,
         next: Option<i64>,
+        end: i64,
     ) -> Result<Self> {
         let config = &context.config;
         let id = format!("{}-{partition}", config.alerts.group);
-        let producer = kafka::transactional_producer(&config.kafka, &id, TIMEOUT, Plain::default())?;
+        let limits = Limits::ask(context)?;
+        let producer = kafka::served_producer(&config.kafka, &id, TIMEOUT, limits.state.min(limits.log))?;
         producer.init_transactions(TIMEOUT).map_err(Error::client("start transactions"))?;
         let records = read_state(&config.kafka, &config.topics.alert_manager(), Some(partition))?;
         let mut dispatcher = Dispatcher::restore(policy, records.into_iter()).map_err(Error::from)?;
@@ -55,14 +122,72 @@ impl Desk {
             None => Seen::default(),
             Some(next) => history(context, partition, next)?,
         };
-        Ok(Self { partition, dispatcher, producer, next, committed: next, seen, effects: VecDeque::new() })
+        let old = match next {
+            None if end > 0 => Some(Old::read(context, end)?),
+            _ => None,
+        };
+        if let Some(old) = &old {
+            tracing::warn!(
+                partition,
+                end,
+                known = old.taken_in.len(),
+                "no offset is committed for the alerts: those of the ledger, and incidents that are over, are not told again"
+            );
+        }
+        Ok(Self {
+            partition,
+            dispatcher,
+            producer,
+            limits,
+            next,
+            committed: next,
+            seen,
+            effects: VecDeque::new(),
+            has_failed: false,
+            old,
+        })
+    }
+
+    /// The commands that hold are those of their topic: others were taken back while nobody listened.
+    pub(super) fn hold_only(&mut self, known: &BTreeSet<String>, now: i64) {
+        let gone: Vec<String> =
+            self.dispatcher.commands().filter(|key| !known.contains(*key)).map(str::to_owned).collect();
+        for key in gone {
+            tracing::info!(key, "a command to the alerts was taken back while nobody listened");
+            self.dispatcher.command(&key, None, now);
+        }
     }
 
     pub(super) fn take(&mut self, transition: &Transition, offset: i64, now: i64) {
         self.pass(offset);
-        if self.seen.note(&transition.id) {
+        if self.seen.note(&transition.id) && !self.is_old(transition, offset) {
             self.dispatcher.transition(transition, now);
         }
+    }
+
+    /// Whether it was told before this group came, or is about what nobody needs to know any more.
+    fn is_old(&mut self, transition: &Transition, offset: i64) -> bool {
+        let Some(old) = &mut self.old else { return false };
+        if offset >= old.end {
+            if old.left_out > 0 {
+                tracing::warn!(
+                    transitions = old.left_out,
+                    "transitions of incidents that are over were not told"
+                );
+            }
+            self.old = None;
+            return false;
+        }
+        if old.taken_in.contains(&XxHash3_64::oneshot(transition.id.as_bytes())) {
+            return true;
+        }
+        let fires = self.dispatcher.firing(&transition.rule, &transition.labels);
+        let goes_on = old.active.contains(&transition.incident)
+            || fires.is_some_and(|known| known.incident == transition.incident);
+        if !goes_on {
+            old.left_out += 1;
+        }
+        !goes_on
     }
 
     /// A message that is nothing.
@@ -80,9 +205,25 @@ impl Desk {
         context: &Context,
         member: &ConsumerGroupMetadata,
     ) -> Result<Vec<Effect>> {
+        if self.has_failed {
+            return Ok(Vec::new());
+        }
         self.dispatcher.advance(context.clock.now_ns());
         self.effects.extend(self.dispatcher.take_effects());
-        let changes = self.dispatcher.changes();
+        let mut changes = self.dispatcher.changes();
+        changes.retain(|(key, value)| {
+            let bytes = key.len() + value.as_ref().map_or(0, Vec::len);
+            let fits = bytes <= self.limits.state;
+            if !fits {
+                // It holds until the process ends; then it is told again, or not at all.
+                context.given_up(
+                    &context.config.topics.alert_manager(),
+                    "a state of the alert manager",
+                    bytes,
+                );
+            }
+            fits
+        });
         let entries = self.effects.iter().filter_map(|effect| match effect {
             Effect::Log(entry) => Some(entry),
             _ => None,
@@ -90,14 +231,26 @@ impl Desk {
         let mut log = Vec::new();
         for entry in entries {
             let key = entry.dispatch.as_ref().or(entry.transition.as_ref()).cloned().unwrap_or_default();
-            log.push((key, json(entry)?));
+            let mut line = json(entry)?;
+            if key.len() + line.len() > self.limits.log {
+                line = json(&with_short_texts(entry))?;
+            }
+            if key.len() + line.len() > self.limits.log {
+                context.given_up(&context.config.topics.alert_log(), "an entry of the ledger", line.len());
+                continue;
+            }
+            log.push((key, line));
         }
         if changes.is_empty() && log.is_empty() && self.next == self.committed {
             return Ok(self.effects.drain(..).collect());
         }
-        self.producer.begin_transaction().map_err(Error::client("begin a transaction"))?;
+        if let Err(error) = self.producer.begin_transaction() {
+            self.has_failed = true;
+            return Err(Error::client("begin a transaction")(error));
+        }
         let committed = self.commit(context, &changes, &log, member);
         if let Err(error) = committed {
+            self.has_failed = true;
             if let Err(failed) = self.producer.abort_transaction(TIMEOUT) {
                 tracing::warn!(error = %failed, "a transaction could not be aborted");
             }
@@ -151,7 +304,7 @@ impl Desk {
             if !full || Instant::now() >= deadline {
                 return Err(Error::client("send the state of alerts")(error));
             }
-            self.producer.poll(Duration::from_millis(10));
+            std::thread::sleep(Duration::from_millis(10));
             record = unsent;
         }
         Ok(())
@@ -175,6 +328,16 @@ fn history(context: &Context, partition: i32, next: i64) -> Result<Seen> {
 
 /// How the name of the topic ends whose partitions belong to those of the alerts topic.
 const STATE_OF_PARTITIONS: &str = "-manager";
+
+/// The entry with its longer texts cut.
+fn with_short_texts(entry: &Entry) -> Entry {
+    let mut entry = entry.clone();
+    let texts = entry.labels.values_mut().chain(entry.by.as_mut()).chain(entry.reason.as_mut());
+    for text in texts {
+        text.truncate(text.floor_char_boundary(CUT_BYTES));
+    }
+    entry
+}
 
 fn json(value: &impl serde::Serialize) -> Result<Vec<u8>> {
     serde_json::to_vec(value).map_err(|error| Error::Refused(format!("not expressible as JSON: {error}")))

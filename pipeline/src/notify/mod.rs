@@ -39,14 +39,14 @@ use crate::roles::Context;
 /// for a passing reason starts again from what is committed.
 ///
 /// # Errors
-/// A receiver whose configuration cannot work, and what trying again does not mend.
+/// What trying again does not mend.
 pub fn run(context: &Context, alerting: &Alerting) -> Result<()> {
     let archive = archive::Archive::start(context);
     let outcome = crate::roles::keep_running("notify", context, Duration::from_secs(1), || {
         let generation = alerting.generation();
         let config = alerting.config();
         // Connection pools start tasks of their own, when they are made and when they are dropped.
-        let receivers = context.runtime.block_on(async { receivers::connect(config.receivers.clone()) })?;
+        let receivers = context.runtime.block_on(async { receivers::connect(config.receivers.clone()) });
         let unchanged = || alerting.generation() == generation;
         let outcome = session::run(context, &config, &receivers, delivery::Retry::default(), unchanged);
         context.runtime.block_on(async { drop(receivers) });

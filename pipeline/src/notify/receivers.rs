@@ -2,14 +2,10 @@
 
 use std::sync::Arc;
 
-use sinks::alertmanager::AlertmanagerSink;
-use sinks::email::{self, EmailSink};
-use sinks::slack::SlackSink;
-use sinks::webhook::WebhookSink;
+use async_trait::async_trait;
 use sinks::{Notification, Sink};
 
-use crate::config::{EmailConfig, ReceiverConfig, ReceiverKind, SmtpTls};
-use crate::error::{Error, Result};
+use crate::config::{ReceiverConfig, build};
 
 /// A name that rules use, and where it leads.
 #[derive(Debug, Clone)]
@@ -20,42 +16,32 @@ pub(super) struct Receiver {
     pub(super) fallback: Option<Arc<str>>,
 }
 
-/// Sinks for all receivers.
-///
-/// # Errors
-/// [`Error::Refused`] with the name of the receiver that cannot work.
-pub(super) fn connect(configs: Vec<ReceiverConfig>) -> Result<Vec<Receiver>> {
+/// Sinks for all receivers. One that cannot be made any more, as a file of its is gone since the configuration was read, costs
+/// itself: what it is to be told goes to its fallback.
+pub(super) fn connect(configs: Vec<ReceiverConfig>) -> Vec<Receiver> {
     let mut receivers = Vec::new();
     for ReceiverConfig { name, kind, fallback, .. } in configs {
-        let refused = |error: sinks::Error| Error::Refused(format!("receiver `{name}`: {error}"));
-        let sink: Arc<dyn Sink<Arc<Notification>>> = match kind {
-            ReceiverKind::Email(config) => Arc::new(EmailSink::new(&email_config(config)).map_err(refused)?),
-            ReceiverKind::Webhook(config) => Arc::new(WebhookSink::new(config).map_err(refused)?),
-            ReceiverKind::Slack(config) => Arc::new(SlackSink::new(config).map_err(refused)?),
-            ReceiverKind::Alertmanager(config) => Arc::new(AlertmanagerSink::new(config).map_err(refused)?),
-        };
+        let sink = build(kind).unwrap_or_else(|error| {
+            tracing::error!(receiver = name, %error, "a receiver cannot work: nothing is sent to it until the configuration is read again");
+            Arc::new(Unusable(error.to_string()))
+        });
         receivers.push(Receiver { name: name.into(), sink, fallback: fallback.map(Into::into) });
     }
-    Ok(receivers)
+    receivers
 }
 
-fn email_config(config: EmailConfig) -> email::EmailConfig {
-    let (username, password) = config.credentials.unzip();
-    email::EmailConfig {
-        host: config.host,
-        port: config.port,
-        tls: match config.tls {
-            SmtpTls::StartTls => email::Tls::StartTls,
-            SmtpTls::Implicit => email::Tls::Implicit,
-            SmtpTls::None => email::Tls::None,
-        },
-        username,
-        password,
-        from: config.from,
-        to: config.to,
-        timeout: config.timeout,
-        ca_file: config.ca_file,
-        subject_prefix: String::new(),
+/// A receiver that cannot work, and why.
+#[derive(Debug)]
+struct Unusable(String);
+
+#[async_trait]
+impl Sink<Arc<Notification>> for Unusable {
+    async fn write(&self, _: Arc<Notification>) -> Result<(), sinks::Error> {
+        Err(sinks::Error::Config(self.0.clone()))
+    }
+
+    async fn flush(&self) -> Result<(), sinks::Error> {
+        Ok(())
     }
 }
 
@@ -68,7 +54,7 @@ mod tests {
     use tokio::runtime::Runtime;
 
     use super::*;
-    use crate::config::{AlertmanagerConfig, SlackConfig, WebhookConfig};
+    use crate::config::{AlertmanagerConfig, EmailConfig, ReceiverKind, SlackConfig, SmtpTls, WebhookConfig};
 
     fn email(name: &str, ca_file: Option<&str>) -> ReceiverConfig {
         let config = EmailConfig {
@@ -113,18 +99,30 @@ mod tests {
         let _entered = runtime.enter();
         let configs = vec![email("mail", None), webhook("hook", "X-Key"), slack("chat"), alertmanager("am")];
         let shown = format!("{configs:?}");
-        let receivers = connect(configs).expect("all can work");
+        let receivers = connect(configs);
         let names: Vec<&str> = receivers.iter().map(|receiver| &*receiver.name).collect();
         assert_eq!(names, ["mail", "hook", "chat", "am"]);
         assert!(!format!("{receivers:?} {shown}").contains("secret"));
 
-        for (config, expected) in [
-            (email("mail", Some("/no/such.pem")), "receiver `mail`: "),
-            (webhook("hook", "no header"), "receiver `hook`: "),
-        ] {
-            let error = connect(vec![config]).expect_err(expected);
-            assert!(!error.retryable() && error.to_string().starts_with(expected), "{error}");
-            assert!(!error.to_string().contains("secret"), "{error}");
+        // What cannot work leaves the others as they are, and says why when it is to be told something.
+        let configs = vec![email("mail", Some("/no/such.pem")), webhook("hook", "no header"), slack("chat")];
+        let receivers = connect(configs);
+        let unusable: Vec<bool> =
+            receivers.iter().map(|receiver| format!("{receiver:?}").contains("Unusable")).collect();
+        assert_eq!(unusable, [true, true, false]);
+        let notification = Arc::new(Notification {
+            id: "1".to_owned(),
+            receiver: String::new(),
+            group_key: String::new(),
+            group_labels: BTreeMap::new(),
+            alerts: Vec::new(),
+            reason: sinks::Reason::default(),
+            notes: Vec::new(),
+        });
+        for receiver in &receivers[..2] {
+            let error =
+                runtime.block_on(receiver.sink.write(Arc::clone(&notification))).expect_err("it cannot");
+            assert!(!error.retryable() && !error.to_string().contains("secret"), "{error}");
         }
     }
 }

@@ -2,25 +2,29 @@
 
 use std::collections::{HashSet, VecDeque};
 
-/// Ids that are remembered, the latest: some 100 bytes each. More than `rollup` sends between two snapshots.
-const REMEMBERED: usize = 100_000;
+use twox_hash::XxHash3_64;
+
+/// Ids that are remembered, the latest, each by its hash: 32 MB at most. `rollup` sends again what it has said since its last
+/// snapshot, which may be hours of a storm while its sink is away.
+const REMEMBERED: usize = 1_000_000;
 
 /// Messages before the committed offset that are read again for their ids.
-pub(super) const HISTORY: i64 = 20_000;
+pub(super) const HISTORY: i64 = REMEMBERED as i64;
 
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    ids: HashSet<Box<str>>,
-    oldest_first: VecDeque<Box<str>>,
+    ids: HashSet<u64>,
+    oldest_first: VecDeque<u64>,
 }
 
 impl Seen {
     /// Notes an id, and says whether it is new.
     pub(super) fn note(&mut self, id: &str) -> bool {
-        if !self.ids.insert(id.into()) {
+        let id = XxHash3_64::oneshot(id.as_bytes());
+        if !self.ids.insert(id) {
             return false;
         }
-        self.oldest_first.push_back(id.into());
+        self.oldest_first.push_back(id);
         if self.oldest_first.len() > REMEMBERED
             && let Some(oldest) = self.oldest_first.pop_front()
         {

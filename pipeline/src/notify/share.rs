@@ -15,7 +15,7 @@ use super::delivery::{Deliveries, Report, Retry};
 use super::desk::Desk;
 use super::message;
 use super::receivers::Receiver;
-use crate::compacted::Record;
+use crate::compacted::{Record, read_state};
 use crate::config::AlertsConfig;
 use crate::error::Result;
 use crate::group::{Assigned, Commit, Membership, Share, Source};
@@ -242,8 +242,15 @@ impl Share for NotifyShare {
                 );
             }
             let next = assigned.offset.filter(|_| !beyond);
-            let mut desk = Desk::take_over(&self.context, self.policy.clone(), partition, next)?;
+            let mut desk = Desk::take_over(&self.context, self.policy.clone(), partition, next, end)?;
             let now = self.context.clock.now_ns();
+            // Read once more: what the former owner has just taken in must not pass for taken back.
+            let stored =
+                read_state(&self.context.config.kafka, &self.context.config.topics.alert_commands(), None)?;
+            let read = |value: &[u8]| message::read_command(Some(value)).ok().flatten();
+            self.commands =
+                stored.iter().filter_map(|(key, value)| Some((key.clone(), read(value)?))).collect();
+            desk.hold_only(&stored.into_keys().collect(), now);
             for (key, command) in &self.commands {
                 desk.command(key, Some(command), now);
             }

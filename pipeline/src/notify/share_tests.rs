@@ -8,6 +8,7 @@ use std::time::Instant;
 use operators::dispatch::{Entry, Silence, What};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer};
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use tokio::runtime::Runtime;
 
 use super::*;
@@ -27,7 +28,7 @@ struct Bench {
     alerts: AlertsConfig,
     /// For the deliveries; ends with the test.
     _runtime: Runtime,
-    _cluster: MockCluster<'static, DefaultProducerContext>,
+    cluster: MockCluster<'static, DefaultProducerContext>,
 }
 
 impl Bench {
@@ -45,7 +46,7 @@ impl Bench {
             .iter()
             .map(|name| ((*name).to_owned(), operators::dispatch::ReceiverPolicy { send_resolved: true }));
         alerts.policy.receivers = known.collect();
-        Self { context, alerts, _runtime: runtime, _cluster: cluster }
+        Self { context, alerts, _runtime: runtime, cluster }
     }
 
     fn produce(&self, topic: &str, records: &[(&str, Vec<u8>)]) {
@@ -56,6 +57,13 @@ impl Bench {
             producer.send(record).map_err(|(error, _)| error).expect("room in the queue");
         }
         producer.flush(LIMIT).expect("the broker takes messages");
+    }
+
+    /// Transitions, and the states of alerts as `rollup` keeps them.
+    fn announce(&self, records: &[(&str, Vec<u8>)]) {
+        let topics = &self.context.config.topics;
+        self.produce(&topics.alerts, records);
+        self.produce(&topics.alert_states(), records);
     }
 
     /// Runs a session until `done`, then shuts it down.
@@ -96,17 +104,13 @@ fn json(value: &impl serde::Serialize) -> Vec<u8> {
 fn transitions_are_told_to_their_receivers_and_recorded() {
     let bench = Bench::new(&["mail", "hook"]);
     let (mail, hook) = (FakeSink::new(), FakeSink::new());
-    let topic = bench.context.config.topics.alerts.clone();
-    bench.produce(
-        &topic,
-        &[
-            ("a", json(&transition("1", "a", &["mail", "hook"]))),
-            ("b", b"no transition".to_vec()),
-            ("c", json(&transition("2", "c", &["hook", "nobody"]))),
-            // As `rollup` does after it went on from a snapshot.
-            ("a", json(&transition("1", "a", &["mail", "hook"]))),
-        ],
-    );
+    bench.announce(&[
+        ("a", json(&transition("1", "a", &["mail", "hook"]))),
+        ("b", b"no transition".to_vec()),
+        ("c", json(&transition("2", "c", &["hook", "nobody"]))),
+        // As `rollup` does after it went on from a snapshot.
+        ("a", json(&transition("1", "a", &["mail", "hook"]))),
+    ]);
     bench.run(&[mail.receiver("mail"), hook.receiver("hook")], || {
         mail.taken().len() == 1 && hook.taken().len() == 2
     });
@@ -140,10 +144,10 @@ fn a_silence_from_before_the_start_holds() {
     });
     let topics = &bench.context.config.topics;
     bench.produce(&topics.alert_commands(), &[("silence/s1", json(&silence))]);
-    bench.produce(
-        &topics.alerts,
-        &[("a", json(&transition("1", "a", &["hook"]))), ("b", json(&transition("2", "b", &["hook"])))],
-    );
+    bench.announce(&[
+        ("a", json(&transition("1", "a", &["hook"]))),
+        ("b", json(&transition("2", "b", &["hook"]))),
+    ]);
     bench.run(&[hook.receiver("hook")], || hook.taken().len() == 1);
     let silenced: Vec<Entry> =
         bench.ledger().into_iter().filter(|entry| entry.what == What::Silenced).collect();
@@ -156,12 +160,62 @@ fn a_receiver_that_is_busy_is_told_later_and_holds_up_no_other() {
     let bench = Bench::new(&["busy", "hook"]);
     let (busy, hook) = (FakeSink::new(), FakeSink::new());
     busy.answer_all([Answer::Busy, Answer::Busy]);
-    let topic = &bench.context.config.topics.alerts;
-    bench.produce(topic, &[("a", json(&transition("1", "a", &["busy", "hook"])))]);
+    bench.announce(&[("a", json(&transition("1", "a", &["busy", "hook"])))]);
     bench.run(&[busy.receiver("busy"), hook.receiver("hook")], || {
         busy.taken().len() == 1 && hook.taken().len() == 1
     });
     assert_eq!(busy.attempts().len(), 3);
     let ids: std::collections::BTreeSet<String> = busy.attempts().into_iter().collect();
     assert_eq!(ids.len(), 1, "each attempt has the same key");
+}
+
+/// A group that was renamed, or whose offset has expired, or a topic that was made again.
+#[test]
+fn without_a_committed_offset_only_what_goes_on_and_was_never_told_is_told() {
+    let bench = Bench::new(&["hook"]);
+    let hook = FakeSink::new();
+    let topics = &bench.context.config.topics;
+    let of = |id: &str, host: &str| json(&transition(id, host, &["hook"]));
+    bench.produce(
+        &topics.alerts,
+        &[("over", of("1", "over")), ("known", of("2", "known")), ("new", of("3", "new"))],
+    );
+    bench.produce(&topics.alert_states(), &[("known", of("2", "known")), ("new", of("3", "new"))]);
+    let told = Entry {
+        at: 1,
+        transition: Some("2".to_owned()),
+        dispatch: None,
+        rule: "cpu_high".to_owned(),
+        labels: [("host".to_owned(), "known".to_owned())].into(),
+        incident: "incident of known".to_owned(),
+        what: What::Received,
+        receiver: None,
+        by: None,
+        reason: None,
+    };
+    bench.produce(&topics.alert_log(), &[("2", json(&told))]);
+    bench.run(&[hook.receiver("hook")], || hook.taken().len() == 1);
+    let taken_in: Vec<Option<String>> = bench
+        .ledger()
+        .into_iter()
+        .filter(|entry| entry.what == What::Received)
+        .map(|entry| entry.transition)
+        .collect();
+    assert_eq!(taken_in, [Some("2".to_owned()), Some("3".to_owned())], "the first from before");
+}
+
+#[test]
+fn what_a_refused_transaction_held_is_made_last_by_no_other() {
+    let bench = Bench::new(&["hook"]);
+    let hook = FakeSink::new();
+    bench.announce(&[("a", json(&transition("1", "a", &["hook"])))]);
+    let refused = RDKafkaRespErr::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED;
+    bench.cluster.request_errors(RDKafkaApiKey::TxnOffsetCommit, &[refused]);
+    let retry = Retry { min: Duration::from_millis(10), max: Duration::from_millis(20), total: LIMIT };
+    let receivers = [hook.receiver("hook")];
+    let ended = session::run(&bench.context, &bench.alerts, &receivers, retry, || true);
+    assert!(ended.is_err() && hook.taken().is_empty(), "{ended:?}");
+    // The mock keeps what was aborted. What counts is that no other transaction made it last, without the alert's state.
+    let entries: Vec<What> = bench.ledger().into_iter().map(|entry| entry.what).collect();
+    assert_eq!(entries, [What::Received, What::Dispatched]);
 }

@@ -46,7 +46,10 @@ pub(super) fn run(
     context.board.sink_connected(sink.name);
     let outputs = Outputs::start(context, sink, snapshots.clone(), Arc::clone(&announcer));
     let share = RollupShare::new(context, alerting, announcer, snapshots, outputs, events);
-    let settings = ConsumerSettings::of_large(&context.config.rollup.group, context.shares.partials_ahead);
+    let settings = ConsumerSettings {
+        strict: true,
+        ..ConsumerSettings::of_large(&context.config.rollup.group, context.shares.partials_ahead)
+    };
     let consumer = kafka::consumer(&context.config.kafka, settings, Group::new(share))?;
     consumer
         .subscribe(&[&context.config.topics.partials])

@@ -387,8 +387,17 @@ impl RollupShare {
         let rollups = &self.context.catalog.rollups;
         let bounds = self.context.shares.bounds(&self.context.config, assigned.partition);
         let mut threshold = self.alerting.threshold();
-        let missed = assigned.log.0 > assigned.offset.unwrap_or(0);
+        let mut missed = assigned.log.0 > assigned.offset.unwrap_or(0);
         let Some(offset) = assigned.offset else {
+            // Somebody had read it, and his offset expired or went with the topic: what he had is not in the log any more.
+            if self.context.runtime.block_on(self.snapshots.has_any(assigned.partition))? {
+                let partition = assigned.partition;
+                tracing::error!(
+                    partition,
+                    "no offset is committed, though there are snapshots: windows that were open are rebuilt from raw points"
+                );
+                missed = true;
+            }
             let fold = Fold::new(rollups, options).bounded(bounds);
             let fold = fold.watching_open(|rollup, tier| threshold.watches_open(rollup, tier));
             let (announced, heard) = (None, None);
@@ -424,7 +433,7 @@ impl Share for RollupShare {
             self.partitions.insert(assigned.partition, partition);
         }
         self.context.readiness.ready("rollup");
-        Ok(partitions.iter().map(|assigned| assigned.offset).collect())
+        Ok(partitions.iter().map(|assigned| Some(assigned.offset?.max(assigned.log.0))).collect())
     }
 
     /// Whatever is written now could overwrite newer results of another owner.

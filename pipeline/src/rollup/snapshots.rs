@@ -61,6 +61,11 @@ impl Snapshots {
         Ok(states)
     }
 
+    pub(super) async fn has_any(&self, partition: i32) -> Result<bool> {
+        let folder = self.prefix.clone().join(partition.to_string());
+        Ok(self.store.list(Some(&folder)).try_next().await.map_err(stored)?.is_some())
+    }
+
     /// Removes what is older than the committed offset.
     pub(super) async fn remove_before(&self, partition: i32, offset: i64) -> Result<()> {
         let kept = self.path(partition, offset);

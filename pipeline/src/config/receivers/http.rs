@@ -28,7 +28,9 @@ const RESOLVE_AFTER: Duration = Duration::from_secs(12 * 3_600);
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawWebhook {
-    url: Setting<String>,
+    url: Setting<SecretString>,
+    url_file: Setting<PathBuf>,
+    url_env: Setting<String>,
     #[serde(default)]
     headers: BTreeMap<String, Spanned<PropertyValue>>,
     bearer_token: Setting<SecretString>,
@@ -83,7 +85,12 @@ pub(super) fn check_webhook(
 ) -> Result<WebhookConfig, ConfigError> {
     let section = webhook.span();
     let raw = webhook.into_inner();
-    let url = required(source, &section, "url", "url = \"https://alerts.example.com/hook\"", raw.url)?;
+    let (url, span) = secret_url(
+        source,
+        &section,
+        (raw.url, raw.url_file, raw.url_env),
+        ("[receiver.webhook]", "write it like \"https://alerts.example.com/hook\""),
+    )?;
     let signing_key = SecretKeys {
         key: "signing_key",
         text: raw.signing_key,
@@ -97,7 +104,7 @@ pub(super) fn check_webhook(
         env: raw.bearer_token_env,
     };
     let http = HttpConfig {
-        url: allowed(source, &url.span(), http_url(source, &url)?, raw.allow_private)?,
+        url: allowed(source, &span, url, raw.allow_private)?,
         headers: headers(source, raw.headers)?,
         bearer_token: bearer_token.resolve(source)?,
         timeout: timeout(source, raw.timeout, Duration::from_secs(10))?,
@@ -111,27 +118,15 @@ pub(super) fn check_webhook(
 pub(super) fn check_slack(source: &Source<'_>, slack: Spanned<RawSlack>) -> Result<SlackConfig, ConfigError> {
     let section = slack.span();
     let raw = slack.into_inner();
-    let places = [
-        raw.url.as_ref().map(Spanned::span),
-        raw.url_file.as_ref().map(Spanned::span),
-        raw.url_env.as_ref().map(Spanned::span),
-    ];
-    let span = places.into_iter().flatten().next().unwrap_or_else(|| section.clone());
-    let keys = SecretKeys { key: "url", text: raw.url, file: raw.url_file, env: raw.url_env };
-    let Some(url) = keys.resolve(source)? else {
-        let error = source.error(&section, "[receiver.slack] has no URL");
-        return Err(error.remedy("add url_file = \"path\" or url_env = \"NAME\""));
-    };
-    let url = match Url::parse(url.expose_secret().trim()) {
-        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => url,
-        // The text is a secret.
-        _ => {
-            let error = source.error(&span, "not an http or https URL");
-            return Err(error.remedy(
-                "copy that of the chat's incoming webhook, like \"https://hooks.slack.com/services/…\"",
-            ));
-        }
-    };
+    let (url, span) = secret_url(
+        source,
+        &section,
+        (raw.url, raw.url_file, raw.url_env),
+        (
+            "[receiver.slack]",
+            "copy that of the chat's incoming webhook, like \"https://hooks.slack.com/services/…\"",
+        ),
+    )?;
     let http = HttpConfig {
         ca_file: raw.ca_file,
         client_certificate: client_certificate(source, raw.cert_file, raw.key_file)?,
@@ -169,6 +164,28 @@ pub(super) fn check_alertmanager(
     let bounds = Duration::from_secs(60)..=Duration::from_secs(30 * 86_400);
     let resolve_after = duration(source, "resolve_after", raw.resolve_after, RESOLVE_AFTER, bounds)?;
     Ok(AlertmanagerConfig { http, resolve_after })
+}
+
+/// A URL whose path may be a secret, and where it is named. `of`: the section, and what to write in place of what is none.
+fn secret_url(
+    source: &Source<'_>,
+    section: &Range<usize>,
+    (text, file, env): (Setting<SecretString>, Setting<PathBuf>, Setting<String>),
+    (of, remedy): (&str, &str),
+) -> Result<(Url, Range<usize>), ConfigError> {
+    let places =
+        [text.as_ref().map(Spanned::span), file.as_ref().map(Spanned::span), env.as_ref().map(Spanned::span)];
+    let span = places.into_iter().flatten().next().unwrap_or_else(|| section.clone());
+    let keys = SecretKeys { key: "url", text, file, env };
+    let Some(url) = keys.resolve(source)? else {
+        let error = source.error(section, format!("{of} has no URL"));
+        return Err(error.remedy("add url_file = \"path\" or url_env = \"NAME\""));
+    };
+    match Url::parse(url.expose_secret().trim()) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok((url, span)),
+        // The text is a secret.
+        _ => Err(source.error(&span, "not an http or https URL").remedy(remedy)),
+    }
 }
 
 /// The URL, unless its host is an address that needs `allow_private`. Names are looked at when they are

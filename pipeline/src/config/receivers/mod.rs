@@ -1,5 +1,6 @@
 //! Receivers of alerts: an address by mail, or something to post to.
 
+mod build;
 mod email;
 mod http;
 
@@ -11,6 +12,8 @@ pub use sinks::slack::SlackConfig;
 pub use sinks::webhook::WebhookConfig;
 use toml::Spanned;
 
+pub(crate) use self::build::build;
+use self::build::try_to_build;
 pub use self::email::{EmailConfig, SmtpTls};
 use self::email::{RawEmail, check_email};
 use self::http::{RawAlertmanager, RawSlack, RawWebhook, check_alertmanager, check_slack, check_webhook};
@@ -86,6 +89,10 @@ pub(super) fn check_receiver(
             return Err(error.remedy("make a second [[receiver]] and name both in the rules"));
         }
     };
+    if let Err(error) = try_to_build(&kind) {
+        let error = source.error(&span, format!("receiver `{name}` cannot work: {error}"));
+        return Err(error.remedy("correct what its section names"));
+    }
     let send_resolved = raw.send_resolved.unwrap_or(true);
     Ok(ReceiverConfig { send_resolved, ..ReceiverConfig::new(name, kind) })
 }
