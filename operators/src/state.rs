@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, TimestampNanosecondArray};
+use arrow::array::{AsArray, BooleanArray, RecordBatch, TimestampNanosecondArray};
 use arrow::compute::{concat_batches, filter_record_batch, sort_to_indices, take_record_batch};
 use arrow::datatypes::{Int64Type, TimestampNanosecondType};
 use arrow::row::OwnedRow;
@@ -22,6 +22,8 @@ use crate::keys::Keys;
 use crate::overflow::{Bounds, Gate, Overflow, content_bytes};
 use crate::sql::{Finished, Reduced, Rollup, Tier};
 use crate::window::Windows;
+
+mod correct;
 
 /// Below these a pane's unmerged part is left as it is.
 const UNMERGED_ROWS: usize = 256;
@@ -52,6 +54,8 @@ struct Pane {
     unmerged_rows: usize,
     merged_bytes: usize,
     unmerged_bytes: usize,
+    /// Batches at the end that have come for closed windows since the last correction.
+    touching: usize,
 }
 
 /// States of one pane.
@@ -69,14 +73,6 @@ pub(crate) struct Absorbed {
     /// Whether a window that is given out by the stream has them.
     pub(crate) kept: bool,
     pub(crate) overflow: Option<Overflow>,
-}
-
-/// A corrected window's rows, and the keys of those that are no more, or that lack a field which an earlier version may
-/// have had: a store that unites fields would keep it.
-#[derive(Debug)]
-pub(crate) struct Corrected {
-    pub(crate) rows: RecordBatch,
-    pub(crate) withdrawn: Option<RecordBatch>,
 }
 
 impl WindowStates {
@@ -198,9 +194,11 @@ impl WindowStates {
         }
         let held = self.panes.get(&part.start).map_or(&[][..], |pane| &pane.batches);
         let (part, overflow) = self.gate.admit(&self.rollup, part, held, crowded)?;
+        let mut touches = false;
         for start in open {
             if watermark.is_some_and(|at| self.windows.end(start) <= at) {
                 self.touched.push(self.in_window(&part.rows, start)?);
+                touches = true;
             } else if self.fresh.is_some() {
                 let rows = self.in_window(&part.rows, start)?;
                 self.fresh.get_or_insert_default().push(rows);
@@ -211,9 +209,11 @@ impl WindowStates {
         pane.unmerged_rows += rows.num_rows();
         pane.unmerged_bytes += held_bytes(&rows);
         pane.batches.push(rows);
-        let many_rows = pane.unmerged_rows > pane.merged_rows.max(UNMERGED_ROWS);
-        if many_rows || pane.batches.len() > UNMERGED_BATCHES {
-            pane.merge(&self.rollup)?;
+        if touches {
+            // Merged with the correction, which has to know what there was before.
+            pane.touching += 1;
+        } else {
+            pane.merge_if_due(&self.rollup)?;
         }
         Ok(Absorbed { missed, kept: true, overflow })
     }
@@ -268,27 +268,6 @@ impl WindowStates {
         Ok(Some(rows).filter(|rows| rows.num_rows() > 0))
     }
 
-    /// Results, as they are now, of the groups in closed windows that states have come for since the last call.
-    pub(crate) fn correct(&mut self) -> Result<Option<Corrected>> {
-        let touched = std::mem::take(&mut self.touched);
-        if touched.is_empty() {
-            return Ok(None);
-        }
-        let rollup = Arc::clone(&self.rollup);
-        let keys = Keys::new(&rollup)?;
-        let (mut wanted, rows) = self.results_of(&keys, &touched, |_| true)?;
-        for key in keys.of_results(&rows)? {
-            wanted.remove(&key);
-        }
-        let incomplete = filter_record_batch(&rows, &lacks_a_field(&self.rollup, &rows))?;
-        wanted.extend(keys.of_results(&incomplete)?);
-        let withdrawn = match wanted.is_empty() {
-            true => None,
-            false => Some(oldest_first(&self.rollup, &keys.to_results(&wanted)?)?),
-        };
-        Ok(Some(Corrected { rows, withdrawn }))
-    }
-
     /// Keys and results of the groups that some states are of, in those of their windows that are wanted.
     fn results_of(
         &mut self,
@@ -310,17 +289,6 @@ impl WindowStates {
             }
         }
         Ok((wanted, self.finish(states)?))
-    }
-
-    /// Results of all windows that start from `from` up to, without, `to`, as a correction of every group gives them.
-    pub(crate) fn whole(&mut self, from: i64, to: i64) -> Result<Option<Corrected>> {
-        let holding = self.panes.keys().flat_map(|pane| self.windows.holding(*pane));
-        let starts: BTreeSet<i64> = holding.filter(|start| (from..to).contains(start)).collect();
-        for start in starts {
-            let states = self.states_of(start)?;
-            self.touched.extend(states);
-        }
-        self.correct()
     }
 
     /// Forgets the panes whose windows can no longer be corrected at `watermark`.
@@ -396,6 +364,14 @@ impl WindowStates {
 }
 
 impl Pane {
+    fn merge_if_due(&mut self, rollup: &Rollup) -> Result<()> {
+        let many_rows = self.unmerged_rows > self.merged_rows.max(UNMERGED_ROWS);
+        if many_rows || self.batches.len() > UNMERGED_BATCHES {
+            self.merge(rollup)?;
+        }
+        Ok(())
+    }
+
     fn merge(&mut self, rollup: &Rollup) -> Result<()> {
         if self.unmerged_rows == 0 {
             return Ok(());
@@ -437,12 +413,6 @@ fn with_starts(
     let mut columns = states.columns().to_vec();
     columns[rollup.window_column()] = Arc::new(starts);
     Ok(RecordBatch::try_new(states.schema(), columns)?)
-}
-
-/// Which rows have a field that is null, and so is not stored.
-fn lacks_a_field(rollup: &Rollup, rows: &RecordBatch) -> BooleanArray {
-    let lacks = |row: usize| rollup.shape.fields.iter().any(|column| rows.column(*column).is_null(row));
-    (0..rows.num_rows()).map(|row| Some(lacks(row))).collect()
 }
 
 fn oldest_first(rollup: &Rollup, results: &RecordBatch) -> Result<RecordBatch> {

@@ -134,7 +134,9 @@ pub fn load_catalog(sql_dir: &Path) -> Result<Catalog, SqlDirError> {
     let mut paths = Vec::new();
     for entry in fs::read_dir(sql_dir).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
-        if path.extension().is_some_and(|extension| extension == "sql") {
+        // Hidden files are those of editors, archives and systems, such as `._cpu.sql`.
+        let is_hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if !is_hidden && path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("sql")) {
             paths.push(path);
         }
     }

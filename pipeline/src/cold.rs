@@ -23,12 +23,12 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::prelude::{SessionConfig, SessionContext};
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore};
 use operators::sql::batch_session;
-use sinks::parquet::live::Hours;
-use sinks::parquet::live_files;
+use sinks::parquet::live::{Hours, is_hidden, is_missing};
+use sinks::parquet::{live_files, unmarked_schema};
 
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -69,32 +69,79 @@ impl Cold {
     /// The files of a rollup in the embedded store.
     pub(crate) async fn rollup_files(&self, table: &str) -> Result<Vec<ObjectMeta>> {
         let folder = self.prefix.clone().join("rollups").join(table);
-        let files = self
-            .store
-            .list(Some(&folder))
-            .try_filter(|file| std::future::ready(file.location.extension() == Some("parquet")));
+        let files = self.store.list(Some(&folder)).try_filter(|file| {
+            let counts = file.location.extension() == Some("parquet") && !is_hidden(&file.location);
+            std::future::ready(counts)
+        });
         Ok(files.try_collect().await.map_err(sinks::Error::Store)?)
     }
 
-    /// Files as one table; none when there is no file. Columns are those of all files.
+    /// Files as one table; none when there is no file. Columns are those of all files. A file that is none of the table's costs
+    /// itself where `set_aside` takes it, and is an error otherwise: what is compared or mended has to be whole.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with the file that cannot be read, or that has other columns or types.
     pub(crate) async fn table(
         &self,
         session: &SessionContext,
         mut files: Vec<ObjectMeta>,
-        alike: bool,
+        columns: &[&str],
+        mut set_aside: Option<&mut Vec<String>>,
     ) -> Result<Option<Arc<dyn TableProvider>>> {
-        if files.is_empty() {
-            return Ok(None);
-        }
         files.sort_by(|a, b| a.location.cmp(&b.location));
-        let examples = if alike { &files[..1] } else { &files[..] };
-        let state = session.state();
-        let schema = ParquetFormat::default().infer_schema(&state, &self.store, examples).await;
-        let schema = schema.map_err(Error::batch)?;
+        let state = Arc::new(session.state());
+        let looked = stream::iter(files.clone()).map(|file| {
+            let (state, store) = (Arc::clone(&state), Arc::clone(&self.store));
+            async move {
+                let format = ParquetFormat::default();
+                let schema = format.infer_schema(state.as_ref(), &store, &[file]).await;
+                schema.map(|schema| unmarked_schema(&schema))
+            }
+        });
+        let looked: Vec<_> = looked.buffered(LOOKS).collect().await;
+        let (mut kept, mut known) = (Vec::new(), Vec::new());
+        for (file, schema) in files.into_iter().zip(looked) {
+            let problem = match schema {
+                Err(error) if is_missing(&error) => return Err(Error::batch(error)),
+                Err(error) => format!("it is no Parquet file that can be read: {}", error.strip_backtrace()),
+                Ok(schema) => match columns.iter().find(|column| schema.field_with_name(column).is_err()) {
+                    Some(column) => format!("it has no column `{column}`"),
+                    None => {
+                        known.push(schema.as_ref().clone());
+                        match Schema::try_merge(known.iter().cloned()) {
+                            Ok(merged) => {
+                                known = vec![merged];
+                                kept.push(file);
+                                continue;
+                            }
+                            Err(error) => {
+                                known.pop();
+                                format!(
+                                    "its columns are of other types than those of the files before: {error}"
+                                )
+                            }
+                        }
+                    }
+                },
+            };
+            let problem = format!("file `{}`: {problem}; move it out of the storage", file.location);
+            match &mut set_aside {
+                Some(set_aside) => set_aside.push(problem),
+                None => return Err(Error::Refused(problem)),
+            }
+        }
+        let Some(schema) = known.pop() else { return Ok(None) };
         let schema = nullable(&schema);
-        Ok(Some(Arc::new(Files { schema, files })))
+        Ok(Some(Arc::new(Files { schema, files: kept })))
     }
 }
+
+/// Columns of the archive.
+pub(crate) const POINTS: [&str; 4] = ["name", "labels", "time", "value"];
+/// Columns that every rollup has in the embedded store.
+pub(crate) const VERSIONS: [&str; 2] = [sinks::parquet::VERSION, sinks::parquet::WITHDRAWN];
+/// Files whose columns are looked at at once.
+const LOOKS: usize = 16;
 
 /// The columns, each of which may be null: what is computed from one that never is may be null all the same.
 fn nullable(schema: &Schema) -> SchemaRef {

@@ -19,7 +19,7 @@ use sinks::parquet::live::is_missing;
 use sinks::plain;
 
 use crate::check::load_catalog;
-use crate::cold::Cold;
+use crate::cold::{Cold, POINTS, VERSIONS};
 use crate::config::Config;
 use crate::rollup::tables_of;
 
@@ -53,10 +53,14 @@ async fn attempt_at(cold: &Cold, catalog: &Catalog, sql: &str) -> Result<String>
     let session = cold.session(None)?;
     let files = cold.hours(None).await?.into_values().flatten().collect();
     // Without a file yet there is no such table yet.
-    if let Some(points) = cold.table(&session, files, true).await? {
+    let mut set_aside = Vec::new();
+    if let Some(points) = cold.table(&session, files, &POINTS, Some(&mut set_aside)).await? {
         session.register_table("points", points)?;
     }
-    register_rollups(&session, cold, catalog).await?;
+    register_rollups(&session, cold, catalog, &mut set_aside).await?;
+    for problem in set_aside {
+        tracing::warn!("left out of the query: {problem}");
+    }
     let only_queries =
         SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     let frame = session
@@ -85,15 +89,25 @@ fn as_table(batches: &[RecordBatch]) -> Result<String, ArrowError> {
     Ok(pretty_format_batches(&tables)?.to_string())
 }
 
-async fn register_rollups(session: &SessionContext, cold: &Cold, catalog: &Catalog) -> Result<()> {
+async fn register_rollups(
+    session: &SessionContext,
+    cold: &Cold,
+    catalog: &Catalog,
+    set_aside: &mut Vec<String>,
+) -> Result<()> {
     for rollup in &catalog.rollups {
         let names: Vec<&str> = rollup.schema.fields().iter().map(|field| field.name().as_str()).collect();
         for table in tables_of(rollup) {
             let files = cold.rollup_files(&table.name).await?;
-            let Some(versions) = cold.table(session, files, false).await? else { continue };
+            let versions = cold.table(session, files, &VERSIONS, Some(set_aside)).await?;
+            let Some(versions) = versions else { continue };
             session.register_table(sinks::parquet::versions_table(&table), versions)?;
             let latest = sinks::parquet::latest_rows_sql(&table, &names);
-            session.sql(&format!("CREATE VIEW {} AS {latest}", table.name)).await?;
+            let made = session.sql(&format!("CREATE VIEW {} AS {latest}", table.name)).await;
+            if let Err(error) = made {
+                // Its files have other columns than its SQL file: another rollup's query may do without.
+                set_aside.push(format!("rollup `{}`: {}", table.name, error.strip_backtrace()));
+            }
         }
     }
     Ok(())

@@ -27,6 +27,10 @@ use crate::process::Process;
 use crate::provided::{Unavailable, provide};
 use crate::secrets;
 
+mod gone;
+
+pub use gone::Transactions;
+
 /// For one request, and for a broker that comes up on a busy machine.
 const REQUEST: Duration = Duration::from_secs(30);
 const START: Duration = Duration::from_secs(120);

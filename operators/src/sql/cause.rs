@@ -20,9 +20,17 @@ pub(crate) fn cause(error: &DataFusionError) -> String {
         other => other.strip_backtrace(),
     };
     let mut text = text.split("\n\nbacktrace: ").next().unwrap_or_default().trim();
-    for layer in
-        ["Arrow error: ", "Parser error: ", "Cast error: ", "Compute error: ", "Invalid argument error: "]
-    {
+    if let Some((_, inner)) = text.split_once(" Compute error: ") {
+        text = inner;
+    }
+    for layer in [
+        "Arrow error: ",
+        "Parser error: ",
+        "Cast error: ",
+        "Compute error: ",
+        "Invalid argument error: ",
+        "External error: ",
+    ] {
         text = text.strip_prefix(layer).unwrap_or(text);
     }
     let said = text.lines().find_map(|line| line.strip_prefix("error: "));

@@ -70,6 +70,9 @@ impl Columns {
             }
             tags.push(*column);
         }
+        for (column, field) in schema.fields().iter().enumerate().filter(|(column, _)| *column != time) {
+            refuse_reserved(field.name(), item_span(select, column))?;
+        }
         let fields: Vec<usize> =
             (0..schema.fields().len()).filter(|column| *column != time && !tags.contains(column)).collect();
         if fields.is_empty() {
@@ -95,6 +98,29 @@ impl Columns {
         Ok(Shape { time, tags, fields })
     }
 }
+
+/// Names that a store has for itself, or for none: InfluxDB's columns, those of the versions in Parquet.
+fn refuse_reserved(name: &str, place: Span) -> Result<(), SqlError> {
+    let is_reserved = name.trim().is_empty() || name.starts_with('_') || name.eq_ignore_ascii_case("time");
+    if !is_reserved && name.len() <= LONGEST_NAME {
+        return Ok(());
+    }
+    let problem = match is_reserved {
+        true => format!(
+            "a column cannot be called `{name}`: names that begin with _, `time` and empty ones are the stores' own"
+        ),
+        false => format!("the name of a column has {} bytes, more than {LONGEST_NAME}", name.len()),
+    };
+    let plain = name.trim_start_matches('_').trim();
+    let remedy = match plain {
+        "" => "give it a name, such as AS avg".to_owned(),
+        _ if !is_reserved => "give it a shorter one by AS".to_owned(),
+        plain => format!("write AS {plain}_of_points, or another name"),
+    };
+    Err(SqlError::new(place, problem, remedy))
+}
+
+const LONGEST_NAME: usize = 255;
 
 fn window_of(aggregate: &Aggregate, select: &Select) -> Result<(usize, Windows), SqlError> {
     const REMEDY: &str = "write tumble(time, INTERVAL '1 minute') in SELECT and GROUP BY";

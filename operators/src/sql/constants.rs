@@ -7,10 +7,13 @@
 use std::fmt;
 use std::sync::{Arc, LazyLock};
 
-use arrow::array::{RecordBatch, RecordBatchOptions};
-use arrow::datatypes::Schema;
+use arrow::array::{
+    ArrayRef, Float64Array, RecordBatch, RecordBatchOptions, StringArray, TimestampNanosecondArray,
+};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Schema};
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
-use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::config::ConfigOptions;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::execution_props::ExecutionProps;
@@ -96,6 +99,9 @@ fn analyze_part(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         let value = compute(&expr).map_err(|error| constant_error(&expr, &constants, &error))?;
         return Ok(Transformed::yes(Expr::Literal(value, None)));
     }
+    if let Some((constants, error)) = fails_always(&expr, schema)? {
+        return Err(constant_error(&expr, &constants, &error));
+    }
     if expr.nullable(schema).unwrap_or(true) {
         return Ok(Transformed::no(expr));
     }
@@ -151,6 +157,72 @@ static ROW: LazyLock<RecordBatch> = LazyLock::new(|| {
     RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &options)
         .expect("a batch without columns has any number of rows")
 });
+
+/// The constants of an operation with which it fails whatever else it is given, and how it fails: a unit of time that there is not,
+/// a pattern that is none. Tried on made-up values; of types for which there are none nothing is said.
+fn fails_always(expr: &Expr, schema: &DFSchema) -> Result<Option<(Vec<ScalarValue>, DataFusionError)>> {
+    let (mut constants, mut samples) = (Vec::new(), Vec::new());
+    let mut known = true;
+    expr.apply_children(|part| {
+        match part {
+            Expr::Literal(value, _) => constants.push(value.clone()),
+            part => match part.get_type(schema).ok().and_then(|kind| sample(&kind)) {
+                Some(values) => samples.push(values),
+                None => known = false,
+            },
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    // What a cast fails on always is its type, such as one of a time zone.
+    let is_cast = matches!(expr, Expr::Cast(_));
+    if !known || samples.is_empty() || constants.is_empty() && !is_cast {
+        return Ok(None);
+    }
+    let columns =
+        samples.into_iter().enumerate().map(|(number, values)| (format!("c{number}"), values, true));
+    let rows = RecordBatch::try_from_iter_with_nullable(columns)?;
+    let mut number = 0;
+    let over_samples = expr.clone().map_children(|part| {
+        if matches!(part, Expr::Literal(..)) {
+            return Ok(Transformed::no(part));
+        }
+        number += 1;
+        Ok(Transformed::yes(Expr::Column(Column::from_name(format!("c{}", number - 1)))))
+    })?;
+    let sampled = DFSchema::try_from(rows.schema_ref().as_ref().clone())?;
+    let context = PhysicalPlanningContext::default();
+    let planned = create_physical_expr(&over_samples.data, &sampled, &ExecutionProps::new(), &context);
+    let Ok(planned) = planned else { return Ok(None) };
+    let mut failure = None;
+    for row in 0..rows.num_rows() {
+        match total::checked(Arc::clone(&planned), &rows.slice(row, 1)) {
+            Ok(_) => return Ok(None),
+            // Such as a function that is never run, as it becomes another expression before.
+            Err(error) if matches!(error.find_root(), DataFusionError::Internal(_)) => return Ok(None),
+            Err(error) => failure = Some(error),
+        }
+    }
+    Ok(failure.map(|error| (constants, error)))
+}
+
+/// Values of a type that operations commonly take, in the same number for each type.
+fn sample(kind: &DataType) -> Option<ArrayRef> {
+    const TEXTS: [&str; 8] =
+        ["a", "1", "", "2024-01-31T10:20:30Z", "true", "1 day", "https://example.com/a?b=c", "10.0.0.1"];
+    const NUMBERS: [f64; 8] = [1.0, 0.0, 2.5, 100.0, 0.5, 7.0, 1_000_000.0, -3.0];
+    let texts: ArrayRef = Arc::new(StringArray::from(TEXTS.to_vec()));
+    let numbers: ArrayRef = Arc::new(Float64Array::from(NUMBERS.to_vec()));
+    let times: ArrayRef = Arc::new(TimestampNanosecondArray::from_iter_values(
+        (1..=8).map(|hour| hour * 7_201 * 1_000_000_000),
+    ));
+    match kind {
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => cast(&texts, kind).ok(),
+        DataType::Timestamp(..) | DataType::Date32 | DataType::Date64 => cast(&times, kind).ok(),
+        kind if kind.is_numeric() => cast(&numbers, kind).ok(),
+        DataType::Boolean => cast(&numbers, kind).ok(),
+        _ => None,
+    }
+}
 
 fn compute(expr: &Expr) -> Result<ScalarValue> {
     let schema = DFSchema::empty();

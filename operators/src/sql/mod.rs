@@ -49,6 +49,7 @@ pub(crate) use session::rule_session;
 pub use tier::{Tier, tier_name};
 pub use total::finite_rows;
 pub(crate) use total::{Failed, counted, total_plan};
+pub(crate) use view::chain_of_operations;
 
 use std::sync::Arc;
 

@@ -24,7 +24,30 @@ pub fn batch_session(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> Session
 
 /// A session for the expressions and queries of rules.
 pub(crate) fn rule_session() -> SessionContext {
-    of(builder(SessionConfig::new().with_target_partitions(1), TotalOperations::counted()))
+    bounded(of(builder(SessionConfig::new().with_target_partitions(1), TotalOperations::counted())))
+}
+
+/// Functions whose result may be of any length, whatever they are given.
+const UNBOUNDED: [&str; 11] = [
+    "array_repeat",
+    "array_resize",
+    "gen_series",
+    "generate_series",
+    "list_repeat",
+    "list_resize",
+    "lpad",
+    "range",
+    "repeat",
+    "rpad",
+    "space",
+];
+
+/// Leaves out what one row could take all memory by.
+fn bounded(session: SessionContext) -> SessionContext {
+    for name in UNBOUNDED {
+        session.deregister_udf(name);
+    }
+    session
 }
 
 /// A session that plans rollups. Without physical optimizer rules the plan holds exactly the SELECT's own nodes: no
@@ -42,7 +65,7 @@ pub(super) fn rollup_session() -> SessionContext {
         .with_analyzer_rule(Arc::new(Sums))
         .with_analyzer_rule(Arc::new(Constants))
         .with_physical_optimizer_rules(vec![]);
-    let session = of(builder);
+    let session = bounded(of(builder));
     // The rule takes group columns out of the aggregate when others decide them, but states are kept by the
     // columns of the SELECT.
     session.remove_optimizer_rule("eliminate_group_by_constant");

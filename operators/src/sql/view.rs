@@ -7,8 +7,9 @@ use datafusion::sql::sqlparser::ast::{
     SqlOption, Statement, Value,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
-use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, Tokenizer};
+use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, Tokenizer, Word};
 
 use super::batch::call;
 use super::error::SqlError;
@@ -58,7 +59,25 @@ const WINDOW_START: &str = "window_start";
 
 const FORM: &str = "write CREATE MATERIALIZED VIEW <name> WITH (allowed_lateness = '10 minutes') AS SELECT …";
 
+/// Bytes of a file, and operations one after or within another: planning takes a part of the stack for each.
+const LARGEST_FILE: usize = 256 << 10;
+const MOST_OPERATIONS: usize = 600;
+
 pub(super) fn parse(text: &str) -> Result<View, SqlError> {
+    // Some editors begin a file so.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if text.len() > LARGEST_FILE {
+        let problem = format!("the file has {} bytes, more than {LARGEST_FILE}", text.len());
+        return Err(SqlError::at(Location { line: 1, column: 1 }, problem, "write several rollups"));
+    }
+    if let Some(place) = chain_of_operations(text) {
+        let problem = format!("more than {MOST_OPERATIONS} operations in one expression");
+        return Err(SqlError::at(
+            place,
+            problem,
+            "use several fields, rollups, or IN (…) for many alternatives",
+        ));
+    }
     let mut statements = Parser::new(&GenericDialect {})
         .try_with_sql(text)
         .and_then(|mut parser| parser.parse_statements())
@@ -109,6 +128,42 @@ impl View {
     }
 }
 
+/// Where SQL has the operator, since a comma or the last clause began, that is one too many.
+pub(crate) fn chain_of_operations(text: &str) -> Option<Location> {
+    let tokens = Tokenizer::new(&GenericDialect {}, text).tokenize_with_location().ok()?;
+    let mut operations = 0;
+    for token in &tokens {
+        match &token.token {
+            Token::Comma | Token::SemiColon => operations = 0,
+            Token::Whitespace(_)
+            | Token::Word(Word { keyword: Keyword::NoKeyword, .. })
+            | Token::Period
+            | Token::RParen => {}
+            Token::Number(..) | Token::SingleQuotedString(_) | Token::RBracket => {}
+            Token::Word(word) => match word.keyword {
+                Keyword::AND
+                | Keyword::OR
+                | Keyword::NOT
+                | Keyword::LIKE
+                | Keyword::IS
+                | Keyword::CASE
+                | Keyword::WHEN => {
+                    operations += 1;
+                }
+                Keyword::SELECT | Keyword::FROM | Keyword::WHERE | Keyword::GROUP | Keyword::HAVING => {
+                    operations = 0
+                }
+                _ => {}
+            },
+            _ => operations += 1,
+        }
+        if operations > MOST_OPERATIONS {
+            return Some(token.span.start);
+        }
+    }
+    None
+}
+
 /// Gives a window in the SELECT list that has no alias a name that is the same for every length.
 fn name_bare_windows(select: &mut Select) {
     let is_taken = |item: &SelectItem| matches!(item, SelectItem::ExprWithAlias { alias, .. } if alias.value == WINDOW_START);
@@ -124,11 +179,26 @@ fn name_bare_windows(select: &mut Select) {
     }
 }
 
+/// A folder's name has at most 255 bytes, of which a tier takes some.
+const LONGEST_NAME: usize = 200;
+
 /// The name becomes an InfluxDB measurement, a folder and a metric label, so it is a plain identifier.
 fn view_name(view: &CreateView) -> Result<String, SqlError> {
     let [ObjectNamePart::Identifier(Ident { value, .. })] = view.name.0.as_slice() else {
         return Err(SqlError::new(view.name.span(), "a rollup's name has one part", "leave the schema out"));
     };
+    if value.len() > LONGEST_NAME {
+        let problem = format!("the rollup's name has {} bytes, more than {LONGEST_NAME}", value.len());
+        return Err(SqlError::new(
+            view.name.span(),
+            problem,
+            "use a shorter one: it also names folders, with the tier behind it",
+        ));
+    }
+    if value.eq_ignore_ascii_case("points") {
+        let problem = "`points` is the table of the raw points";
+        return Err(SqlError::new(view.name.span(), problem, "give the rollup a name of its own"));
+    }
     let plain = value.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
         && value.starts_with(|c: char| c.is_ascii_alphabetic());
     if !plain {

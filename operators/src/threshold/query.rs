@@ -6,7 +6,7 @@
 
 use super::condition::{explain, refuse_unrepeatable};
 use super::functions::{FUNCTIONS, Function};
-use super::rule::{Complaint, Watched, listed, nearest};
+use super::rule::{Complaint, Watched, listed, nearest, refuse_chains};
 use crate::sql::{Shape, finite_rows, plan_expression, rule_session};
 use crate::stages::Inlet;
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch};
@@ -64,6 +64,7 @@ impl Query {
         sql: &str,
         rollups: &dyn Fn(&str) -> Result<Watched, Complaint>,
     ) -> Result<(Self, Watched), Complaint> {
+        refuse_chains(sql)?;
         let mut select = parse(sql)?;
         let tables = tables(&select)?;
         let mut watched = Vec::new();

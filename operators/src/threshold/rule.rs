@@ -7,7 +7,7 @@ use super::state::{MOST_WINDOWS, Patience};
 use super::template::Templates;
 use super::verdict::MissingData;
 use super::wording::NO_DATA_LABEL;
-use crate::sql::{Rollup, Shape, Tier, rule_session};
+use crate::sql::{Rollup, Shape, Tier, chain_of_operations, rule_session};
 use crate::window::Windows;
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::DFSchema;
@@ -401,12 +401,24 @@ fn conditions(
         ("rollup", Complaint::new(error.strip_backtrace(), remedy))
     })?;
     let compile = |key: &'static str, sql: &str| {
+        refuse_chains(sql).map_err(|complaint| (key, complaint))?;
         Condition::compile(sql, &context, &columns).map_err(|complaint| (key, complaint))
     };
     Ok(Conditions {
         condition: compile("condition", condition)?,
         recovery: spec.recovery.as_deref().map(|sql| compile("recovery", sql)).transpose()?,
     })
+}
+
+/// Planning takes a part of the stack for each operation.
+pub(super) fn refuse_chains(sql: &str) -> Result<(), Complaint> {
+    match chain_of_operations(sql) {
+        Some(_) => Err(Complaint::new(
+            "too many operations in one expression",
+            "compute it in a rollup, or use IN (…)",
+        )),
+        None => Ok(()),
+    }
 }
 
 /// What a rule over other rules can see: a group is one of theirs, a window one of their shortest.

@@ -22,6 +22,8 @@ pub(super) struct Source<'a> {
 
 impl<'a> Source<'a> {
     pub(super) fn new(path: &Path, text: String, environment: &'a Environment) -> Self {
+        // Some editors begin a file so.
+        let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
         Self { path: path.to_owned(), text, environment, overrides: Vec::new() }
     }
 

@@ -14,7 +14,7 @@ use sinks::parquet::live::is_missing;
 use super::Target;
 use super::percentile::{Judged, widen};
 use super::range::end_of_last;
-use crate::cold::Cold;
+use crate::cold::{Cold, POINTS};
 use crate::error::{Error, Result};
 
 /// Memory of one query; beyond it DataFusion spills to disk.
@@ -76,7 +76,9 @@ impl Query {
         let end = end_of_last(&target.windows, to);
         let files = cold.hours(Some((from, end))).await?;
         let hours = files.keys().copied().collect();
-        let Some(points) = cold.table(&session, files.into_values().flatten().collect(), true).await? else {
+        let Some(points) =
+            cold.table(&session, files.into_values().flatten().collect(), &POINTS, None).await?
+        else {
             return Ok(Batch { rows: RecordBatch::new_empty(Arc::clone(&target.schema)), hours });
         };
         let rows = self.select(&session, points, from, end).await.map_err(Error::batch)?;

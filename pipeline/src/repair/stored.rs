@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use super::Target;
 use crate::clock::shown;
-use crate::cold::Cold;
+use crate::cold::{Cold, VERSIONS};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::rollup::influx_config;
@@ -208,7 +208,9 @@ async fn read_files(cold: &Cold, target: &Target, from: i64, to: i64) -> Result<
     let table = &target.table;
     let session = cold.session(Some(MEMORY))?;
     let files = cold.rollup_files(&table.name).await?;
-    let Some(versions) = cold.table(&session, files, false).await? else { return Ok(Found::default()) };
+    let Some(versions) = cold.table(&session, files, &VERSIONS, None).await? else {
+        return Ok(Found::default());
+    };
     session.register_table(versions_table(table), versions).map_err(Error::batch)?;
     let names: Vec<&str> = target.schema.fields().iter().map(|field| field.name().as_str()).collect();
     let sql = format!(

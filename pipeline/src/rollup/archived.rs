@@ -11,7 +11,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::prelude::{col, lit};
 use operators::partial::points_schema;
 
-use crate::cold::Cold;
+use crate::cold::{Cold, POINTS};
 use crate::config::Config;
 
 /// The archive has a folder for each hour of event time; in nanoseconds.
@@ -49,7 +49,7 @@ impl ArchivedPoints {
             *state.config_mut() = config;
         }
         let files = self.cold.hours(Some((from, to))).await?.into_values().flatten().collect();
-        let Some(points) = self.cold.table(&session, files, true).await? else { return Ok(None) };
+        let Some(points) = self.cold.table(&session, files, &POINTS, None).await? else { return Ok(None) };
         let at = |time| lit(ScalarValue::TimestampNanosecond(Some(time), None));
         let within = col("time").gt_eq(at(from)).and(col("time").lt(at(to)));
         let frame = session.read_table(points)?.filter(within)?;

@@ -9,7 +9,7 @@
 //! the timeout should be long.
 //!
 //! **Withdrawn rows.** All earlier batches are acknowledged first, then the points are deleted, one request
-//! a row, then the rest is written. A field that became null is not erased by a write, as InfluxDB unites the
+//! a row and `in_flight` at once, then the rest is written. A field that became null is not erased by a write, as InfluxDB unites the
 //! fields of a point; withdraw the key in the same [`RollupRows`] to get rid of it.
 //!
 //! **Backpressure.** At most `in_flight` batches are under way and one is being filled, so memory is bounded
@@ -26,6 +26,7 @@ use std::sync::atomic::Ordering;
 
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
+use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::Mutex;
 use tokio::task::{Id, JoinSet};
 
@@ -89,12 +90,10 @@ impl InfluxSink {
     async fn withdraw(&self, state: &mut State, table: &Table, rows: &RecordBatch) -> Result<(), Error> {
         let series = Series::new(table, rows)?;
         self.drain(state).await?;
+        let mut requests = Vec::new();
         for row in 0..series.len() {
             match deletion(&series, row) {
-                Deletion::Request(request) => {
-                    let point = || format!("{} {}", series.line_head(row), series.time(row));
-                    self.delivery.delete(point, &request).await?;
-                }
+                Deletion::Request(request) => requests.push((row, request)),
                 Deletion::Impossible { point, missing_tag } => {
                     let reason = format!(
                         "the withdrawn row stays: InfluxDB cannot delete a point without tag `{missing_tag}` \
@@ -104,7 +103,12 @@ impl InfluxSink {
                 }
             }
         }
-        Ok(())
+        let series = &series;
+        let deletions = requests.into_iter().map(|(row, request)| async move {
+            let point = || format!("{} {}", series.line_head(row), series.time(row));
+            self.delivery.delete(point, &request).await
+        });
+        stream::iter(deletions).buffer_unordered(self.max_in_flight).try_collect().await
     }
 
     async fn drain(&self, state: &mut State) -> Result<(), Error> {

@@ -135,7 +135,8 @@ impl PointsBySeries {
         let series: Vec<u32> = rows.iter().map(|row| self.of[*row as usize]).collect();
         let text = rows_of(&self.series, &series)?;
         let times = rows.iter().map(|row| self.times[*row as usize]);
-        let time: ArrayRef = Arc::new(TimestampNanosecondArray::from_iter_values(times));
+        let time = TimestampNanosecondArray::from_iter_values(times).with_timezone("UTC");
+        let time: ArrayRef = Arc::new(time);
         let value: ArrayRef = Arc::new(Float64Array::from_iter_values(self.values_at(rows)));
         let columns = [text.columns(), &[time, value]].concat();
         let text_schema = text.schema();

@@ -25,6 +25,7 @@ use super::compact::{CompactOptions, Compaction, younger};
 use super::live;
 use super::raw::blocking;
 use super::rollup::{VERSION, WITHDRAWN, encode};
+use super::times::{under, unmarked_schema};
 use crate::{Error, Table};
 
 /// A file of this size is not small any more.
@@ -174,10 +175,12 @@ fn merged(key: &[usize], read: Vec<(ObjectMeta, Bytes)>) -> Result<Vec<Merged>, 
     let mut by_columns: BTreeMap<String, (Vec<ObjectMeta>, Vec<RecordBatch>)> = BTreeMap::new();
     for (file, bytes) in read {
         let reader = ParquetRecordBatchReaderBuilder::try_new(bytes)?;
-        let (files, batches) = by_columns.entry(reader.schema().to_string()).or_default();
+        // Files of releases that left times unmarked are alike.
+        let schema = unmarked_schema(reader.schema());
+        let (files, batches) = by_columns.entry(schema.to_string()).or_default();
         files.push(file);
         for batch in reader.build()? {
-            batches.push(batch?);
+            batches.push(under(&schema, &batch?)?);
         }
     }
     let mut all = Vec::new();

@@ -71,7 +71,7 @@ pub(crate) struct HourFiles {
 impl HourFiles {
     pub(crate) fn of(files: Vec<ObjectMeta>) -> Self {
         let mut hour = Self::default();
-        for file in files {
+        for file in files.into_iter().filter(|file| !is_hidden(&file.location)) {
             match compacted_name(&file.location) {
                 Some((generation, published)) => {
                     hour.compacted.push(Compacted { generation, published, file });
@@ -111,6 +111,11 @@ impl HourFiles {
         }
         Ok(uncovered)
     }
+}
+
+/// Whether a file is one that systems and editors leave beside others, such as `._copy.parquet`.
+pub fn is_hidden(path: &Path) -> bool {
+    path.filename().is_some_and(|name| name.starts_with(['.', '_']))
 }
 
 /// # Errors

@@ -25,6 +25,7 @@ mod points;
 pub mod raw;
 pub mod rollup;
 pub mod store;
+mod times;
 
 pub use by_series::PointsBySeries;
 pub use compact::{CompactOptions, Compaction, RawCompactor, SafeOffsets};
@@ -32,4 +33,5 @@ pub use compact_rollups::RollupCompactor;
 pub use ledger::{LedgerChunk, LedgerParquet, LedgerRow};
 pub use live::live_files;
 pub use raw::{RawArchive, RawChunk, Written};
-pub use rollup::{RollupParquet, latest_rows_sql, latest_versions_sql, versions_table};
+pub use rollup::{RollupParquet, VERSION, WITHDRAWN, latest_rows_sql, latest_versions_sql, versions_table};
+pub use times::unmarked_schema;

@@ -125,7 +125,10 @@ fn files_read_back_and_carry_a_standard_map() {
 
     let back = read(bytes);
     assert_eq!(shown(&back), shown(&points.rows(&rows).unwrap()));
-    assert_eq!(back.schema().field(2).data_type(), &DataType::Timestamp(TimeUnit::Nanosecond, None));
+    assert_eq!(
+        back.schema().field(2).data_type(),
+        &DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into()))
+    );
 }
 
 #[test]

@@ -33,6 +33,7 @@ use tokio::sync::Mutex;
 use twox_hash::XxHash3_64;
 
 use super::points::WRITER;
+use super::times::{marked_schema, under};
 use crate::{Error, RollupRows, Sink, Table};
 
 /// The column with the offset that produced a row.
@@ -204,9 +205,10 @@ pub(crate) fn encode(
         .set_key_value_metadata(metadata)
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(3)?))
         .build();
-    let mut writer = ArrowWriter::try_new(Vec::new(), schema.clone(), Some(properties))?;
+    let schema = marked_schema(schema);
+    let mut writer = ArrowWriter::try_new(Vec::new(), Arc::clone(&schema), Some(properties))?;
     for batch in batches {
-        writer.write(batch)?;
+        writer.write(&under(&schema, batch)?)?;
     }
     Ok(writer.into_inner()?)
 }

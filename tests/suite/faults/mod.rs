@@ -2,6 +2,7 @@
 //!
 //! `tests/README.md` lists them by kind of fault. What can be shown without a server is beside the code that it concerns.
 
+mod gone;
 mod ingest;
 mod notify;
 mod operation;
@@ -16,6 +17,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         sql::trials(),
         rules::trials(),
         notify::trials(),
+        gone::trials(),
         ingest::trials(),
         stores::trials(),
         operation::trials(),
