@@ -46,7 +46,8 @@ pub(super) fn apart<T>(
         Ok::<_, crate::Error>(part)
     };
     let mut apart = Apart { done: Vec::new(), failed: Vec::new(), groups: 0 };
-    let mut todo = vec![0..groups.len()];
+    let mut todo = Vec::new();
+    todo.push(0..groups.len());
     let mut tries = 0;
     while let Some(range) = todo.pop() {
         if range.is_empty() {

@@ -51,6 +51,7 @@ impl Rollup {
     ///
     /// # Errors
     /// When they are not states of this rollup.
+    #[expect(clippy::needless_pass_by_value, reason = "states are gathered for this call")]
     pub(crate) fn reduce(&self, states: Vec<RecordBatch>) -> Result<Reduced> {
         if let Ok(merged) = self.reduce_whole(states.clone()) {
             return Ok(Reduced { merged, left: Vec::new() });
@@ -63,6 +64,7 @@ impl Rollup {
     ///
     /// # Errors
     /// When they are not states of this rollup.
+    #[expect(clippy::needless_pass_by_value, reason = "states are gathered for this call")]
     pub(crate) fn finish(&self, states: Vec<RecordBatch>) -> Result<Finished> {
         let none = RecordBatch::new_empty(Arc::clone(&self.schema));
         let error = match self.finish_whole(states.clone()) {

@@ -60,9 +60,12 @@ fn analyze(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     }
 }
 
+/// See [`widen`].
+type Widened = (Vec<Expr>, Vec<Option<DataType>>);
+
 /// The functions with sums of decimals in place of sums of whole numbers, and the type of each that was replaced; none
 /// when there is no such sum.
-fn widen(exprs: &[Expr], schema: &DFSchema) -> Result<Option<(Vec<Expr>, Vec<Option<DataType>>)>> {
+fn widen(exprs: &[Expr], schema: &DFSchema) -> Result<Option<Widened>> {
     let (mut widened, mut types) = (Vec::new(), Vec::new());
     for expr in exprs {
         let mut whole = None;

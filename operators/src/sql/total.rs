@@ -263,15 +263,11 @@ pub(super) fn finite_scalar(value: ScalarValue) -> ScalarValue {
 
 fn finite_array(values: &ArrayRef) -> ArrayRef {
     match values.data_type() {
-        DataType::Float64 => {
-            finite_floats(values, values.as_primitive::<Float64Type>(), |number| number.is_finite())
-        }
-        DataType::Float32 => {
-            finite_floats(values, values.as_primitive::<Float32Type>(), |number| number.is_finite())
-        }
-        DataType::Float16 => {
-            finite_floats(values, values.as_primitive::<Float16Type>(), |number| number.is_finite())
-        }
+        DataType::Float64 => finite_floats(values, values.as_primitive::<Float64Type>(), f64::is_finite),
+        DataType::Float32 => finite_floats(values, values.as_primitive::<Float32Type>(), f32::is_finite),
+        DataType::Float16 => finite_floats(values, values.as_primitive::<Float16Type>(), |number| {
+            f32::from(number).is_finite()
+        }),
         _ => Arc::clone(values),
     }
 }

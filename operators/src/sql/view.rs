@@ -151,7 +151,7 @@ pub(crate) fn chain_of_operations(text: &str) -> Option<Location> {
                     operations += 1;
                 }
                 Keyword::SELECT | Keyword::FROM | Keyword::WHERE | Keyword::GROUP | Keyword::HAVING => {
-                    operations = 0
+                    operations = 0;
                 }
                 _ => {}
             },

@@ -21,6 +21,7 @@
 //! final; where missing data alert, and with functions that look back, one per group until it is forgotten.
 //!
 //! - `rule`: rules as they are written, and compiled; `condition`, `query`, `functions`, `template`: their parts
+//! - `labels`: by which its alerts are told apart
 //! - `judge`: a rule over rows; `composite`: a rule over rules
 //! - `verdict`, `state`, `history`, `group`: what a window says, and what comes of it
 //! - `transition`, `wording`: what is said; `snapshot`: what is kept
@@ -31,6 +32,7 @@ mod functions;
 mod group;
 mod history;
 mod judge;
+mod labels;
 mod query;
 mod rule;
 mod snapshot;

@@ -2,11 +2,11 @@
 
 use super::composite::MOST_OPERANDS;
 use super::condition::Condition;
+use super::labels::check_labels;
 use super::query::Query;
 use super::state::{MOST_WINDOWS, Patience};
 use super::template::Templates;
 use super::verdict::MissingData;
-use super::wording::NO_DATA_LABEL;
 use crate::sql::{Rollup, Shape, Tier, chain_of_operations, rule_session};
 use crate::window::Windows;
 use arrow::datatypes::{DataType, SchemaRef};
@@ -248,30 +248,7 @@ impl Rule {
             let complaint = Complaint::new("the rollup has no window start", "group it by `tumble(time, …)`");
             return Err(wrong("rollup")(complaint));
         }
-        if let Some((_, tag)) = watched.tags().find(|(_, tag)| spec.labels.contains_key(*tag)) {
-            let message =
-                format!("`{tag}` is also a tag of the rollup, which every alert carries as a label");
-            return Err(wrong("labels")(Complaint::new(message, "give the rule's label another name")));
-        }
-        if let Some((_, tag)) = watched.tags().find(|(_, tag)| OWN_LABELS.contains(tag)) {
-            let message = format!(
-                "`{tag}` is a tag of what the rule watches, and a label that alerts have of their own"
-            );
-            let remedy = format!("give the column another name, like `{tag}_of_source`");
-            return Err(wrong("labels")(Complaint::new(message, remedy)));
-        }
-        if let Some(label) = spec.labels.keys().find(|label| OWN_LABELS.contains(&label.as_str())) {
-            let message = format!("every alert has a label `{label}` of its own");
-            return Err(wrong("labels")(Complaint::new(message, "give the rule's label another name")));
-        }
-        if let Some((label, _)) =
-            spec.labels.iter().find(|(_, text)| text.contains("{{") || text.contains("{%"))
-        {
-            let message =
-                format!("the label `{label}` is the same for all alerts of the rule, and no template");
-            let remedy = "write its text, or select a column that has it as a tag of the rollup";
-            return Err(wrong("labels")(Complaint::new(message, remedy)));
-        }
+        check_labels(&spec, &watched).map_err(wrong("labels"))?;
         let owned = |(column, name): (usize, &str)| (column, name.to_owned());
         let tags: Vec<_> = watched.tags().map(owned).collect();
         let fields: Vec<_> = watched.numbers().map(owned).collect();
@@ -358,9 +335,6 @@ impl Rule {
         })
     }
 }
-
-/// Labels by which receivers tell alerts apart and that do not come from their groups.
-const OWN_LABELS: [&str; 3] = ["alertname", "severity", NO_DATA_LABEL];
 
 /// Where missing data alert, a group is forgotten after this long unless the rule says otherwise.
 const DAY: i64 = 86_400 * 1_000_000_000;

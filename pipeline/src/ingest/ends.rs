@@ -169,11 +169,11 @@ fn without_messages(
             Some(Ok(message)) => {
                 unknown.remove(&message.partition());
             }
-            Some(Err(KafkaError::PartitionEOF(partition))) => {
-                if unknown.remove(&partition) {
-                    ended.insert(partition);
-                }
+            Some(Err(KafkaError::PartitionEOF(partition))) if unknown.remove(&partition) => {
+                ended.insert(partition);
             }
+            // Of one with a message.
+            Some(Err(KafkaError::PartitionEOF(_))) => {}
             Some(Err(error)) => {
                 tracing::debug!(topic, %error, "looking for unread messages");
                 break;

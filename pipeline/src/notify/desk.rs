@@ -304,7 +304,7 @@ impl Desk {
             if !full || Instant::now() >= deadline {
                 return Err(Error::client("send the state of alerts")(error));
             }
-            std::thread::sleep(Duration::from_millis(10));
+            std::thread::park_timeout(Duration::from_millis(10));
             record = unsent;
         }
         Ok(())

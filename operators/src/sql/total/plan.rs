@@ -139,8 +139,8 @@ fn rewrite_node(node: Plan, counting: Counting) -> Result<Plan> {
     }
     let windows = node
         .downcast_ref::<WindowAggExec>()
-        .map(|node| node.input())
-        .or_else(|| node.downcast_ref::<BoundedWindowAggExec>().map(|node| node.input()));
+        .map(WindowAggExec::input)
+        .or_else(|| node.downcast_ref::<BoundedWindowAggExec>().map(BoundedWindowAggExec::input));
     if let Some(input) = windows {
         let given = input.schema().fields().len();
         return finite_from(given, node);
@@ -203,7 +203,7 @@ fn aggregate_function(
 fn sort(node: &SortExec) -> Result<Plan> {
     let schema = node.input().schema();
     let mut keys = Vec::new();
-    for key in node.expr().iter() {
+    for key in node.expr() {
         keys.push(PhysicalSortExpr { expr: total(&key.expr, &schema)?, options: key.options });
     }
     let Some(keys) = LexOrdering::new(keys) else { return Ok(Arc::new(node.clone())) };

@@ -72,7 +72,7 @@ group = "{topic}-rollup"
         |tidemark: &Tidemark| tidemark.metric("tidemark_ingest_epochs_total", &[]).unwrap_or_default();
     let (before, started) = (epochs(&tidemark), Instant::now());
     let cpu = machine::cpu_seconds(tidemark.id());
-    std::thread::sleep(LENGTH);
+    std::thread::park_timeout(LENGTH);
     let (count, took) = (epochs(&tidemark) - before, started.elapsed().as_secs_f64());
     println!(
         "{partitions} silent partitions: {:.2} epochs a second (configured: 1), {:.0} % of a core",
