@@ -4,8 +4,8 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    DuplicateTreatment, Expr, Function, FunctionArgumentClause, FunctionArguments, GroupByExpr, Query,
-    Select, Spanned, TableFactor, visit_expressions,
+    DuplicateTreatment, Expr, Function, FunctionArguments, GroupByExpr, Query, Select, Spanned, TableFactor,
+    visit_expressions,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
@@ -191,15 +191,6 @@ fn refuse_function(function: &Function) -> Result<(), SqlError> {
             span,
             format!("{name}(DISTINCT …) would have to keep every value"),
             remedy,
-        ));
-    }
-    // DataFusion's `count` panics on an order, and sums are added in the order of arrival in spite of one.
-    let orders = arguments.clauses.iter().any(|clause| matches!(clause, FunctionArgumentClause::OrderBy(_)));
-    if orders && name != "first_value" && name != "last_value" {
-        return Err(SqlError::new(
-            span,
-            format!("{name} does not depend on the order of its values"),
-            "leave ORDER BY out; first_value and last_value take one",
         ));
     }
     let ordered = !arguments.clauses.is_empty() || !function.within_group.is_empty();

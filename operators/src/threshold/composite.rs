@@ -111,7 +111,7 @@ impl RuleState {
 }
 
 /// Rules that it names, in the order of their bits.
-fn operands(rule: &Rule) -> impl Iterator<Item = &str> {
+pub(super) fn operands(rule: &Rule) -> impl Iterator<Item = &str> {
     let names = match &rule.source {
         RuleSource::Rules { all, any, none } => [all.as_slice(), any, none],
         _ => [&[][..], &[], &[]],

@@ -52,6 +52,16 @@ impl Group {
         Self { tags, history: History::new(), absence, seen: 0, revision: 0, firing: 0, early: None }
     }
 
+    /// Of the alert about missing data.
+    pub(super) fn absence(&self) -> Option<&History> {
+        self.absence.as_ref()
+    }
+
+    /// End of the open window for which the alert has fired provisionally.
+    pub(super) fn early(&self) -> Option<i64> {
+        self.early
+    }
+
     /// Whether it need not be remembered.
     pub(super) fn is_idle(&self, rule: &Rule, newest: i64) -> bool {
         if remembers_all(rule) || self.firing != 0 || self.early.is_some() {

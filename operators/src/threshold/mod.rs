@@ -24,7 +24,7 @@
 //! - `labels`: by which its alerts are told apart
 //! - `judge`: a rule over rows; `composite`: a rule over rules
 //! - `verdict`, `state`, `history`, `group`: what a window says, and what comes of it
-//! - `transition`, `wording`: what is said; `snapshot`: what is kept
+//! - `transition`, `wording`: what is said; `snapshot`: what is kept; `reconcile`: what was said and is not held
 
 mod composite;
 mod condition;
@@ -34,6 +34,7 @@ mod history;
 mod judge;
 mod labels;
 mod query;
+mod reconcile;
 mod rule;
 mod snapshot;
 mod state;
@@ -48,11 +49,14 @@ mod kinds_tests;
 #[cfg(test)]
 mod names_tests;
 #[cfg(test)]
+mod reconcile_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod without_rows_tests;
 
 pub use judge::{UnknownWindows, WindowRows};
+pub use reconcile::Announced;
 pub use rule::{Rule, RuleError, RuleSpec, Watched, Watches};
 pub use transition::{Cause, StageTimes, Status, SystemAlert, Transition};
 pub use verdict::MissingData;

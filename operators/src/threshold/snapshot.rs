@@ -155,6 +155,7 @@ impl RuleSnapshot {
                     owner: None,
                     runbook: None,
                     times: StageTimes::default(),
+                    partition: None,
                 });
             }
         }

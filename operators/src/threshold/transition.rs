@@ -129,6 +129,9 @@ pub struct Transition {
     pub runbook: Option<String>,
     #[serde(default)]
     pub times: StageTimes,
+    /// The `rollup` partition that said it; none of what no partition said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partition: Option<i32>,
 }
 
 /// An alert that no rule makes: about the pipeline itself.
@@ -170,6 +173,7 @@ impl SystemAlert<'_> {
             owner: None,
             runbook: None,
             times: StageTimes { evaluated: Some(at), ..StageTimes::default() },
+            partition: None,
         }
     }
 }
@@ -215,6 +219,13 @@ pub(super) fn incident_id<'a>(
     let mut name = Name::new(rule, tags);
     name.part(b"incident");
     name.part(&starts_at.to_le_bytes());
+    name.id()
+}
+
+/// An id that follows from others.
+pub(super) fn named_id(parts: &[&str]) -> String {
+    let mut name = Name(Vec::new());
+    parts.iter().for_each(|part| name.part(part.as_bytes()));
     name.id()
 }
 

@@ -72,6 +72,7 @@ impl Wording<'_> {
             owner: spec.owner.clone(),
             runbook: spec.runbook.clone(),
             times: StageTimes::default(),
+            partition: None,
         };
         self.rule.templates.render(&mut transition);
         if said.is_absence {

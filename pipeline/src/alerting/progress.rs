@@ -3,7 +3,7 @@
 //! While event time stands still no window closes and nothing is judged: alerts stay as they are, and are shown with
 //! "data incomplete".
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,18 @@ pub(crate) struct Progress {
     /// What holds it, for people.
     #[serde(default)]
     pub(crate) held_by: Option<String>,
+    /// What decides the verdicts of each rule, as of when what is announced was last compared with what is held.
+    #[serde(default)]
+    pub(crate) rules: BTreeMap<String, String>,
+    /// The rules of the last comparison that were other ones than before, of which nothing was announced of the messages before
+    /// `until`.
+    #[serde(default)]
+    pub(crate) held_back: BTreeSet<String>,
+    #[serde(default)]
+    pub(crate) until: i64,
+    /// The first message of the partials topic of which nothing was announced.
+    #[serde(default)]
+    pub(crate) next: Option<i64>,
 }
 
 /// The partition that is behind most, and since when it is.
@@ -43,7 +55,7 @@ pub(crate) fn partition_of(key: &str) -> Option<i32> {
 /// The partition whose event time has stood still for longest, if that is longer than `after`, nanoseconds.
 pub(crate) fn stall(progress: &BTreeMap<i32, Progress>, now: i64, after: i64) -> Option<Stall> {
     let longest = progress.iter().min_by_key(|(_, progress)| progress.moved_at)?;
-    let (partition, Progress { watermark, moved_at, held_by }) = longest;
+    let (partition, Progress { watermark, moved_at, held_by, .. }) = longest;
     let stands = now.saturating_sub(moved_at.0) > after;
     stands.then(|| Stall {
         partition: *partition,
@@ -77,6 +89,10 @@ mod tests {
             watermark: Time(0),
             moved_at: Time(moved_at * 1_000_000_000),
             held_by: held_by.map(str::to_owned),
+            rules: BTreeMap::new(),
+            held_back: BTreeSet::new(),
+            until: 0,
+            next: None,
         };
         let partitions =
             BTreeMap::from([(0, progress(90, None)), (3, progress(30, Some("points-1: no owner")))]);

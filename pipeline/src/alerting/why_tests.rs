@@ -37,6 +37,7 @@ pub(in crate::alerting) fn transition(rule: &str, host: &str, status: Status, mi
         owner: None,
         runbook: None,
         times: StageTimes::default(),
+        partition: None,
     }
 }
 
@@ -339,6 +340,10 @@ fn incomplete_data() {
         watermark: Time(MINUTE),
         moved_at: Time(moved_at * MINUTE),
         held_by: held_by.map(str::to_owned),
+        rules: BTreeMap::new(),
+        held_back: std::collections::BTreeSet::new(),
+        until: 0,
+        next: None,
     };
     stage.evidence.progress.insert(0, progress(10, None));
     stage.evidence.progress.insert(1, progress(2, Some("points-3: no ingest process reports it any more")));

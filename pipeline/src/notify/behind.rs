@@ -82,7 +82,15 @@ mod tests {
         let mut behind = Behind::new(config, 1_000 * SECOND);
         let mut dispatcher = Dispatcher::new(Policy::default());
         let moved = |at: i64| {
-            let progress = Progress { watermark: Time(0), moved_at: Time(at * SECOND), held_by: None };
+            let progress = Progress {
+                watermark: Time(0),
+                moved_at: Time(at * SECOND),
+                held_by: None,
+                rules: BTreeMap::new(),
+                held_back: std::collections::BTreeSet::new(),
+                until: 0,
+                next: None,
+            };
             Record {
                 partition: 0,
                 offset: 0,

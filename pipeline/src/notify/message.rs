@@ -99,6 +99,7 @@ pub(super) mod tests {
             owner: None,
             runbook: None,
             times: StageTimes::default(),
+            partition: None,
         }
     }
 

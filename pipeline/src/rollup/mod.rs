@@ -21,6 +21,7 @@ mod session;
 mod share;
 pub(crate) mod snapshots;
 mod tell;
+mod told;
 
 use std::time::Duration;
 

@@ -1,13 +1,14 @@
 //! The owned partitions of the partials topic, each with its fold and its alert states.
 
+mod judge;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use operators::exchange::Partials;
 use operators::fold::{Applied, Fold, ResultKind, Results};
-use operators::threshold::{StageTimes, Threshold, WindowRows};
-use operators::watermark::EpochFacts;
+use operators::threshold::{Threshold, WindowRows};
 use rdkafka::message::{BorrowedMessage, Message};
 use sinks::{RollupRows, Table};
 use tokio::sync::broadcast;
@@ -17,6 +18,7 @@ use super::outputs::{Outputs, PartitionState, Settled};
 use super::rebuild::Rebuilds;
 use super::snapshots::Snapshots;
 use super::tell::{tell_changes, tell_rebuilds, warn_of_overflow};
+use super::told::{Compared, States, Told, deciders_of};
 use super::{Event, tables_of, watermark_options};
 use crate::alerting::Alerting;
 use crate::alerting::progress::Progress;
@@ -25,9 +27,9 @@ use crate::error::{Error, Result};
 use crate::group::{Assigned, Commit, Membership, Share, Source};
 use crate::roles::{Context, HANDOVER};
 use crate::telemetry::{
-    AgeLabels, AlertLabels, HolderLabels, PartitionLabels, RollupLabels, StateLabels, TierLabels, age_label,
+    AgeLabels, HolderLabels, PartitionLabels, RollupLabels, StateLabels, TierLabels, age_label,
 };
-use crate::why::{Folded, Time, view};
+use crate::why::{Folded, view};
 
 pub(super) struct RollupShare {
     context: Context,
@@ -59,8 +61,28 @@ pub(super) struct Partition {
     missed: bool,
     /// How far event time had come when it was announced.
     announced: Option<Progress>,
+    /// What was announced of alerts when it was taken over, until that has been compared with what is held.
+    told: Option<Told>,
+    /// See [`Progress::rules`].
+    compared: Compared,
     /// When the newest message was folded in, by this process's clock.
     heard: Option<i64>,
+}
+
+impl Partition {
+    fn new(fold: Fold, threshold: Threshold, next: i64, missed: bool) -> Self {
+        Self {
+            fold,
+            threshold,
+            next,
+            checkpointed: next,
+            missed,
+            announced: None,
+            heard: None,
+            told: None,
+            compared: Compared::default(),
+        }
+    }
 }
 
 impl RollupShare {
@@ -139,33 +161,6 @@ impl RollupShare {
         self.judge(partition, &applied, &partials.facts)?;
         for results in applied.results {
             self.give_out(partition, offset, results)?;
-        }
-        Ok(())
-    }
-
-    /// Evaluates the rules on what a message led to, and announces what changed.
-    fn judge(&mut self, partition: i32, applied: &Applied, facts: &EpochFacts) -> Result<()> {
-        let Some(state) = self.partitions.get_mut(&partition) else { return Ok(()) };
-        let times = StageTimes {
-            sample: facts.newest(),
-            ingested: Some(facts.wall),
-            evaluated: Some(self.context.clock.now_ns()),
-        };
-        state.threshold.leave_out(&state.fold.unknown());
-        let mut transitions = state.threshold.look(&window_rows(&applied.open), times);
-        transitions.extend(state.threshold.apply(
-            &window_rows(&applied.results),
-            state.fold.watermark(),
-            times,
-        ));
-        for failure in state.threshold.take_failures() {
-            tracing::error!(?failure, "a rule could not judge a row");
-        }
-        for transition in transitions {
-            let labels = AlertLabels { rule: transition.rule.clone(), status: transition.status.as_str() };
-            self.context.metrics.notify.transitions.get_or_create(&labels).inc();
-            self.announcer.alert(&transition)?;
-            self.tell(Event::Alert(Box::new(transition)));
         }
         Ok(())
     }
@@ -362,26 +357,6 @@ impl RollupShare {
         }
     }
 
-    /// Says how far event time has come, of the partitions in which it moved or stands for another reason.
-    pub(super) fn announce_progress(&mut self) -> Result<()> {
-        let now = self.context.clock.now_ns();
-        for (partition, state) in &mut self.partitions {
-            let Some(watermark) = state.fold.watermark() else { continue };
-            let held_by = state.fold.holder().map(|holder| {
-                let (topic, number) = holder.source;
-                format!("{topic}-{number}: {}", holder.reason)
-            });
-            let before = state.announced.as_ref().filter(|before| before.watermark == Time(watermark));
-            let moved_at = before.map_or(Time(now), |before| before.moved_at);
-            let progress = Progress { watermark: Time(watermark), moved_at, held_by };
-            if state.announced.as_ref() != Some(&progress) {
-                self.announcer.progress(*partition, &progress)?;
-                state.announced = Some(progress);
-            }
-        }
-        Ok(())
-    }
-
     fn load(&self, assigned: &Assigned) -> Result<Partition> {
         let options = watermark_options(&self.context.config);
         let rollups = &self.context.catalog.rollups;
@@ -390,7 +365,9 @@ impl RollupShare {
         let mut missed = assigned.log.0 > assigned.offset.unwrap_or(0);
         let Some(offset) = assigned.offset else {
             // Somebody had read it, and his offset expired or went with the topic: what he had is not in the log any more.
-            if self.context.runtime.block_on(self.snapshots.has_any(assigned.partition))? {
+            // Storage that cannot be listed holds the first snapshot, and says so then.
+            let has_any = self.context.runtime.block_on(self.snapshots.has_any(assigned.partition));
+            if has_any.unwrap_or(false) {
                 let partition = assigned.partition;
                 tracing::error!(
                     partition,
@@ -400,8 +377,7 @@ impl RollupShare {
             }
             let fold = Fold::new(rollups, options).bounded(bounds);
             let fold = fold.watching_open(|rollup, tier| threshold.watches_open(rollup, tier));
-            let (announced, heard) = (None, None);
-            return Ok(Partition { fold, threshold, next: 0, checkpointed: 0, missed, announced, heard });
+            return Ok(Partition::new(fold, threshold, 0, missed));
         };
         let started = self.context.clock.monotonic();
         let bytes = self.context.runtime.block_on(self.snapshots.get(assigned.partition, offset))?;
@@ -420,16 +396,19 @@ impl RollupShare {
         self.context.metrics.rollup.restore_seconds.observe(took.as_secs_f64());
         let fold = restored.fold.bounded(bounds);
         let fold = fold.watching_open(|rollup, tier| threshold.watches_open(rollup, tier));
-        let (announced, heard) = (None, None);
-        Ok(Partition { fold, threshold, next: offset, checkpointed: offset, missed, announced, heard })
+        Ok(Partition::new(fold, threshold, offset, missed))
     }
 }
 
 impl Share for RollupShare {
     fn assigned(&mut self, partitions: &[Assigned]) -> Result<Vec<Option<i64>>> {
+        let states = if partitions.is_empty() { States::default() } else { States::read(&self.context)? };
         for assigned in partitions {
             assigned.check_offset()?;
-            let partition = self.load(assigned)?;
+            let mut partition = self.load(assigned)?;
+            let deciders = deciders_of(&self.context, &partition.threshold);
+            partition.told = states.of(assigned.partition, partition.next, assigned.log.1, &deciders);
+            partition.compared = states.compared(assigned.partition);
             self.partitions.insert(assigned.partition, partition);
         }
         self.context.readiness.ready("rollup");

@@ -40,6 +40,7 @@ fn transition(rule: &str, tags: &str, incident: &str, status: Status, at: i64) -
         owner: None,
         runbook: None,
         times: StageTimes::default(),
+        partition: None,
     }
 }
 
