@@ -270,7 +270,16 @@ impl RuleState {
         let verdicts = Verdicts::new(&self.rule, rows);
         let wording = Wording { rule: &self.rule, rows: Some(rows) };
         let mut said = Vec::new();
+        // A query may leave out a tag by which its rows differ.
+        let is_query = matches!(self.rule.source, RuleSource::Query { .. });
+        let mut judged: HashSet<(Vec<u8>, i64)> = HashSet::new();
+        let mut repeated = None;
         for (row, &end) in window_ends.iter().enumerate() {
+            if is_query && !judged.insert((tags.key(row).to_vec(), end)) {
+                let message = "several rows of one window are one alert, of which the first is judged: select the tags by which they differ";
+                repeated = Some(message.to_owned());
+                continue;
+            }
             let verdict = verdicts.of(row);
             // Most rows are of groups without a state that stay without: no need to know which.
             let is_true = verdict.condition() == Some(true);
@@ -314,7 +323,7 @@ impl RuleState {
                 ));
             }
         }
-        verdicts.failure.map_or(Ok(()), Err)
+        verdicts.failure.or(repeated).map_or(Ok(()), Err)
     }
 
     /// Event time has come to `watermark`: windows have closed, with a row of a group or without.

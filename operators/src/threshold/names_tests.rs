@@ -1,6 +1,6 @@
 //! Names and texts of alerts: labels that must differ, templates that must end.
 
-use super::kinds_tests::query;
+use super::kinds_tests::{build, query};
 use super::rule::Complaint;
 use super::template::Templates;
 use super::tests::{batch, closed, compile_over, schema, shape, spec, watched};
@@ -34,10 +34,20 @@ fn labels_that_two_alerts_could_share_are_refused() {
     }
     let labels = BTreeMap::from([("team".to_owned(), "{{ labels.region }}".to_owned())]);
     assert!(refusal(RuleSpec { labels, ..spec() }).contains("no template"));
-    let without = query("SELECT window_start, avg FROM cpu_by_region", "avg > 1");
-    assert!(refusal(without).contains("leaves out the tag `region`"));
-    let renamed = query("SELECT window_start, region AS area, avg FROM cpu_by_region", "avg > 1");
-    assert!(refusal(renamed).contains("select `region`, under this name"));
+}
+
+#[test]
+fn rows_of_a_query_that_would_be_one_alert_are_said() {
+    let without = query("SELECT window_start, avg FROM cpu_by_region", "avg > 90");
+    let mut threshold = build(&[RuleSpec { summary: "high".into(), ..without }]);
+    let (rows, ends) = batch(&[(1, "eu", Some(95.0)), (1, "us", Some(10.0))]);
+    threshold.apply(&[closed(&rows, &ends)], None, StageTimes::default());
+    let failures = threshold.take_failures();
+    assert!(failures[0].message.contains("several rows of one window are one alert"), "{failures:?}");
+    // With the rows of one group alone the tag may be left out.
+    let (rows, ends) = batch(&[(2, "eu", Some(95.0)), (3, "eu", Some(95.0))]);
+    threshold.apply(&[closed(&rows, &ends)], None, StageTimes::default());
+    assert_eq!(threshold.take_failures(), []);
 }
 
 #[test]

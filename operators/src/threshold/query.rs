@@ -350,11 +350,6 @@ fn shape(schema: &SchemaRef, sources: &[Watched]) -> Result<Shape, Complaint> {
         };
         return Err(Complaint::new("the query does not say which window a row is of", remedy));
     }
-    let selected = |tag: &str| shape.tags.iter().any(|column| schema.field(*column).name() == tag);
-    if let Some((_, tag)) = sources.iter().flat_map(Watched::tags).find(|(_, tag)| !selected(tag)) {
-        let message = format!("the query leaves out the tag `{tag}`, so several rows would be one alert");
-        return Err(Complaint::new(message, format!("select `{tag}`, under this name")));
-    }
     Ok(shape)
 }
 

@@ -60,7 +60,7 @@ fn wait_for_count(servers: &Servers, deployment: &Deployment, tidemark: &mut Tid
 fn transactions(servers: &Servers) {
     let kafka = servers.kafka;
     let (first, second) = (kafka.unique_topic("ends", 2), kafka.unique_topic("ends", 1));
-    let deployment = Deployment::new(servers, "ends", &format!("{first}\", \"{second}"), 2);
+    let deployment = Deployment::new(servers, "gone-ends", &format!("{first}\", \"{second}"), 2);
     let mut tidemark = started(&deployment, &IDLE_SOON);
     let producer = kafka.transactions(&deployment.id);
     producer.begin(&first, (0..5).map(|at| point(0, "a", at)));
@@ -76,7 +76,7 @@ fn transactions(servers: &Servers) {
 fn open_transaction(servers: &Servers) {
     let kafka = servers.kafka;
     let topic = kafka.unique_topic("open", 2);
-    let deployment = Deployment::new(servers, "open", &topic, 2);
+    let deployment = Deployment::new(servers, "gone-open", &topic, 2);
     let mut tidemark = started(&deployment, &IDLE_SOON);
     kafka.produce(&topic, [point(0, "a", 0), point(1, "b", 0)]);
     tidemark.wait_for_metric(PATIENCE, "tidemark_rollup_points_total", &[], 2.0);
@@ -97,7 +97,8 @@ fn open_transaction(servers: &Servers) {
 fn made_again(servers: &Servers) {
     let kafka = servers.kafka;
     let topic = kafka.unique_topic("again", 1);
-    let deployment = Deployment::new(servers, "again", &topic, 1).with("\n[archive]\nroll_age = \"1s\"\n");
+    let deployment =
+        Deployment::new(servers, "gone-again", &topic, 1).with("\n[archive]\nroll_age = \"1s\"\n");
     let mut tidemark = started(&deployment, &[]);
     kafka.produce(&topic, (0..100).map(|at| point(0, "a", at)));
     tidemark.wait_for_metric(PATIENCE, "tidemark_rollup_points_total", &[], 100.0);
@@ -118,7 +119,7 @@ fn made_again(servers: &Servers) {
 fn overtaken(servers: &Servers) {
     let kafka = servers.kafka;
     let topic = kafka.unique_topic("overtaken", 1);
-    let deployment = Deployment::new(servers, "overtaken", &topic, 1);
+    let deployment = Deployment::new(servers, "gone-overtaken", &topic, 1);
     let mut tidemark = started(&deployment, &[]);
     kafka.produce(&topic, [point(0, "a", 0)]);
     tidemark.wait_for_metric(PATIENCE, "tidemark_rollup_points_total", &[], 1.0);
@@ -142,7 +143,7 @@ fn taken_out(servers: &Servers) {
     let kafka = servers.kafka;
     let (kept, gone) = (kafka.unique_topic("kept", 1), kafka.unique_topic("kept", 1));
     let both = format!("{kept}\", \"{gone}");
-    let deployment = Deployment::new(servers, "taken-out", &both, 1);
+    let deployment = Deployment::new(servers, "gone-taken-out", &both, 1);
     let mut tidemark = started(&deployment, &[]);
     kafka.produce(&kept, [point(0, "a", 0)]);
     kafka.produce(&gone, [point(0, "b", 0)]);
