@@ -387,10 +387,7 @@ fn conditions(
 /// Planning takes a part of the stack for each operation.
 pub(super) fn refuse_chains(sql: &str) -> Result<(), Complaint> {
     match chain_of_operations(sql) {
-        Some(_) => Err(Complaint::new(
-            "too many operations in one expression",
-            "compute it in a rollup, or use IN (…)",
-        )),
+        Some(_) => Err(Complaint::new("too many operations in one expression", "shorten it")),
         None => Ok(()),
     }
 }

@@ -364,14 +364,14 @@ impl RollupShare {
         let mut threshold = self.alerting.threshold();
         let mut missed = assigned.log.0 > assigned.offset.unwrap_or(0);
         let Some(offset) = assigned.offset else {
-            // Somebody had read it, and his offset expired or went with the topic: what he had is not in the log any more.
             // Storage that cannot be listed holds the first snapshot, and says so then.
-            let has_any = self.context.runtime.block_on(self.snapshots.has_any(assigned.partition));
-            if has_any.unwrap_or(false) {
-                let partition = assigned.partition;
+            let newest = self.context.runtime.block_on(self.snapshots.newest_offset(assigned.partition));
+            let (partition, end) = (assigned.partition, assigned.log.1);
+            if newest.ok().flatten().is_some_and(|newest| newest > end) {
                 tracing::error!(
                     partition,
-                    "no offset is committed, though there are snapshots: windows that were open are rebuilt from raw points"
+                    end,
+                    "the partials topic was made again, and states of open windows are gone with it: these are rebuilt from raw points"
                 );
                 missed = true;
             }
@@ -409,6 +409,9 @@ impl Share for RollupShare {
             let deciders = deciders_of(&self.context, &partition.threshold);
             partition.told = states.of(assigned.partition, partition.next, assigned.log.1, &deciders);
             partition.compared = states.compared(assigned.partition);
+            if partition.told.is_none() {
+                partition.compared.deciders = deciders;
+            }
             self.partitions.insert(assigned.partition, partition);
         }
         self.context.readiness.ready("rollup");

@@ -61,9 +61,11 @@ impl Snapshots {
         Ok(states)
     }
 
-    pub(super) async fn has_any(&self, partition: i32) -> Result<bool> {
+    /// The highest offset of the partition's states.
+    pub(super) async fn newest_offset(&self, partition: i32) -> Result<Option<i64>> {
         let folder = self.prefix.clone().join(partition.to_string());
-        Ok(self.store.list(Some(&folder)).try_next().await.map_err(stored)?.is_some())
+        let files: Vec<_> = self.store.list(Some(&folder)).try_collect().await.map_err(stored)?;
+        Ok(files.iter().filter_map(|file| Some(self.parse(&file.location)?.1)).max())
     }
 
     /// Removes what is older than the committed offset.

@@ -96,7 +96,8 @@ impl States {
     /// What is to be compared in a partition that is replayed from the message `from` on, and whose log ends before `end`; nothing
     /// when all rules are as they were.
     pub(super) fn of(&self, partition: i32, from: i64, end: i64, deciders: &Deciders) -> Option<Told> {
-        let progress = self.progress.get(&partition);
+        // Where nothing was announced, or by a release that did not say by which rules, there is nothing to compare with.
+        let until = self.progress.get(&partition)?.next?.min(end);
         let compared = self.compared(partition);
         let names = compared.deciders.keys().chain(deciders.keys());
         let differs = |name: &&String| compared.deciders.get(*name) != deciders.get(*name);
@@ -108,8 +109,6 @@ impl States {
         if changed.is_empty() {
             return None;
         }
-        // Of a release that did not say how far it had come, everything may have been read.
-        let until = progress.and_then(|progress| progress.next).unwrap_or(end).min(end);
         let announced = self.announced.get(&partition).cloned().unwrap_or_default();
         Some(Told { until, announced, changed })
     }
