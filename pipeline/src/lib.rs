@@ -4,7 +4,7 @@
 //! - `group`, `lease`, `roles`, `shutdown`: joining groups, knowing that one was frozen, starting again, ending
 //! - `memory`: one budget, divided over what holds data
 //! - `kafka`, `topics`: clients and topics; `clock`: wall time; `http`, `telemetry`: being watched
-//! - `repair`, `cold`: results against the archive; what is stored, as tables for SQL
+//! - `repair`, `cold`: results against the archive; what is stored, as tables for SQL; `storage`: which storage it is
 //! - `backtest`, `rule_tests`: rules over archived points, and over points made up for a test
 //! - `config`: `config/pipeline.toml` and `config/alerts.toml`
 //! - `cli`, `launch`, `check`, `explain`, `health`, `load`, `sample`, `query`, `why`, `demo`: what the command line offers
@@ -37,6 +37,7 @@ pub mod rollup;
 pub mod rule_tests;
 pub mod sample;
 pub mod shutdown;
+mod storage;
 pub mod telemetry;
 pub mod topics;
 pub mod why;

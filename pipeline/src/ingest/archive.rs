@@ -25,6 +25,7 @@ use super::progress::ArchiveProgress;
 use crate::error::{Error, Result};
 use crate::group::{Assigned, Source};
 use crate::roles::Context;
+use crate::storage;
 
 /// Memory of one collected point: series, time, value.
 const POINT_BYTES: usize = 20;
@@ -40,6 +41,8 @@ pub(super) struct Archive {
     store: RawArchive,
     context: Context,
     partitions: BTreeMap<Source, Partition>,
+    /// Of the storage; none while that is away.
+    storage: Option<String>,
 }
 
 struct Partition {
@@ -87,8 +90,23 @@ impl Drop for Write {
 impl Archive {
     pub(super) fn new(context: &Context) -> Result<Self> {
         let (store, prefix) = sinks::parquet::store::open(context.config.storage.url.as_str())?;
+        let storage = context.runtime.block_on(storage::named(&store, &prefix)).unwrap_or_else(|error| {
+            tracing::warn!(%error, "the storage cannot be asked for its name, so nothing tells it from another one");
+            None
+        });
         let store = RawArchive::new(store, prefix);
-        Ok(Self { store, context: context.clone(), partitions: BTreeMap::new() })
+        Ok(Self { store, context: context.clone(), partitions: BTreeMap::new(), storage })
+    }
+
+    /// Refuses a partition whose archive is in another storage.
+    pub(super) fn check_storage(&self, assigned: &Assigned) -> Result<()> {
+        let Some(own) = &self.storage else { return Ok(()) };
+        storage::check(Some(own), &assigned.metadata, (&assigned.topic, assigned.partition))
+    }
+
+    /// The text of a commit, with the storage that it is about.
+    pub(super) fn with_storage(&self, text: String) -> String {
+        storage::with_storage(text, self.storage.as_deref())
     }
 
     /// Takes a partition over and returns where it has to be read from.

@@ -21,6 +21,8 @@ impl ArchiveProgress {
     /// None when the text was not written by an archive: it was off, or someone set the offset by hand.
     pub(crate) fn parse(text: &str) -> Result<Option<Self>> {
         let Some(numbers) = text.strip_prefix(KEY) else { return Ok(None) };
+        // What follows says in which storage, see `crate::storage`.
+        let numbers = numbers.split(';').next().unwrap_or_default();
         let offsets: Option<Vec<i64>> = numbers.split(',').map(|number| number.parse().ok()).collect();
         let rising = offsets.filter(|offsets| offsets.is_sorted_by(|a, b| a < b));
         match rising.as_deref() {
@@ -52,6 +54,8 @@ mod tests {
             assert_eq!(ArchiveProgress::parse(text).unwrap(), Some(progress.clone()));
             assert_eq!(progress.encode(), text);
         }
+        let with_storage = ArchiveProgress::parse("archive=1,2;storage=x").unwrap();
+        assert_eq!(with_storage, Some(ArchiveProgress { safe: 1, ends: vec![2] }));
         assert_eq!(ArchiveProgress::parse("").unwrap(), None);
         for broken in ["archive=", "archive=1,", "archive=2,1", "archive=1,1", "archive=x"] {
             assert!(ArchiveProgress::parse(broken).is_err(), "{broken}");

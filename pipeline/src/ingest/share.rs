@@ -322,7 +322,10 @@ impl IngestShare {
         let mut offsets = Vec::new();
         for owned in &self.partitions {
             let metadata = match &mut self.archive {
-                Some(archive) => archive.submit(&owned.source)?,
+                Some(archive) => {
+                    let text = archive.submit(&owned.source)?;
+                    archive.with_storage(text)
+                }
                 None => String::new(),
             };
             let (topic, partition) = owned.source.clone();
@@ -337,6 +340,9 @@ impl Share for IngestShare {
         let mut starts = Vec::new();
         for assigned in partitions {
             assigned.check_offset()?;
+            if let Some(archive) = &self.archive {
+                archive.check_storage(assigned)?;
+            }
             // What was removed before it was read cannot be read.
             let begin = assigned.log.0;
             let aggregated = assigned.offset.map_or(begin, |offset| offset.max(begin));

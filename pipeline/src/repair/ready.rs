@@ -25,6 +25,7 @@ use crate::error::{Error, Result};
 use crate::ingest::progress::ArchiveProgress;
 use crate::kafka::{self, ConsumerSettings, Plain};
 use crate::rollup::Snapshots;
+use crate::storage;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// How often a commit may move on while its snapshot is looked for.
@@ -119,9 +120,12 @@ impl ArchiveState {
         let topics = config.topics.points.clone();
         let partitions = blocking(move || partitions_of(&kafka, &topics)).await?;
         let committed = committed(&config.kafka, &config.ingest.group, partitions).await?;
+        let (store, root) = sinks::parquet::store::open(config.storage.url.as_str())?;
+        let own = storage::identity(&store, &root).await.map_err(sinks::Error::Store)?;
         let mut states = BTreeMap::new();
         for (source, commit) in committed {
             if let Some((offset, text)) = commit {
+                storage::check(own.as_deref(), &text, (&source.0, source.1))?;
                 let safe = ArchiveProgress::parse(&text)?.map(|progress| progress.safe);
                 states.insert(source, (offset, safe));
             }
@@ -150,6 +154,18 @@ impl ArchiveState {
                 )),
             }
         })
+    }
+}
+
+/// Refuses a storage that the archive is not in, which no force makes right. Where Kafka is away, nobody knows.
+pub(super) async fn check_storage(config: &Config) -> Result<()> {
+    match ArchiveState::read(config).await {
+        Err(error @ Error::Refused(_)) => Err(error),
+        Err(error) => {
+            tracing::warn!("forced: whether this is the archive's storage could not be asked: {error}");
+            Ok(())
+        }
+        Ok(_) => Ok(()),
     }
 }
 

@@ -15,7 +15,7 @@ use super::batch::{Batch, Query};
 use super::compare::{Difference, Expected, differences};
 use super::percentile::Judged;
 use super::range::{HOUR, chunks, whole_windows};
-use super::ready::{Frontier, wait_for_archive};
+use super::ready::{Frontier, check_storage, wait_for_archive};
 use super::report;
 use super::stored::{Changes, Found, Store};
 use super::{Target, find, parse_time, targets};
@@ -145,6 +145,7 @@ pub async fn recompute_range(
     }
     if options.force {
         tracing::warn!("forced: whether the archive is complete was not looked at");
+        check_storage(config).await?;
     } else {
         wait_for_archive(config, options.wait, &|missing| progress(Progress::Waiting(missing.to_owned())))
             .await?;

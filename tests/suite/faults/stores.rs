@@ -1,7 +1,103 @@
-//! Stores: types and names that they cannot hold, damaged files, two deployments on one storage.
+//! Stores: which storage it is, and files that are none of ours.
+
+use std::fs;
+use std::path::PathBuf;
 
 use libtest_mimic::Trial;
+use tidemark_tests::kafka::Message;
+use tidemark_tests::tidemark::Tidemark;
+
+use crate::real::{Deployment, PATIENCE, Servers};
+
+const SQL: &str = "CREATE MATERIALIZED VIEW cpu WITH (allowed_lateness = '0 seconds') AS
+SELECT tumble(time, INTERVAL '10 seconds') AS window_start, labels['host'] AS host, count(*) AS count FROM points GROUP BY 1, 2";
 
 pub(crate) fn trials() -> Vec<Trial> {
-    Vec::new()
+    vec![
+        crate::real::trial("faults::stores::a_folder_of_another_machine_is_another_storage", another_storage),
+        crate::real::trial("faults::stores::files_that_are_none_of_ours_cost_themselves", foreign_files),
+    ]
+}
+
+fn point(partition: i32, second: i64) -> Message {
+    let ts = 1_767_225_600 + second;
+    Message::new(partition, format!(r#"{{"name":"cpu","labels":{{"host":"a"}},"ts":{ts},"value":1}}"#))
+}
+
+fn started(deployment: &Deployment) -> Tidemark {
+    let mut tidemark = deployment.process("data", &[("cpu", SQL)]);
+    tidemark.call(&["topics", "create"]);
+    tidemark.spawn(&["run", "--roles", "ingest"], &[("TIDEMARK_ARCHIVE__ROLL_AGE", "1s")]);
+    tidemark.wait_until_ready();
+    tidemark
+}
+
+/// What a command says when it fails.
+fn refusal(tidemark: &Tidemark, arguments: &[&str]) -> String {
+    let output = tidemark.command().args(arguments).output().unwrap();
+    assert!(!output.status.success(), "{arguments:?}");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Each process has a folder of its own, as two machines with the default storage have.
+fn another_storage(servers: &Servers) {
+    let topic = servers.kafka.unique_topic("storage", 2);
+    let deployment = Deployment::new(servers, "storage", &topic, 1);
+    let mut first = started(&deployment);
+    servers.kafka.produce(&topic, (0..20).map(|at| point(at % 2, i64::from(at))));
+    first.wait_for_metric(PATIENCE, "tidemark_ingest_points_total", &[], 20.0);
+    let group = format!("{}-ingest", deployment.id);
+    first.wait_until(PATIENCE, "offsets of both partitions", || {
+        let committed = servers.kafka.committed(&group, &topic);
+        if committed.values().sum::<i64>() == 20 { Ok(()) } else { Err(format!("{committed:?}")) }
+    });
+
+    let mut second = deployment.process("data", &[("cpu", SQL)]);
+    second.spawn(&["run", "--roles", "ingest"], &[]);
+    assert!(!second.wait_for_end().success(), "{}", second.log_text());
+    assert!(second.log_text().contains("is in the storage"), "{}", second.log_text());
+    let range = ["--from", "2026-01-01T00:00:00Z", "--to", "2026-01-01T00:01:00Z", "--force"];
+    let said = refusal(&second, &[&["recompute", "cpu"], &range[..]].concat());
+    assert!(said.contains("`url` of [storage]"), "{said}");
+    assert!(first.terminate().success(), "{}", first.log_text());
+}
+
+fn foreign_files(servers: &Servers) {
+    let topic = servers.kafka.unique_topic("foreign", 1);
+    let deployment = Deployment::new(servers, "foreign", &topic, 1).without_influx();
+    let mut tidemark = started(&deployment);
+    servers.kafka.produce(&topic, (0..20).map(|at| point(0, at)));
+    let hour = tidemark.directory().join("data/raw/date=2026-01-01/hour=00");
+    let files = || -> Vec<PathBuf> {
+        let found = fs::read_dir(&hour).into_iter().flatten().map(|file| file.unwrap().path());
+        found.filter(|path| path.extension().is_some_and(|extension| extension == "parquet")).collect()
+    };
+    tidemark.wait_until(
+        PATIENCE,
+        "a file",
+        || if files().is_empty() { Err("none".to_owned()) } else { Ok(()) },
+    );
+    assert!(tidemark.terminate().success(), "{}", tidemark.log_text());
+    let ours = files();
+    fs::copy(&ours[0], hour.join("._copy.parquet")).unwrap();
+    fs::write(hour.join("empty.parquet"), "").unwrap();
+    fs::write(hour.join("0-text.parquet"), "no Parquet at all, but long enough to be taken for some")
+        .unwrap();
+    let output = tidemark.command().args(["query", "SELECT count(*) AS n FROM points"]).output().unwrap();
+    let (table, log) = (
+        String::from_utf8_lossy(&output.stdout).into_owned(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    );
+    assert!(output.status.success() && table.contains("| 20 |"), "{table}{log}");
+    for name in ["empty.parquet", "0-text.parquet"] {
+        assert!(log.contains(name), "{log}");
+    }
+    for sql in [
+        "COPY (SELECT 1) TO 'x.csv'",
+        "CREATE TABLE t AS SELECT 1",
+        "SET datafusion.execution.batch_size = 1",
+    ] {
+        let said = refusal(&tidemark, &["query", sql]);
+        assert!(said.contains("only a SELECT can"), "{said}");
+    }
 }
