@@ -59,7 +59,9 @@ impl Dispatcher {
         let timing = timing(&self.policy.timing(&group.target), &group.target);
         // After a quiet interval too: what happens at one moment comes one by one, and is told together.
         let together = now.saturating_add(timing.wait);
-        let due = group.last.map_or(together, |last| together.max(last.saturating_add(timing.interval)));
+        // The last may have been by a clock that was ahead: nothing waits for longer than the interval.
+        let last = group.last.map(|last| last.min(now));
+        let due = last.map_or(together, |last| together.max(last.saturating_add(timing.interval)));
         group.due = Some(group.due.map_or(due, |before| before.min(due)));
     }
 
@@ -310,7 +312,7 @@ impl Dispatcher {
 }
 
 /// Escalations do not wait for others.
-fn timing(timing: &Timing, target: &Target) -> Timing {
+pub(super) fn timing(timing: &Timing, target: &Target) -> Timing {
     Timing { wait: if target.is_escalation() { 0 } else { timing.wait }, ..*timing }
 }
 

@@ -1,6 +1,7 @@
 //! Outcomes of deliveries; many dispatches made one while a receiver is away; what becomes of those of an old policy.
 
 use super::digest::Digest;
+use super::flush::timing;
 use super::group::{Member, Suppression};
 use super::policy::Target;
 use super::queue::{Dispatch, Origin, Queued};
@@ -141,6 +142,7 @@ impl Dispatcher {
 
     /// Goes on with the state of an earlier run, whose policy may have been another one.
     pub(super) fn adopt(&mut self, now: i64) {
+        self.bound_waits(now);
         let gone: Vec<Digest> = self
             .groups
             .iter()
@@ -189,6 +191,26 @@ impl Dispatcher {
                 }
                 self.changed.insert(Key::Alert(alert));
                 self.apply(hash, alert, &known.transition, Some(&known.transition.id), now);
+            }
+        }
+    }
+
+    /// The clock of an earlier run may have been ahead: nothing waits for longer from now on than it would have to if it had just
+    /// begun to wait.
+    fn bound_waits(&mut self, now: i64) {
+        let hashes: Vec<Digest> = self.groups.keys().copied().collect();
+        for hash in hashes {
+            let Some(group) = self.groups.get_mut(&hash) else { continue };
+            let timing = timing(&self.policy.timing(&group.target), &group.target);
+            let longest = now.saturating_add(timing.wait.max(timing.interval));
+            let before = (group.last, group.due, group.repeat_at);
+            group.last = group.last.map(|last| last.min(now));
+            group.due = group.due.map(|due| due.min(longest));
+            if timing.repeat > 0 {
+                group.repeat_at = group.repeat_at.map(|at| at.min(now.saturating_add(timing.repeat)));
+            }
+            if before != (group.last, group.due, group.repeat_at) {
+                self.schedule(hash);
             }
         }
     }

@@ -55,11 +55,10 @@ impl Limits {
     fn ask(context: &Context) -> Result<Self> {
         let client = kafka::admin(&context.config.kafka)?;
         let topics = &context.config.topics;
-        let of = |topic: &str| {
-            let asked = context.runtime.block_on(kafka::max_message_bytes(&client, topic));
-            asked.ok().flatten().unwrap_or(kafka::LEAST_MESSAGE_BYTES).saturating_sub(MARGIN)
-        };
-        Ok(Self { state: of(&topics.alert_manager()), log: of(&topics.alert_log()) })
+        let (state, log) = (topics.alert_manager(), topics.alert_log());
+        let asked = context.runtime.block_on(kafka::message_limits(&client, [&state, &log]));
+        let [state, log] = asked.map(|limit| limit.saturating_sub(MARGIN));
+        Ok(Self { state, log })
     }
 }
 

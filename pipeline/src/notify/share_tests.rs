@@ -59,6 +59,14 @@ impl Bench {
         producer.flush(LIMIT).expect("the broker takes messages");
     }
 
+    /// The next process.
+    fn restarted(mut self) -> Self {
+        let config = Config::local(&self.cluster.bootstrap_servers(), Path::new("/tmp"));
+        let catalog = Arc::new(operators::sql::compile(&[]));
+        self.context = Context::new(config, catalog, self._runtime.handle().clone());
+        self
+    }
+
     /// Transitions, and the states of alerts as `rollup` keeps them.
     fn announce(&self, records: &[(&str, Vec<u8>)]) {
         let topics = &self.context.config.topics;
@@ -218,4 +226,32 @@ fn what_a_refused_transaction_held_is_made_last_by_no_other() {
     // The mock keeps what was aborted. What counts is that no other transaction made it last, without the alert's state.
     let entries: Vec<What> = bench.ledger().into_iter().map(|entry| entry.what).collect();
     assert_eq!(entries, [What::Received, What::Dispatched]);
+}
+
+#[test]
+fn a_silence_taken_back_while_nobody_listens_is_over() {
+    let bench = Bench::new(&["hook"]);
+    let hook = FakeSink::new();
+    let now = bench.context.clock.now_ns();
+    let silence = Command::Silence(Silence {
+        id: "s1".to_owned(),
+        matchers: vec![operators::dispatch::Matcher::parse("host=\"a\"").expect("a matcher")],
+        starts_at: now - 1,
+        ends_at: now + 3_600_000_000_000,
+        created_by: "test".to_owned(),
+        comment: String::new(),
+        created_at: now,
+    });
+    let commands = bench.context.config.topics.alert_commands();
+    bench.produce(&commands, &[("silence/s1", json(&silence))]);
+    bench.announce(&[("a", json(&transition("1", "a", &["hook"])))]);
+    bench.run(&[hook.receiver("hook")], || bench.ledger().iter().any(|entry| entry.what == What::Silenced));
+    assert!(hook.taken().is_empty());
+
+    let bench = bench.restarted();
+    let producer = kafka::producer(&bench.context.config.kafka, DefaultProducerContext).expect("a producer");
+    let record = BaseRecord::<str, [u8]>::to(&commands).key("silence/s1");
+    producer.send(record).map_err(|(error, _)| error).expect("room in the queue");
+    producer.flush(LIMIT).expect("the broker takes messages");
+    bench.run(&[hook.receiver("hook")], || hook.taken().len() == 1);
 }

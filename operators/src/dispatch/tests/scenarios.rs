@@ -443,3 +443,24 @@ fn group_keys_are_those_of_alertmanager_in_form() {
     // Receivers remember ids over restarts and upgrades.
     assert_eq!(sent.id, "40ed3be3-9fed-5821-ac06-ea3175eadeb5", "the id of a known dispatch changed");
 }
+
+/// A clock that was an hour ahead while something was told, and is right again: in the same process, and in the next one.
+#[test]
+fn what_was_told_by_a_clock_that_was_ahead_delays_nothing() {
+    for restarts in [false, true] {
+        let mut s = Simulation::new(by_region());
+        s.now = 3_600;
+        s.fire("cpu", "region=eu host=a", "A");
+        s.until(3_640);
+        assert_eq!(s.lines.len(), 1, "{:?}", s.lines);
+        s.lines.clear();
+        s.now = 40;
+        if restarts {
+            let records = s.dispatcher.changes().into_iter().filter_map(|(key, value)| Some((key, value?)));
+            s.dispatcher = Dispatcher::restore(by_region(), records).unwrap();
+        }
+        s.resolve("cpu", "region=eu host=a", "A");
+        s.until(40 + 5 * 60);
+        s.check(&["340: send ops changed A:resolved[A/resolved@40]"]);
+    }
+}
