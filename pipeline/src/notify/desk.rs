@@ -67,15 +67,12 @@ const MARGIN: usize = 4 << 10;
 /// What is left of each text of an entry that would be larger than its topic takes.
 const CUT_BYTES: usize = 1 << 10;
 
-/// Transitions that were in the topic when a group without a committed offset came to it. The ledger knows which were taken in; of
-/// the others, those of incidents that are over are not told any more.
+/// Transitions that were in the topic when a group without a committed offset came to it: one that was renamed, or whose offset has
+/// expired. The ledger, which is kept for longer, knows which were taken in.
 struct Old {
     /// The first offset after them.
     end: i64,
     taken_in: HashSet<u64>,
-    /// Incidents that are pending or fire now.
-    active: BTreeSet<String>,
-    left_out: u64,
 }
 
 impl Old {
@@ -93,9 +90,7 @@ impl Old {
                 taken_in.insert(XxHash3_64::oneshot(id.as_bytes()));
             }
         })?;
-        let states = read_state(kafka, &topics.alert_states(), None)?;
-        let active = states.values().filter_map(|value| serde_json::from_slice::<Transition>(value).ok());
-        Ok(Self { end, taken_in, active: active.map(|state| state.incident).collect(), left_out: 0 })
+        Ok(Self { end, taken_in })
     }
 }
 
@@ -125,12 +120,12 @@ impl Desk {
             None if end > 0 => Some(Old::read(context, end)?),
             _ => None,
         };
-        if let Some(old) = &old {
+        if let Some(old) = old.as_ref().filter(|old| !old.taken_in.is_empty()) {
             tracing::warn!(
                 partition,
                 end,
                 known = old.taken_in.len(),
-                "no offset is committed for the alerts: those of the ledger, and incidents that are over, are not told again"
+                "no offset is committed for the alerts: those that the ledger knows are not sent again"
             );
         }
         Ok(Self {
@@ -164,29 +159,14 @@ impl Desk {
         }
     }
 
-    /// Whether it was told before this group came, or is about what nobody needs to know any more.
+    /// Whether it was taken in before this group came.
     fn is_old(&mut self, transition: &Transition, offset: i64) -> bool {
-        let Some(old) = &mut self.old else { return false };
-        if offset >= old.end {
-            if old.left_out > 0 {
-                tracing::warn!(
-                    transitions = old.left_out,
-                    "transitions of incidents that are over were not told"
-                );
-            }
-            self.old = None;
+        let is_there = |old: &mut Old| offset < old.end;
+        if self.old.take_if(|old| !is_there(old)).is_some() {
             return false;
         }
-        if old.taken_in.contains(&XxHash3_64::oneshot(transition.id.as_bytes())) {
-            return true;
-        }
-        let fires = self.dispatcher.firing(&transition.rule, &transition.labels);
-        let goes_on = old.active.contains(&transition.incident)
-            || fires.is_some_and(|known| known.incident == transition.incident);
-        if !goes_on {
-            old.left_out += 1;
-        }
-        !goes_on
+        let Some(old) = &self.old else { return false };
+        old.taken_in.contains(&XxHash3_64::oneshot(transition.id.as_bytes()))
     }
 
     /// A message that is nothing.
