@@ -38,6 +38,8 @@ pub struct Fold {
     watermark: Watermark,
     rollups: Vec<RollupStates>,
     bounds: Bounds,
+    /// See [`Fold::hold_beside`].
+    beside: usize,
 }
 
 #[derive(Debug)]
@@ -113,7 +115,7 @@ pub struct Late {
 impl Fold {
     pub fn new(rollups: &[Arc<Rollup>], options: WatermarkOptions) -> Self {
         let rollups = rollups.iter().map(RollupStates::new).collect();
-        Self { options, watermark: Watermark::default(), rollups, bounds: Bounds::default() }
+        Self { options, watermark: Watermark::default(), rollups, bounds: Bounds::default(), beside: 0 }
     }
 
     /// With bounds on its groups and its state from now on.
@@ -139,6 +141,12 @@ impl Fold {
             }
         }
         self
+    }
+
+    /// Says what is held beside the fold for the same groups, within the same bound: no more groups are admitted when both
+    /// together have come to it.
+    pub fn hold_beside(&mut self, bytes: usize) {
+        self.beside = bytes;
     }
 
     /// What the state weighs by its content; memory is up to three times as much while windows are merged.
@@ -265,7 +273,7 @@ impl Fold {
             applied.rebuilds = self.leave_out(newest, |rollup| !message.covers(rollup));
         }
         for section in &message.states {
-            let crowded = self.bytes() >= self.bounds.state_bytes;
+            let crowded = self.bytes().saturating_add(self.beside) >= self.bounds.state_bytes;
             let Some(kept) = self.states_for(section) else { continue };
             for batch in &section.batches {
                 kept.merge(batch, before, crowded, &mut applied);

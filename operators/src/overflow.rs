@@ -37,7 +37,7 @@ pub struct Bounds {
     pub partitions: usize,
     /// Groups of a rollup in one window, all partitions together, unless its SQL file says otherwise.
     pub series_limit: u64,
-    /// State of all rollups in this partition.
+    /// State of all rollups in this partition, and of the alerts of their groups, see [`crate::fold::Fold::hold_beside`].
     pub state_bytes: usize,
 }
 

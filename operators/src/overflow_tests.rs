@@ -111,6 +111,17 @@ fn a_full_state_takes_no_new_groups_and_still_every_point() {
 }
 
 #[test]
+fn what_is_held_beside_counts_as_state() {
+    let rollups = rollups("");
+    for (beside, admitted) in [(0, true), (9_999, true), (10_000, false), (usize::MAX, false)] {
+        let mut fold = Fold::new(&rollups, OPTIONS).bounded(bounds(1_000, 10_000));
+        fold.hold_beside(beside);
+        let applied = fold.apply(&message(&rollups, 1, &hosts(0..20)));
+        assert_eq!(applied.overflows.is_empty(), admitted, "{beside}");
+    }
+}
+
+#[test]
 fn a_restored_fold_diverts_what_the_first_would_have() {
     let rollups = rollups("");
     for bounds in [bounds(40, usize::MAX), bounds(1_000, 10_000)] {

@@ -57,11 +57,11 @@ impl Fold {
     /// The whole state, to be stored as of the offset after the last applied message. `alerts` is carried
     /// along for the threshold operator.
     pub fn snapshot(&self, alerts: String) -> Result<Vec<u8>> {
-        self.capture(alerts).encode()
+        self.capture().encode(alerts)
     }
 
     /// The same, to be encoded elsewhere while this fold goes on: its batches are shared, not copied.
-    pub fn capture(&self, alerts: String) -> Captured {
+    pub fn capture(&self) -> Captured {
         let (mut sections, mut headers) = (Vec::new(), Vec::new());
         for kept in &self.rollups {
             for states in &kept.tiers {
@@ -75,7 +75,8 @@ impl Fold {
             }
         }
         let plans = self.rollups.iter().map(|kept| (kept.rollup.name.clone(), kept.plan())).collect();
-        let header = Header { watermark: self.watermark.clone(), plans, sections: headers, alerts };
+        let watermark = self.watermark.clone();
+        let header = Header { watermark, plans, sections: headers, alerts: String::new() };
         Captured { header, sections }
     }
 
@@ -129,12 +130,13 @@ pub fn snapshot_watermark(bytes: &[u8]) -> Result<Option<i64>> {
 }
 
 impl Captured {
-    /// The bytes that [`Fold::restore`] takes.
+    /// The bytes that [`Fold::restore`] takes. `alerts`: see [`Fold::snapshot`].
     ///
     /// # Errors
     /// When Arrow cannot write a batch.
-    pub fn encode(self) -> Result<Vec<u8>> {
-        exchange::encode_compact(&[("fold", exchange::json(&self.header)?)], self.sections)
+    pub fn encode(self, alerts: String) -> Result<Vec<u8>> {
+        let header = Header { alerts, ..self.header };
+        exchange::encode_compact(&[("fold", exchange::json(&header)?)], self.sections)
     }
 }
 

@@ -17,7 +17,7 @@ pub(super) struct Group {
     pub(super) history: History,
     /// Of the alert about missing data, where the rule has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    absence: Option<History>,
+    absence: Option<Box<History>>,
     /// End of the newest window with a row; 0 in snapshots of releases that did not know it.
     #[serde(default)]
     seen: i64,
@@ -48,13 +48,19 @@ pub(super) struct Said {
 
 impl Group {
     pub(super) fn new(tags: Vec<String>, rule: &Rule) -> Self {
-        let absence = (rule.missing() == MissingData::NoData).then(History::new);
+        let absence = (rule.missing() == MissingData::NoData).then(|| Box::new(History::new()));
         Self { tags, history: History::new(), absence, seen: 0, revision: 0, firing: 0, early: None }
+    }
+
+    /// What it weighs, by content: the same after a restart.
+    pub(super) fn bytes(&self) -> usize {
+        let absence = self.absence.as_ref().map_or(0, |absence| size_of::<History>() + absence.bytes());
+        size_of::<Self>() + texts_bytes(&self.tags) + self.history.bytes() + absence
     }
 
     /// Of the alert about missing data.
     pub(super) fn absence(&self) -> Option<&History> {
-        self.absence.as_ref()
+        self.absence.as_deref()
     }
 
     /// End of the open window for which the alert has fired provisionally.
@@ -163,10 +169,12 @@ impl Group {
             return self.judge(verdict, end, rule, final_until, said);
         }
         self.seen = self.seen.max(end);
-        let patience = &rule.patience;
-        let changes = self.history.correct(end, verdict.counted(rule.missing()), patience);
-        let of_absence =
-            self.absence.as_mut().map(|absence| absence.correct(end, verdict.of_absence(), patience));
+        let (patience, windows) = (&rule.patience, &rule.windows);
+        let changes = self.history.correct(end, verdict.counted(rule.missing()), patience, windows);
+        let of_absence = self
+            .absence
+            .as_mut()
+            .map(|absence| absence.correct(end, verdict.of_absence(), patience, windows));
         for (changes, is_absence) in [(changes, false), (of_absence.unwrap_or_default(), true)] {
             for change in changes {
                 self.revision += 1;
@@ -184,7 +192,7 @@ impl Group {
 
     /// Ends what is firing, whatever the verdicts.
     pub(super) fn resolve(&mut self, cause: Cause, end: i64, said: &mut Vec<Said>) {
-        let histories = [(Some(&mut self.history), false), (self.absence.as_mut(), true)];
+        let histories = [(Some(&mut self.history), false), (self.absence.as_deref_mut(), true)];
         for (history, is_absence) in
             histories.into_iter().filter_map(|(history, kind)| Some((history?, kind)))
         {
@@ -208,15 +216,16 @@ impl Group {
     }
 
     pub(super) fn settle(&mut self, final_until: i64, rule: &Rule) {
-        self.history.settle(final_until, &rule.patience);
+        self.history.settle(final_until, &rule.patience, &rule.windows);
         if let Some(absence) = &mut self.absence {
-            absence.settle(final_until, &rule.patience);
+            absence.settle(final_until, &rule.patience, &rule.windows);
         }
     }
 
     fn step(&mut self, verdict: Verdict, end: i64, rule: &Rule, final_until: i64, said: &mut Vec<Said>) {
         let counted = verdict.counted(rule.missing());
-        let change = self.history.step(end, counted, &rule.patience, final_until);
+        let (patience, windows) = (&rule.patience, &rule.windows);
+        let change = self.history.step(end, counted, patience, windows, final_until);
         let revision = self.revision;
         if let Some(change) = change {
             // A dead man's alert begins with silence and ends with a row: both are about data.
@@ -225,7 +234,7 @@ impl Group {
             said.push(Said { change, cause, end, is_absence: false, revision, is_provisional: false });
         }
         if let Some(absence) = &mut self.absence
-            && let Some(change) = absence.step(end, verdict.of_absence(), &rule.patience, final_until)
+            && let Some(change) = absence.step(end, verdict.of_absence(), patience, windows, final_until)
         {
             said.push(Said {
                 change,
@@ -237,6 +246,12 @@ impl Group {
             });
         }
     }
+}
+
+/// What texts weigh, and once more as the key of a map.
+pub(super) fn texts_bytes(texts: &[String]) -> usize {
+    let of = |text: &String| size_of::<String>() + 2 * text.len() + 2 * size_of::<usize>();
+    size_of::<Vec<u8>>() + texts.iter().map(of).sum::<usize>()
 }
 
 /// Whether every group that ever had a row is remembered, for its silence means something.

@@ -4,8 +4,10 @@
 //! when late points change one, the fold is done again, and what it says now is compared with what was said before.
 //! Incidents of before and after that overlap are one and the same.
 
+use super::runs::Runs;
 use super::state::{Change, Patience, Phase, State};
 use super::verdict::Verdict;
+use crate::window::Windows;
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -16,9 +18,9 @@ pub(super) struct History {
     /// Before the recent ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     base: Option<State>,
-    /// End and verdict of each window that is not final, the oldest first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    recent: Vec<(i64, Verdict)>,
+    /// Of the windows that are not final.
+    #[serde(default, skip_serializing_if = "Runs::is_empty")]
+    recent: Runs,
     /// `since` of the pending or firing alert as it was said: a correction may move it, and the incident stays the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     said_since: Option<i64>,
@@ -40,7 +42,7 @@ impl Incident {
 
 impl History {
     pub(super) fn new() -> Self {
-        Self { state: State::new(), base: None, recent: Vec::new(), said_since: None }
+        Self { state: State::new(), base: None, recent: Runs::default(), said_since: None }
     }
 
     /// Takes in the verdict of the newest window. `final_until`: windows that end by then will not change.
@@ -49,6 +51,7 @@ impl History {
         end: i64,
         verdict: Verdict,
         patience: &Patience,
+        windows: &Windows,
         final_until: i64,
     ) -> Option<Change> {
         if end <= self.state.last {
@@ -56,7 +59,7 @@ impl History {
         }
         if end > final_until {
             self.base.get_or_insert(self.state);
-            self.recent.push((end, verdict));
+            self.recent.set(end, verdict, windows);
         }
         let change = self.state.step(verdict, end, patience)?;
         Some(self.said(change))
@@ -76,11 +79,10 @@ impl History {
     }
 
     /// Makes verdicts final that cannot change any more.
-    pub(super) fn settle(&mut self, final_until: i64, patience: &Patience) {
-        let settled = self.recent.partition_point(|(end, _)| *end <= final_until);
+    pub(super) fn settle(&mut self, final_until: i64, patience: &Patience, windows: &Windows) {
         if let Some(base) = &mut self.base {
-            for (end, verdict) in self.recent.drain(..settled) {
-                base.step(verdict, end, patience);
+            for run in self.recent.take_until(final_until, windows) {
+                base.step_all(&run, patience, windows, |_, _| {});
             }
         }
         if self.recent.is_empty() {
@@ -90,7 +92,7 @@ impl History {
 
     /// Whether a history just made would go on like this one.
     pub(super) fn is_idle(&self) -> bool {
-        let none_true = || self.recent.iter().all(|(_, verdict)| verdict.condition() != Some(true));
+        let none_true = || self.recent.iter().all(|run| run.verdict.condition() != Some(true));
         self.state.is_idle() && none_true()
     }
 
@@ -99,11 +101,16 @@ impl History {
         end <= self.state.last && self.base.is_some_and(|base| end > base.last)
     }
 
+    /// What it holds besides its own size, by content: the same after a restart.
+    pub(super) fn bytes(&self) -> usize {
+        self.recent.bytes()
+    }
+
     /// The group of a corrected window had no state, for it had no true verdict: its windows that are not final count as
-    /// false.
-    pub(super) fn all_false(ends: impl Iterator<Item = i64>) -> Self {
-        let recent: Vec<_> = ends.map(|end| (end, Verdict::of(Some(false)))).collect();
-        let last = recent.last().map_or(i64::MIN, |(end, _)| *end);
+    /// false. These end from `first` to `last`.
+    pub(super) fn all_false(first: i64, last: i64) -> Self {
+        let recent = Runs::of(first, last, Verdict::of(Some(false)));
+        let last = if recent.is_empty() { i64::MIN } else { last };
         let state = State { last, ..State::new() };
         let base = (!recent.is_empty()).then(State::new);
         Self { state, base, recent, said_since: None }
@@ -115,23 +122,28 @@ impl History {
     }
 
     /// Late points changed the verdict of a window. Returns what has to be said now, the oldest first.
-    pub(super) fn correct(&mut self, end: i64, verdict: Verdict, patience: &Patience) -> Vec<Change> {
+    pub(super) fn correct(
+        &mut self,
+        end: i64,
+        verdict: Verdict,
+        patience: &Patience,
+        windows: &Windows,
+    ) -> Vec<Change> {
         if !self.is_recent(end) {
             return Vec::new();
         }
-        let (_, mut before) = self.replay(patience);
+        if self.recent.get(end) == Some(verdict) {
+            return Vec::new();
+        }
+        let (_, mut before) = self.replay(patience, windows);
         if let (Some(open), Some(since)) = (before.last_mut(), self.said_since)
             && open.resolved.is_none()
         {
             open.since = since;
         }
-        match self.recent.binary_search_by_key(&end, |(end, _)| *end) {
-            Ok(at) if self.recent[at].1 == verdict => return Vec::new(),
-            Ok(at) => self.recent[at].1 = verdict,
-            Err(at) => self.recent.insert(at, (end, verdict)),
-        }
+        self.recent.set(end, verdict, windows);
         let phase = self.state.phase;
-        let (state, after) = self.replay(patience);
+        let (state, after) = self.replay(patience, windows);
         self.state = state;
         let mut changes = difference(&before, &after);
         self.said_since = match self.state.phase {
@@ -167,22 +179,22 @@ impl History {
         }
     }
 
-    fn replay(&self, patience: &Patience) -> (State, Vec<Incident>) {
+    fn replay(&self, patience: &Patience, windows: &Windows) -> (State, Vec<Incident>) {
         let mut state = self.base.unwrap_or(self.state);
         let mut incidents = Vec::new();
         if let Phase::Firing { since, .. } = state.phase {
             incidents.push(Incident { since, resolved: None });
         }
-        for (end, verdict) in &self.recent {
-            match state.step(*verdict, *end, patience) {
-                Some(Change::Fired { since }) => incidents.push(Incident { since, resolved: None }),
-                Some(Change::Resolved { .. }) => {
+        for run in self.recent.iter() {
+            state.step_all(run, patience, windows, |change, end| match change {
+                Change::Fired { since } => incidents.push(Incident { since, resolved: None }),
+                Change::Resolved { .. } => {
                     if let Some(open) = incidents.last_mut() {
-                        open.resolved = Some(*end);
+                        open.resolved = Some(end);
                     }
                 }
-                _ => {}
-            }
+                Change::Pending { .. } | Change::Ended { .. } => {}
+            });
         }
         (state, incidents)
     }
@@ -218,6 +230,7 @@ fn difference(before: &[Incident], after: &[Incident]) -> Vec<Change> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::window::Tumble;
     use proptest::prelude::*;
 
     fn verdict(symbol: char) -> Verdict {
@@ -229,11 +242,16 @@ mod tests {
         }
     }
 
+    /// A window ends at each number.
+    fn windows() -> Windows {
+        Windows::tumbling(Tumble::new(1, None).expect("it is positive"))
+    }
+
     fn history(patience: &Patience, verdicts: &str, final_until: i64) -> History {
         let mut history = History::new();
         for (end, symbol) in (1..).zip(verdicts.chars()) {
-            history.step(end, verdict(symbol), patience, final_until);
-            history.settle(final_until, patience);
+            history.step(end, verdict(symbol), patience, &windows(), final_until);
+            history.settle(final_until, patience, &windows());
         }
         history
     }
@@ -242,9 +260,9 @@ mod tests {
     fn check(hold: i64, verdicts: &str, end: i64, to: char, expected: &[Change]) {
         let patience = Patience { hold, ..Patience::default() };
         let mut history = history(&patience, verdicts, 0);
-        let changes = history.correct(end, verdict(to), &patience);
+        let changes = history.correct(end, verdict(to), &patience, &windows());
         assert_eq!(changes, expected, "{verdicts}, {end} becomes {to}");
-        assert_eq!(history.correct(end, verdict(to), &patience), [], "the same again");
+        assert_eq!(history.correct(end, verdict(to), &patience, &windows()), [], "the same again");
     }
 
     #[test]
@@ -271,16 +289,19 @@ mod tests {
         check(2, "-+", 2, '-', &[Ended { since: 2 }]);
         // Final windows, and those that come later, are not corrected.
         let mut history = history(&Patience::default(), "--+", 2);
-        assert_eq!(history.correct(2, verdict('+'), &Patience::default()), []);
-        assert_eq!(history.correct(4, verdict('+'), &Patience::default()), []);
+        assert_eq!(history.correct(2, verdict('+'), &Patience::default(), &windows()), []);
+        assert_eq!(history.correct(4, verdict('+'), &Patience::default(), &windows()), []);
     }
 
     #[test]
     fn an_incident_keeps_its_time_when_it_began_earlier() {
         let patience = Patience::default();
         let mut history = history(&patience, "-++", 0);
-        assert_eq!(history.correct(1, verdict('+'), &patience), []);
-        assert_eq!(history.step(4, verdict('-'), &patience, 0), Some(Change::Resolved { since: 2 }));
+        assert_eq!(history.correct(1, verdict('+'), &patience, &windows()), []);
+        assert_eq!(
+            history.step(4, verdict('-'), &patience, &windows(), 0),
+            Some(Change::Resolved { since: 2 })
+        );
     }
 
     proptest! {
@@ -299,7 +320,7 @@ mod tests {
                 if history.is_recent(end) {
                     right[end as usize - 1] = to;
                 }
-                for change in history.correct(end, verdict(to), &patience) {
+                for change in history.correct(end, verdict(to), &patience, &windows()) {
                     match change {
                         Change::Fired { .. } => firing = true,
                         Change::Resolved { .. } => firing = false,

@@ -1,7 +1,7 @@
 //! One rule over the rows of closed windows.
 
 use super::functions::Memory;
-use super::group::{Group, remembers_all};
+use super::group::{Group, remembers_all, texts_bytes};
 use super::history::History;
 use super::query::Query;
 use super::rule::{Conditions, Rule, RuleSource};
@@ -69,6 +69,12 @@ pub(super) struct Remembered {
     pub(super) tags: Vec<String>,
     pub(super) values: Vec<Memory>,
     pub(super) seen: i64,
+}
+
+impl Remembered {
+    pub(super) fn bytes(&self) -> usize {
+        size_of::<Self>() + texts_bytes(&self.tags) + size_of_val(self.values.as_slice())
+    }
 }
 
 impl RuleState {
@@ -302,7 +308,7 @@ impl RuleState {
             let group =
                 self.groups.entry(key.to_vec()).or_insert_with(|| Group::new(tags.values.clone(), rule));
             if corrected && !known {
-                group.history = History::all_false(ends_from(rule, end, self.newest));
+                group.history = History::all_false(end, self.newest);
             }
             if corrected {
                 group.correct(verdict, end, rule, final_until, &mut said);
@@ -356,17 +362,16 @@ impl RuleState {
         let forget_after = if rule.spec.forget_after.is_some() { rule.forget_after() } else { MEMORY };
         self.memories.retain(|_, remembered| newest.saturating_sub(remembered.seen) < forget_after);
     }
+
+    /// What the states weigh, by content: the same after a restart.
+    pub(super) fn bytes(&self) -> usize {
+        let groups = self.groups.values().map(Group::bytes).sum::<usize>();
+        groups + self.memories.values().map(Remembered::bytes).sum::<usize>()
+    }
 }
 
 /// What functions remember of a group without rows is forgotten after a day, unless the rule says otherwise.
 const MEMORY: i64 = 86_400 * 1_000_000_000;
-
-/// Ends of the windows from the one that ends at `first` to the newest.
-fn ends_from(rule: &Rule, first: i64, newest: i64) -> impl Iterator<Item = i64> {
-    let windows = rule.windows;
-    std::iter::successors(Some(first), move |end| Some(windows.end_after(*end)))
-        .take_while(move |end| *end <= newest)
-}
 
 /// Adds the columns of the query's functions.
 fn remember(

@@ -17,13 +17,13 @@
 //! - A rule may fire early, in a window that is still open, if its condition stays true once it is. That is provisional,
 //!   and confirmed or withdrawn when the window closes.
 //!
-//! Memory is one state per rule and group that is pending or firing, or has had a true condition in a window that is not
+//! Memory, see [`Threshold::bytes`], is one state per rule and group that is pending or firing, or has had a true condition in a window that is not
 //! final; where missing data alert, and with functions that look back, one per group until it is forgotten.
 //!
 //! - `rule`: rules as they are written, and compiled; `condition`, `query`, `functions`, `template`: their parts
 //! - `labels`: by which its alerts are told apart
 //! - `judge`: a rule over rows; `composite`: a rule over rules
-//! - `verdict`, `state`, `history`, `group`: what a window says, and what comes of it
+//! - `verdict`, `runs`, `state`, `history`, `group`: what a window says, and what comes of it
 //! - `transition`, `wording`: what is said; `snapshot`: what is kept; `reconcile`: what was said and is not held
 
 mod composite;
@@ -36,6 +36,7 @@ mod labels;
 mod query;
 mod reconcile;
 mod rule;
+mod runs;
 mod snapshot;
 mod state;
 mod tags;
@@ -58,6 +59,7 @@ mod without_rows_tests;
 pub use judge::{UnknownWindows, WindowRows};
 pub use reconcile::Announced;
 pub use rule::{Rule, RuleError, RuleSpec, Watched, Watches};
+pub use snapshot::CapturedAlerts;
 pub use transition::{Cause, StageTimes, Status, SystemAlert, Transition};
 pub use verdict::MissingData;
 pub use wording::NO_DATA_LABEL;

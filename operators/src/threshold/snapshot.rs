@@ -34,13 +34,44 @@ pub(super) struct RuleSnapshot {
     receivers: Vec<String>,
 }
 
+/// The states of all rules at one moment.
+#[derive(Debug)]
+pub struct CapturedAlerts(BTreeMap<String, RuleSnapshot>);
+
+impl CapturedAlerts {
+    /// What they weigh.
+    pub fn bytes(&self) -> usize {
+        self.0.values().map(RuleSnapshot::bytes).sum()
+    }
+
+    /// What [`Threshold::restore`] takes: equal states give equal text.
+    pub fn into_json(self) -> String {
+        let mut rules = self.0;
+        for rule in rules.values_mut() {
+            rule.groups.sort_unstable_by(|left, right| left.tags.cmp(&right.tags));
+            rule.memories.sort_unstable_by(|left, right| left.tags.cmp(&right.tags));
+        }
+        serde_json::to_string(&Snapshot { version: VERSION, rules })
+            .expect("maps with string keys, strings and integers are all JSON")
+    }
+}
+
 impl Threshold {
     /// All states, as JSON: equal states give equal bytes.
     pub fn snapshot(&self) -> Vec<u8> {
+        self.capture().into_json().into_bytes()
+    }
+
+    /// All states, to be written elsewhere while the rules go on.
+    pub fn capture(&self) -> CapturedAlerts {
         let saved = self.rules.iter().map(|state| (state.rule.spec.name.clone(), RuleSnapshot::of(state)));
-        let rules = self.set_aside.clone().into_iter().chain(saved).collect();
-        serde_json::to_vec(&Snapshot { version: VERSION, rules })
-            .expect("maps with string keys, strings and integers are all JSON")
+        CapturedAlerts(self.set_aside.clone().into_iter().chain(saved).collect())
+    }
+
+    /// What the states weigh, by content: the same after a restart.
+    pub fn bytes(&self) -> usize {
+        let set_aside = self.set_aside.values().map(RuleSnapshot::bytes).sum::<usize>();
+        set_aside + self.rules.iter().map(RuleState::bytes).sum::<usize>()
     }
 
     /// Takes over the states of a snapshot, by the names of the rules. Rules that are new start without any. The alerts
@@ -94,20 +125,21 @@ impl RuleSnapshot {
     }
 
     fn of(state: &RuleState) -> Self {
-        let mut groups: Vec<Group> = state.groups.values().cloned().collect();
-        groups.sort_unstable_by(|left, right| left.tags.cmp(&right.tags));
-        let mut memories: Vec<Remembered> = state.memories.values().cloned().collect();
-        memories.sort_unstable_by(|left, right| left.tags.cmp(&right.tags));
         let spec = &state.rule.spec;
         Self {
             tags: state.rule.tags.iter().map(|(_, name)| name.clone()).collect(),
             newest: state.newest,
-            groups,
-            memories,
+            groups: state.groups.values().cloned().collect(),
+            memories: state.memories.values().cloned().collect(),
             severity: spec.severity.clone(),
             labels: spec.labels.clone(),
             receivers: spec.receivers.clone(),
         }
+    }
+
+    fn bytes(&self) -> usize {
+        let groups = self.groups.iter().map(Group::bytes).sum::<usize>();
+        groups + self.memories.iter().map(Remembered::bytes).sum::<usize>()
     }
 
     /// The alerts end with the rule.

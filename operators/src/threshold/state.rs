@@ -1,6 +1,8 @@
 //! The state of one rule for one group: what a window's verdict makes of it.
 
+use super::runs::Run;
 use super::verdict::Verdict;
+use crate::window::Windows;
 use serde::{Deserialize, Serialize};
 
 /// Where an alert stands. Times are ends of windows, in nanoseconds since the epoch.
@@ -120,6 +122,46 @@ impl State {
         }
     }
 
+    /// Evaluates windows with one verdict that follow one another, without a look at those that cannot change anything.
+    /// `changed` is called with each change and the end of its window.
+    pub(super) fn step_all(
+        &mut self,
+        run: &Run,
+        patience: &Patience,
+        windows: &Windows,
+        mut changed: impl FnMut(Change, i64),
+    ) {
+        let mut end = run.first;
+        loop {
+            let before = (self.phase, self.truths);
+            if let Some(change) = self.step(run.verdict, end, patience) {
+                changed(change, end);
+            }
+            if end >= run.last {
+                break;
+            }
+            let next = windows.end_after(end);
+            end = if (self.phase, self.truths) != before {
+                next
+            } else {
+                // Time alone can change it.
+                match self.due(patience).filter(|due| *due > end) {
+                    Some(due) => windows.ended_by(due).clamp(next, run.last),
+                    None => run.last,
+                }
+            };
+        }
+    }
+
+    /// When the condition will have held for long enough, or the recovery.
+    fn due(&self, patience: &Patience) -> Option<i64> {
+        match self.phase {
+            Phase::Pending { since } => Some(since.saturating_add(patience.hold)),
+            Phase::Firing { recovered: Some(first), .. } => Some(first.saturating_add(patience.keep)),
+            Phase::Inactive | Phase::Firing { recovered: None, .. } => None,
+        }
+    }
+
     /// The condition holds since `since`: fires, or is pending.
     fn hold(&mut self, since: i64, end: i64, patience: &Patience) -> bool {
         let fires = end.saturating_sub(since) >= patience.hold;
@@ -145,6 +187,8 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::window::Tumble;
+    use proptest::prelude::*;
 
     /// Each window is `end`, condition and recovery as `+`, `-` or `?`; the changes are those expected.
     fn check_with(patience: Patience, windows: &[(i64, &str)], expected: &[(i64, Change)]) {
@@ -169,6 +213,39 @@ mod tests {
 
     fn check(hold: i64, windows: &[(i64, &str)], expected: &[(i64, Change)]) {
         check_with(Patience { hold, ..Patience::default() }, windows, expected);
+    }
+
+    proptest! {
+        /// Windows that are evaluated at once say what they say one by one.
+        #[test]
+        fn a_run_is_its_windows(
+            runs in prop::collection::vec((1i64..40, 0u8..5), 1..8), hold in 0i64..60, keep in 0i64..60, size in 1i64..4,
+            m_of_n in prop::option::of((1u32..4, 3u32..6)),
+        ) {
+            let windows = Windows::tumbling(Tumble::new(size, None).unwrap());
+            let patience = Patience { hold, keep, m_of_n };
+            let (mut at_once, mut singly) = (State::new(), State::new());
+            let mut first = size;
+            for (count, verdict) in runs {
+                let verdict = match verdict {
+                    0 => Verdict::of(Some(true)),
+                    1 => Verdict::of(Some(false)),
+                    2 => Verdict::of(None),
+                    3 => Verdict::with_recovery(Some(false), Some(false)),
+                    _ => Verdict::with_recovery(None, Some(true)),
+                };
+                let last = first + (count - 1) * size;
+                let mut changes = Vec::new();
+                at_once.step_all(&Run { first, last, verdict }, &patience, &windows, |change, end| changes.push((change, end)));
+                let mut expected = Vec::new();
+                for end in (first..=last).step_by(size as usize) {
+                    expected.extend(singly.step(verdict, end, &patience).map(|change| (change, end)));
+                }
+                prop_assert_eq!(changes, expected);
+                prop_assert_eq!(at_once, singly);
+                first = last + size;
+            }
+        }
     }
 
     fn fired(since: i64) -> Change {

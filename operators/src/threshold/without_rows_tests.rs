@@ -91,3 +91,25 @@ fn a_row_on_which_a_query_fails_costs_itself_alone() {
     assert_eq!(close(&mut threshold, &rows, 1), "1 eu firing since 1, 1 us firing since 1");
     assert_eq!(threshold.take_failures(), []);
 }
+
+#[test]
+fn a_long_silence_weighs_what_a_short_one_does() {
+    for missing_data in [MissingData::Alert, MissingData::NoData, MissingData::Ok] {
+        let patient = RuleSpec { missing_data, for_: minutes(1_000_000), ..spec() };
+        let mut rule = build(&[patient]);
+        // Every window of a week can still be corrected.
+        rule.rules[0].rule.lateness = 10_080 * MINUTE;
+        close(&mut rule, &[(1, "eu", HIGH), (1, "us", LOW)], 1);
+        close(&mut rule, &[], 3);
+        let short = rule.bytes();
+        for minute in 4..1_400 {
+            close(&mut rule, &[], minute);
+        }
+        assert_eq!(rule.bytes(), short, "{missing_data:?}");
+        assert!((300..3_000).contains(&short), "{short} bytes");
+        let mut restored = build(&[spec()]);
+        restored.restore(&rule.snapshot()).unwrap();
+        assert_eq!(restored.bytes(), short);
+        assert!(rule.snapshot().len() < 1_500, "{}", String::from_utf8_lossy(&rule.snapshot()));
+    }
+}

@@ -18,6 +18,7 @@ use arrow::array::RecordBatch;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
 use operators::fold::Captured;
+use operators::threshold::CapturedAlerts;
 use sinks::{RollupRows, Sink};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -41,6 +42,7 @@ pub(super) struct PartitionState {
     pub(super) partition: i32,
     pub(super) offset: i64,
     pub(super) state: Captured,
+    pub(super) alerts: CapturedAlerts,
 }
 
 /// The same, encoded.
@@ -141,9 +143,10 @@ impl Outputs {
     /// Stores states once everything before is durable, when [`Outputs::takes_checkpoint`].
     pub(super) fn checkpoint(&mut self, states: Vec<PartitionState>) -> Result<()> {
         self.under_way = true;
+        self.context.metrics.memory.hold("snapshots", states.iter().map(|state| state.alerts.bytes()).sum());
         let encode = move || {
             let encoded = states.into_iter().map(|state| {
-                let bytes = state.state.encode()?;
+                let bytes = state.state.encode(state.alerts.into_json())?;
                 Ok(Snapshot { partition: state.partition, offset: state.offset, bytes })
             });
             encoded.collect()

@@ -144,6 +144,7 @@ impl RollupShare {
             }
         };
         let before = state.fold.watermark();
+        state.fold.hold_beside(state.threshold.bytes());
         let applied = state.fold.apply(&partials);
         self.context.board.folded(&Folded {
             partition,
@@ -251,7 +252,8 @@ impl RollupShare {
                 states.push(PartitionState {
                     partition: *partition,
                     offset: state.next,
-                    state: state.fold.capture(alerts_of(&state.threshold)?),
+                    state: state.fold.capture(),
+                    alerts: state.threshold.capture(),
                 });
             }
         }
@@ -334,7 +336,7 @@ impl RollupShare {
         self.context.board.partitions(views);
         let metrics = &self.context.metrics.rollup;
         metrics.watermark_holder.clear();
-        let state = self.partitions.values().map(|partition| partition.fold.bytes()).sum();
+        let state = self.partitions.values().map(|held| held.fold.bytes() + held.threshold.bytes()).sum();
         self.context.metrics.memory.hold("state", state);
         self.context.metrics.memory.hold("results", self.outputs.queued_bytes());
         for (partition, state) in &self.partitions {
@@ -459,9 +461,4 @@ pub(crate) fn window_rows(results: &[Results]) -> Vec<WindowRows<'_>> {
         withdrawn: results.withdrawn.as_ref(),
     });
     rows.collect()
-}
-
-fn alerts_of(threshold: &Threshold) -> Result<String> {
-    String::from_utf8(threshold.snapshot())
-        .map_err(|error| Error::Refused(format!("alert states are not text: {error}")))
 }
