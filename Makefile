@@ -56,7 +56,8 @@ bench-peers: build ## The benchmark with Flink SQL on the same topic, in the sam
 	$(TARGET)/release/bench --peers $(BENCH)
 
 .PHONY: drill
-drill: build ## Faults on real servers while points flow: make drill ROUNDS=200, make drill DRILL=a SEED=42
+drill: ## Faults on real servers while points flow: make drill ROUNDS=200, make drill DRILL=a SEED=42
+	cargo build --locked --release --workspace --features tidemark/set-clock
 	$(TARGET)/release/drill $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(DRILL),--drill $(DRILL)) $(if $(SEED),--seed $(SEED))
 
 .PHONY: golden

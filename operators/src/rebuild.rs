@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use arrow::array::{AsArray, BooleanArray, RecordBatch};
 use arrow::compute::{concat_batches, filter_record_batch};
-use arrow::datatypes::TimestampNanosecondType;
+use arrow::datatypes::{DataType, TimestampNanosecondType};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
@@ -52,6 +52,9 @@ pub(crate) struct Plan {
     pub(crate) results: u64,
     pub(crate) allowed_lateness: i64,
     pub(crate) fields: Vec<String>,
+    /// What each tag and field is for stores, see [`kinds`].
+    #[serde(default)]
+    pub(crate) kinds: BTreeMap<String, String>,
     /// Open windows, in all tiers.
     pub(crate) windows: usize,
     /// What each tier lacks, by its name.
@@ -66,6 +69,7 @@ impl Plan {
             results: rollup.results_fingerprint,
             allowed_lateness: rollup.allowed_lateness,
             fields: fields(rollup).map(str::to_owned).collect(),
+            kinds: kinds(rollup).map(|(name, kind)| (name.to_owned(), kind.to_owned())).collect(),
             windows: 0,
             tiers: BTreeMap::new(),
         }
@@ -74,6 +78,42 @@ impl Plan {
     pub(crate) fn has_fields_beyond(&self, rollup: &Rollup) -> bool {
         self.fields.iter().any(|field| !fields(rollup).any(|own| own == field))
     }
+
+    /// Columns that are of another kind in `rollup`, which stores that have rows of this plan do not take, or cannot read
+    /// together with those.
+    pub(crate) fn retyped(&self, rollup: &Rollup) -> Vec<Retyped> {
+        let other = |(column, now): (&str, &'static str)| {
+            let before = self.kinds.get(column).filter(|before| *before != now)?;
+            Some(Retyped { column: column.to_owned(), before: before.clone(), now })
+        };
+        kinds(rollup).filter_map(other).collect()
+    }
+}
+
+/// A column that was of another kind in the plan of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retyped {
+    pub column: String,
+    pub before: String,
+    pub now: &'static str,
+}
+
+/// Each tag and field of a rollup, and what it is in InfluxDB: `tag` or the type of a field.
+fn kinds(rollup: &Rollup) -> impl Iterator<Item = (&str, &'static str)> {
+    let tags = rollup.tag_columns().map(|(name, _)| (name, "tag"));
+    let of_field = |column: &usize| {
+        let field = rollup.schema.field(*column);
+        let kind = match field.data_type() {
+            DataType::Boolean => "boolean",
+            data_type if data_type.is_unsigned_integer() => "unsigned integer",
+            data_type if data_type.is_integer() => "integer",
+            data_type if data_type.is_floating() || data_type.is_decimal() => "float",
+            DataType::Timestamp(..) => "time",
+            _ => "string",
+        };
+        (field.name().as_str(), kind)
+    };
+    tags.chain(rollup.shape.fields.iter().map(of_field))
 }
 
 fn fields(rollup: &Rollup) -> impl Iterator<Item = &str> {

@@ -146,7 +146,7 @@ fn since_boot() -> Option<Duration> {
 pub(crate) const TEST_CLOCK: &str = "TIDEMARK_TEST_CLOCK";
 
 /// How far a test sets this process's clock ahead, in nanoseconds: the clock of the machine is not a test's to set.
-#[cfg(debug_assertions)]
+#[cfg(any(debug_assertions, feature = "set-clock"))]
 fn set_ahead() -> i64 {
     use std::sync::OnceLock;
     static FILE: OnceLock<Option<std::path::PathBuf>> = OnceLock::new();
@@ -157,7 +157,7 @@ fn set_ahead() -> i64 {
     text.trim().parse::<i64>().unwrap_or(0).saturating_mul(1_000_000)
 }
 
-#[cfg(not(debug_assertions))]
+#[cfg(not(any(debug_assertions, feature = "set-clock")))]
 fn set_ahead() -> i64 {
     0
 }

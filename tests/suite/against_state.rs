@@ -20,7 +20,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 /// Rollups as they were, and as they are now.
-const VIEWS: [(&str, &str, &str); 6] = [
+const VIEWS: [(&str, &str, &str); 7] = [
     ("unchanged", "SELECT {1m} AS w, avg(value) AS avg FROM points GROUP BY 1", "= before"),
     (
         "longer",
@@ -36,6 +36,11 @@ const VIEWS: [(&str, &str, &str); 6] = [
         "changed",
         "SELECT {1m} AS w, avg(value) AS avg FROM points GROUP BY 1",
         "AS SELECT {1m} AS w, max(value) AS max FROM points GROUP BY 1",
+    ),
+    (
+        "retyped",
+        "SELECT {1m} AS w, name AS kind, count(*) AS n, avg(value) AS avg FROM points GROUP BY 1, 2",
+        "AS SELECT {1m} AS w, avg(value) AS n, count(*) AS avg, max(name) AS kind FROM points GROUP BY 1",
     ),
     ("old", "SELECT {1m} AS w, avg(value) AS avg FROM points GROUP BY 1", ""),
     ("new", "", "AS SELECT {1m} AS w, avg(value) AS avg FROM points GROUP BY 1"),

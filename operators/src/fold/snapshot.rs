@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Fold, RollupStates};
 use crate::error::Result;
 use crate::exchange::{self, Section};
-use crate::rebuild::{Change, Plan};
+use crate::rebuild::{Change, Plan, Retyped};
 use crate::sql::Rollup;
 use crate::state::WindowStates;
 use crate::watermark::{Watermark, WatermarkOptions};
@@ -43,6 +43,8 @@ pub struct Restored {
     pub other_version: Option<String>,
     /// What became of each rollup, by name.
     pub changes: BTreeMap<String, Change>,
+    /// Columns that are of another kind now, by rollup.
+    pub retyped: BTreeMap<String, Vec<Retyped>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -99,9 +101,13 @@ impl Fold {
             }
         }
         fold.watermark = header.watermark;
+        let of_plan = |rollup: &Arc<Rollup>| {
+            Some((rollup.name.clone(), header.plans.get(&rollup.name)?.retyped(rollup)))
+        };
+        let retyped = rollups.iter().filter_map(of_plan).filter(|(_, columns)| !columns.is_empty()).collect();
         let changes = fold.compare(&header.plans, snapshot.states.is_some());
         let other_version = snapshot.states.is_none().then_some(snapshot.version);
-        Ok(Restored { fold, alerts: header.alerts, other_version, changes })
+        Ok(Restored { fold, alerts: header.alerts, other_version, changes, retyped })
     }
 
     /// What became of each rollup since `plans`; what is missing is left to be rebuilt.

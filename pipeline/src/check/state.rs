@@ -6,7 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use operators::fold::Fold;
-use operators::rebuild::{Change, Rebuild};
+use operators::rebuild::{Change, Rebuild, Retyped};
 use operators::sql::{Catalog, Rollup};
 
 use crate::clock::shown;
@@ -30,6 +30,8 @@ pub struct StateReport {
 struct Verdict {
     what: &'static str,
     because: Vec<String>,
+    /// What stores with rows of before make of columns that are of another kind now.
+    retyped: BTreeSet<String>,
     /// Open windows that are dropped.
     windows: usize,
     new_tiers: BTreeSet<String>,
@@ -59,6 +61,9 @@ pub async fn compare(config: &Config, catalog: &Catalog) -> Result<StateReport> 
         report.other_versions.extend(restored.other_version);
         for (name, change) in &restored.changes {
             report.rollups.entry(name.clone()).or_default().add(change, find(name).map(AsRef::as_ref));
+        }
+        for (name, columns) in &restored.retyped {
+            report.rollups.entry(name.clone()).or_default().retyped.extend(columns.iter().map(refusal));
         }
         for rebuild in restored.fold.rebuilds() {
             report.rollups.entry(rebuild.rollup.name.clone()).or_default().add_rebuild(&rebuild);
@@ -112,6 +117,7 @@ impl Verdict {
 
     fn details(&self, archive: bool) -> Vec<String> {
         let mut details = self.because.clone();
+        details.extend(self.retyped.iter().cloned());
         if self.what == "removed" {
             details.push(format!("open windows dropped: {}", self.windows));
         }
@@ -154,6 +160,25 @@ impl fmt::Display for StateReport {
         }
         Ok(())
     }
+}
+
+fn refusal(retyped: &Retyped) -> String {
+    let Retyped { column, before, now } = retyped;
+    let what = if before == "tag" || *now == "tag" {
+        "queries of InfluxDB find two columns of one name"
+    } else {
+        "InfluxDB refuses the new rows where it has rows of before"
+    };
+    format!(
+        "`{column}` was {}, and is {}: {what}; give the column another name",
+        with_article(before),
+        with_article(now)
+    )
+}
+
+fn with_article(kind: &str) -> String {
+    let article = if kind.starts_with(['i', 'u']) { "an" } else { "a" };
+    format!("{article} {kind}")
 }
 
 fn duration(nanoseconds: i64) -> String {

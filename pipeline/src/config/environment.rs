@@ -7,7 +7,7 @@ use std::ffi::OsString;
 pub(super) const PREFIX: &str = "TIDEMARK_";
 
 /// Variables of the command line, and of trials where the build has them: these are read without a section.
-const COMMAND_LINE: &[&str] = if cfg!(debug_assertions) {
+const COMMAND_LINE: &[&str] = if cfg!(any(debug_assertions, feature = "set-clock")) {
     &["TIDEMARK_CONFIG", "TIDEMARK_LOG", crate::clock::TEST_CLOCK]
 } else {
     &["TIDEMARK_CONFIG", "TIDEMARK_LOG"]

@@ -22,11 +22,13 @@ use crate::group::{Group, Valve, commit, go_on_after};
 use crate::kafka::{self, ConsumerSettings};
 use crate::lease::Lease;
 use crate::roles::Context;
-use crate::telemetry::{ErrorLabels, Metrics, SinkLabels};
-use crate::why::Board;
+use crate::telemetry::{ErrorLabels, SinkLabels};
 
 const POLL: Duration = Duration::from_millis(50);
 const REPORT: Duration = Duration::from_secs(1);
+/// The part of `/readyz` that shows rows which InfluxDB refuses, and for how long after the last one.
+const REJECTED: &str = "influx rows";
+const REJECTED_SHOWN: Duration = Duration::from_secs(60);
 /// How often others are told how far event time has come.
 const PROGRESS: Duration = Duration::from_secs(5);
 
@@ -112,20 +114,35 @@ fn consume(
     if context.shutdown.is_triggered() { Ok(()) } else { Err(Error::Changed("the alert rules")) }
 }
 
-/// Shows the sink's retries on `/metrics`, and its trouble to `why`, for as long as it lives.
-async fn report_retries(sink: Weak<InfluxTiers>, metrics: Arc<Metrics>, board: Arc<Board>) {
-    let retries = metrics.sink.retries.get_or_create(&SinkLabels { sink: "influx" }).clone();
-    let mut known = 0;
+/// Shows the sink's retries on `/metrics`, its trouble to `why`, and on `/readyz` that it refuses rows, for as long as it lives.
+async fn report_stats(sink: Weak<InfluxTiers>, context: Context) {
+    let labels = SinkLabels { sink: "influx" };
+    let retries = context.metrics.sink.retries.get_or_create(&labels).clone();
+    let (mut known, mut rejected, mut rejected_at) = (0, 0, None);
     while let Some(sink) = sink.upgrade() {
         let stats = sink.stats();
         let now = stats.iter().map(|stats| stats.retries).sum();
-        let troubles = stats.into_iter().filter_map(|stats| stats.trouble);
-        board.sink_trouble(troubles.max_by_key(|trouble| trouble.since));
         retries.inc_by(now - known);
         known = now;
+        let (count, before) = (stats.iter().map(|stats| stats.rejected).sum(), rejected);
+        rejected = count;
+        if count > before {
+            let cause =
+                stats.iter().filter(|stats| stats.rejected > 0).find_map(|stats| stats.last_error.as_deref());
+            let reason = format!("rows are refused, {count} so far: {}", cause.unwrap_or_default());
+            context.readiness.waiting(REJECTED, reason);
+            rejected_at = Some(context.clock.monotonic());
+        } else if rejected_at.is_some_and(|at| context.clock.monotonic().saturating_sub(at) > REJECTED_SHOWN)
+        {
+            context.readiness.ready(REJECTED);
+            rejected_at = None;
+        }
+        let troubles = stats.into_iter().filter_map(|stats| stats.trouble);
+        context.board.sink_trouble(troubles.max_by_key(|trouble| trouble.since));
         drop(sink);
         tokio::time::sleep(REPORT).await;
     }
+    context.readiness.ready(REJECTED);
 }
 
 /// InfluxDB when it is configured, Parquet below the storage root otherwise.
@@ -154,11 +171,7 @@ fn sink(context: &Context, lease: &Lease) -> Result<RollupSink> {
     let lease = lease.clone();
     let permit: Permit = Arc::new(move || lease.holds());
     connected.only_while(&permit);
-    context.runtime.spawn(report_retries(
-        Arc::downgrade(&connected),
-        Arc::clone(&context.metrics),
-        Arc::clone(&context.board),
-    ));
+    context.runtime.spawn(report_stats(Arc::downgrade(&connected), context.clone()));
     Ok(RollupSink { name: "influx", sink: connected })
 }
 

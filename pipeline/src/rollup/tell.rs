@@ -2,7 +2,7 @@
 
 use operators::fold::Restored;
 use operators::overflow::Overflow;
-use operators::rebuild::{Change, Rebuild};
+use operators::rebuild::{Change, Rebuild, Retyped};
 
 use crate::clock::shown;
 
@@ -42,6 +42,19 @@ pub(super) fn tell_changes(partition: i32, restored: &Restored) {
             Change::Removed { windows } => {
                 tracing::warn!(partition, rollup, windows, "rollup removed, its open windows are dropped");
             }
+        }
+    }
+    for (rollup, columns) in &restored.retyped {
+        for Retyped { column, before, now } in columns {
+            tracing::warn!(
+                partition,
+                rollup,
+                column,
+                before,
+                now,
+                "a column is of another kind than before: stores that have rows of before may refuse the new ones; give \
+                 the column another name"
+            );
         }
     }
     tell_rebuilds(partition, &restored.fold.rebuilds(), "their states are missing");

@@ -1,7 +1,7 @@
 //! Drills for as long as one likes: `make drill ROUNDS=200`, or one round again: `make drill DRILL=a SEED=42`.
 //!
-//! Build with `cargo build --release --workspace`, then run `target/release/drill`. Drills take turns; the seed of
-//! every round is printed before it starts.
+//! Build with `cargo build --release --workspace --features tidemark/set-clock`, then run `target/release/drill`. Drills take
+//! turns; the seed of every round is printed before it starts.
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -56,7 +56,7 @@ pub(super) fn run(ground: &Ground<'_>, plan: &Plan) -> Verdict {
         .sum();
     if seen < round.site.faults {
         round.site.fail(&format!(
-            "{seen} steps of a clock were seen: the drill needs a program with debug assertions"
+            "{seen} steps of a clock were seen: the drill needs a program built with debug assertions or the feature `set-clock`, as `make drill` does"
         ));
     }
     round.send_last();

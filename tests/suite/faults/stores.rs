@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use libtest_mimic::Trial;
 use tidemark_tests::kafka::Message;
 use tidemark_tests::tidemark::Tidemark;
+use tidemark_tests::wait::wait_until;
 
 use crate::real::{Deployment, PATIENCE, Servers};
 
@@ -16,6 +17,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         crate::real::trial("faults::stores::a_folder_of_another_machine_is_another_storage", another_storage),
         crate::real::trial("faults::stores::files_that_are_none_of_ours_cost_themselves", foreign_files),
+        crate::real::trial("faults::stores::a_field_that_changes_its_type_is_seen_before_and_after", retyped),
     ]
 }
 
@@ -100,4 +102,34 @@ fn foreign_files(servers: &Servers) {
         let said = refusal(&tidemark, &["query", sql]);
         assert!(said.contains("only a SELECT can"), "{said}");
     }
+}
+
+/// What was counted is averaged under the same name: InfluxDB takes no float where it has integers.
+fn retyped(servers: &Servers) {
+    let topic = servers.kafka.unique_topic("retyped", 1);
+    let deployment = Deployment::new(servers, "retyped", &topic, 1);
+    let mut tidemark = deployment.process("data", &[("cpu", SQL)]);
+    tidemark.call(&["topics", "create"]);
+    tidemark.spawn(&["run", "--roles", "ingest,rollup"], &[]);
+    tidemark.wait_until_ready();
+    servers.kafka.produce(&topic, [point(0, 0), point(0, 30)]);
+    let rows = |count: usize| {
+        let found = servers.influx.rows(&deployment.id, "cpu");
+        if found.len() == count { Ok(()) } else { Err(format!("{found:?}")) }
+    };
+    tidemark.wait_until(PATIENCE, "the first window", || rows(1));
+    assert!(tidemark.terminate().success(), "{}", tidemark.log_text());
+
+    tidemark.write("sql/cpu.sql", &SQL.replace("count(*) AS count", "avg(value) AS count"));
+    let said = tidemark.call(&["check", "--against-state"]);
+    assert!(said.contains("`count` was an integer, and is a float: InfluxDB refuses"), "{said}");
+    tidemark.spawn(&["run", "--roles", "ingest,rollup"], &[]);
+    servers.kafka.produce(&topic, [point(0, 60), point(0, 90)]);
+    wait_until(PATIENCE, "the refusal to be shown", || match tidemark.not_ready()? {
+        text if text.contains("influx rows: rows are refused") && text.contains("conflict") => Ok(()),
+        text => Err(text),
+    });
+    let why = tidemark.call(&["why", "cpu"]);
+    assert!(why.contains("rows are refused"), "{why}");
+    assert!(tidemark.terminate().success(), "{}", tidemark.log_text());
 }
