@@ -8,7 +8,7 @@ pub use logs::{LogFormat, LogsError, init};
 pub use metrics::{
     AgeLabels, AlertLabels, ArchiveMetrics, DeliveryLabels, ErrorLabels, FailureLabels, HolderLabels,
     IngestMetrics, MemoryMetrics, Metrics, NotifyMetrics, PartLabels, PartitionLabels, ReasonLabels,
-    RollupLabels, RollupMetrics, Seconds, SinkLabels, SinkMetrics, SourceLabels, StageLabels, StateLabels,
-    TierLabels, TopicLabels, age_label,
+    RollupLabels, RollupMetrics, RuleLabels, Seconds, SinkLabels, SinkMetrics, SourceLabels, StageLabels,
+    StateLabels, TierLabels, TopicLabels, age_label,
 };
 pub(crate) use once_a_minute::OnceAMinute;

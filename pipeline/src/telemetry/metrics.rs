@@ -114,6 +114,11 @@ pub struct AlertLabels {
 }
 
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct RuleLabels {
+    pub rule: String,
+}
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct DeliveryLabels {
     pub receiver: String,
     /// `delivered`, `retried`, `fallback`, `failed`, `unreadable`.
@@ -187,6 +192,8 @@ pub struct SinkMetrics {
 #[derive(Debug)]
 pub struct NotifyMetrics {
     pub transitions: Family<AlertLabels, Counter>,
+    /// Batches of which a rule could not judge each row.
+    pub rule_failures: Family<RuleLabels, Counter>,
     pub deliveries: Family<DeliveryLabels, Counter>,
     pub latency_seconds: Family<StageLabels, Histogram, fn() -> Histogram>,
 }
@@ -333,6 +340,8 @@ impl NotifyMetrics {
             latency_seconds,
             transitions: Registrar { registry, prefix: "alerts" }
                 .metric("transitions", "Transitions of alerts, by rule and new status"),
+            rule_failures: Registrar { registry, prefix: "alerts" }
+                .metric("rule_failures", "Batches of rows of which a rule could not judge each one"),
             deliveries: Registrar { registry, prefix: "notify" }
                 .metric("deliveries", "Attempts to deliver a notification, by result"),
         }

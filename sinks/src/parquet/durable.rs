@@ -6,7 +6,7 @@
 //! is left to the local store.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
 use std::ops::Range;
 use std::path::{Path as FilePath, PathBuf};
@@ -30,11 +30,19 @@ pub(crate) struct DurableDirectory {
 }
 
 impl DurableDirectory {
-    /// Creates the directory when it is missing.
+    /// Creates the directory when it is missing, closed to users outside its group: labels and alerts are nobody else's.
     pub(crate) fn open(directory: &FilePath) -> Result<Self> {
-        let root = fs::create_dir_all(directory).and_then(|()| directory.canonicalize()).map_err(failed)?;
+        let root = create_closed(directory).and_then(|()| directory.canonicalize()).map_err(failed)?;
         Ok(Self { inner: LocalFileSystem::new_with_prefix(&root)?, root })
     }
+}
+
+fn create_closed(directory: &FilePath) -> io::Result<()> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o750);
+    builder.create(directory)
 }
 
 #[async_trait]
@@ -186,6 +194,12 @@ mod tests {
     async fn files_are_replaced_whole_and_leftovers_are_not_listed() {
         let folder = tempfile::tempdir().unwrap();
         let store = DurableDirectory::open(&folder.path().join("new/root")).unwrap();
+        #[cfg(unix)]
+        for created in ["new", "new/root"] {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = fs::metadata(folder.path().join(created)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o007, 0, "{created}: {mode:o}");
+        }
         let path = Path::from("a/b=1/file.parquet");
         for content in ["first", "2nd"] {
             store.put(&path, content.into()).await.unwrap();

@@ -1,7 +1,7 @@
 //! Rules over what messages led to, and what is announced of them.
 
 use operators::fold::Applied;
-use operators::threshold::StageTimes;
+use operators::threshold::{Failure, StageTimes};
 use operators::watermark::EpochFacts;
 
 use super::{RollupShare, window_rows};
@@ -9,7 +9,7 @@ use crate::alerting::progress::Progress;
 use crate::error::Result;
 use crate::rollup::Event;
 use crate::rollup::told::{Compared, deciders_of};
-use crate::telemetry::AlertLabels;
+use crate::telemetry::{AlertLabels, RuleLabels};
 use crate::why::Time;
 
 impl RollupShare {
@@ -28,8 +28,13 @@ impl RollupShare {
             state.fold.watermark(),
             times,
         ));
-        for failure in state.threshold.take_failures() {
-            tracing::error!(?failure, "a rule could not judge a row");
+        for Failure { rule, message } in state.threshold.take_failures() {
+            let labels = RuleLabels { rule: rule.clone() };
+            self.context.metrics.notify.rule_failures.get_or_create(&labels).inc();
+            let key = format!("rule {rule}");
+            if let Some(held_back) = self.context.lines.take(&key, self.context.clock.monotonic()) {
+                tracing::error!(rule, message, held_back, "a rule could not judge a row; one line a minute");
+            }
         }
         transitions.iter_mut().for_each(|transition| transition.partition = Some(partition));
         if let Some(told) = &state.told {
