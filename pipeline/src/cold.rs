@@ -5,7 +5,8 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::error::ArrowError;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::DFSchema;
@@ -99,29 +100,26 @@ impl Cold {
             }
         });
         let looked: Vec<_> = looked.buffered(LOOKS).collect().await;
-        let (mut kept, mut known) = (Vec::new(), Vec::new());
+        let (mut kept, mut known) = (Vec::new(), None);
         for (file, schema) in files.into_iter().zip(looked) {
             let problem = match schema {
                 Err(error) if is_missing(&error) => return Err(Error::batch(error)),
                 Err(error) => format!("it is no Parquet file that can be read: {}", error.strip_backtrace()),
                 Ok(schema) => match columns.iter().find(|column| schema.field_with_name(column).is_err()) {
                     Some(column) => format!("it has no column `{column}`"),
-                    None => {
-                        known.push(schema.as_ref().clone());
-                        match Schema::try_merge(known.iter().cloned()) {
-                            Ok(merged) => {
-                                known = vec![merged];
-                                kept.push(file);
-                                continue;
-                            }
-                            Err(error) => {
-                                known.pop();
-                                format!(
-                                    "its columns are of other types than those of the files before: {error}"
-                                )
-                            }
+                    None => match merged(known.as_ref(), &schema) {
+                        Ok(merged) => {
+                            known = Some(merged);
+                            kept.push(file);
+                            continue;
                         }
-                    }
+                        Err(error) => {
+                            format!(
+                                "its columns are of other types than those of the files before, which columns of other \
+                                 names would not be: {error}"
+                            )
+                        }
+                    },
                 },
             };
             let problem = format!("file `{}`: {problem}; move it out of the storage", file.location);
@@ -130,7 +128,7 @@ impl Cold {
                 None => return Err(Error::Refused(problem)),
             }
         }
-        let Some(schema) = known.pop() else { return Ok(None) };
+        let Some(schema) = known else { return Ok(None) };
         let schema = nullable(&schema);
         Ok(Some(Arc::new(Files { schema, files: kept })))
     }
@@ -142,6 +140,21 @@ pub(crate) const POINTS: [&str; 4] = ["name", "labels", "time", "value"];
 pub(crate) const VERSIONS: [&str; 2] = [sinks::parquet::VERSION, sinks::parquet::WITHDRAWN];
 /// Files whose columns are looked at at once.
 const LOOKS: usize = 16;
+
+/// The columns of both. Where a column was an integer and is a float, or was one of another width, it is read as a float.
+fn merged(known: Option<&Schema>, schema: &Schema) -> std::result::Result<Schema, ArrowError> {
+    let Some(known) = known else { return Ok(schema.clone()) };
+    let widened = |schema: &Schema, other: &Schema| {
+        let fields = schema.fields().iter().map(|field| {
+            let other = other.field_with_name(field.name()).map_or(field.data_type(), Field::data_type);
+            let differ = other != field.data_type() && other.is_numeric() && field.data_type().is_numeric();
+            let field = field.as_ref().clone();
+            if differ { field.with_data_type(DataType::Float64) } else { field }
+        });
+        Schema::new_with_metadata(fields.collect::<Vec<_>>(), schema.metadata().clone())
+    };
+    Schema::try_merge([widened(known, schema), widened(schema, known)])
+}
 
 /// The columns, each of which may be null: what is computed from one that never is may be null all the same.
 fn nullable(schema: &Schema) -> SchemaRef {

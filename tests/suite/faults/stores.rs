@@ -17,6 +17,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         crate::real::trial("faults::stores::a_folder_of_another_machine_is_another_storage", another_storage),
         crate::real::trial("faults::stores::files_that_are_none_of_ours_cost_themselves", foreign_files),
+        crate::real::trial("faults::stores::a_column_that_was_an_integer_is_read_as_a_float", widened),
         crate::real::trial("faults::stores::a_field_that_changes_its_type_is_seen_before_and_after", retyped),
     ]
 }
@@ -132,4 +133,31 @@ fn retyped(servers: &Servers) {
     let why = tidemark.call(&["why", "cpu"]);
     assert!(why.contains("rows are refused"), "{why}");
     assert!(tidemark.terminate().success(), "{}", tidemark.log_text());
+}
+
+/// The same with Parquet, which has files of both.
+fn widened(servers: &Servers) {
+    let topic = servers.kafka.unique_topic("widened", 1);
+    let deployment = Deployment::new(servers, "widened", &topic, 1)
+        .without_influx()
+        .with("\n[archive]\nroll_age = \"1s\"\n");
+    let mut tidemark = deployment.process("data", &[("cpu", SQL)]);
+    tidemark.call(&["topics", "create"]);
+    let averaged = SQL.replace("count(*) AS count", "avg(value) AS count");
+    for (second, sql) in [(0, SQL), (60, averaged.as_str())] {
+        tidemark.write("sql/cpu.sql", sql);
+        tidemark.spawn(&["run", "--roles", "ingest,rollup"], &[]);
+        tidemark.wait_until_ready();
+        servers.kafka.produce(&topic, [point(0, second), point(0, second + 1), point(0, second + 30)]);
+        tidemark.wait_for_metric(PATIENCE, "tidemark_rollup_rows_written_total", &[], 1.0);
+        assert!(tidemark.terminate().success(), "{}", tidemark.log_text());
+    }
+    let counts =
+        tidemark.call(&["query", "SELECT count, arrow_typeof(count) AS type FROM cpu ORDER BY window_start"]);
+    let cells: Vec<&str> = counts.split_whitespace().filter(|cell| *cell != "|").collect();
+    assert!(counts.contains("2.0") && counts.contains("1.0") && !cells.contains(&"Int64"), "{counts}");
+    assert!(tidemark.call(&["query", "SELECT count(*) AS n FROM points"]).contains('6'));
+    let range = ["cpu", "--from", "2026-01-01T00:01:00Z", "--to", "2026-01-01T00:01:10Z"];
+    tidemark.call(&[&["reconcile"], &range[..]].concat());
+    tidemark.call(&[&["recompute"], &range[..]].concat());
 }
