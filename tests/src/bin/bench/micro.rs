@@ -6,11 +6,13 @@ use std::sync::Arc;
 use divan::counter::ItemsCount;
 use divan::{Bencher, Divan};
 use operators::decode::{DecodeOptions, Decoder, Points};
+use operators::dispatch::{Dispatcher, Policy, ReceiverPolicy, Route};
 use operators::exchange::Partials;
 use operators::fold::{Fold, Results};
 use operators::partial::aggregate_each;
 use operators::points::EpochPoints;
 use operators::sql::{Catalog, compile};
+use operators::threshold::Transition;
 use operators::watermark::{EpochFacts, PartitionFacts, WatermarkOptions};
 use sinks::Table;
 use sinks::influx::encode::Lines;
@@ -174,4 +176,33 @@ fn encode_lines(bencher: Bencher<'_, '_>) {
     bencher
         .counter(ItemsCount::new(rows.num_rows()))
         .bench_local(|| Lines::new(&table, rows).unwrap().map(|line| line.text.len()).sum::<usize>());
+}
+
+/// How each of many alerts stands at its receivers, as `alerts list` and `/api/alerts` ask.
+#[divan::bench(args = [2_000, 20_000])]
+fn list_alerts(bencher: Bencher<'_, '_>, count: usize) {
+    let receivers = BTreeMap::from([("hook".to_owned(), ReceiverPolicy { send_resolved: true })]);
+    let route = Route { name: "all".into(), receivers: vec!["hook".into()], ..Route::default() };
+    let mut dispatcher = Dispatcher::new(Policy { routes: vec![route], receivers, ..Policy::default() });
+    let alerts: Vec<Transition> = (0..count).map(firing).collect();
+    for alert in &alerts {
+        dispatcher.transition(alert, NEW_YEAR);
+    }
+    bencher.counter(ItemsCount::new(count)).bench_local(|| {
+        let standings = dispatcher.standings();
+        let of = |alert: &Transition| standings.of(&alert.rule, &alert.labels, NEW_YEAR).len();
+        let found: usize = alerts.iter().map(of).sum();
+        assert_eq!(found, count, "each is under one receiver");
+        found
+    });
+}
+
+fn firing(number: usize) -> Transition {
+    let incident = format!("incident-{number:05}");
+    let alert = serde_json::json!({
+        "id": format!("{incident}/firing"), "rule": "high", "status": "firing", "severity": "page",
+        "labels": { "host": format!("host-{number:05}") }, "summary": "", "description": "", "values": {},
+        "starts_at": NEW_YEAR, "ends_at": null, "window_start": NEW_YEAR, "window_end": NEW_YEAR, "receivers": [], "incident": incident,
+    });
+    serde_json::from_value(alert).expect("an alert")
 }
