@@ -9,6 +9,7 @@ mod alertmanager;
 mod batch;
 mod broken;
 mod case;
+mod documents;
 mod drills;
 mod examples;
 mod faults;
@@ -40,6 +41,7 @@ fn main() {
         overflow::trials(),
         peers::trials(),
         faults::trials(),
+        documents::trials(),
         readme::trials(),
         receivers::trials(),
         alertmanager::trials(),
