@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use clap::ValueEnum;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{broadcast, mpsc};
@@ -21,6 +20,7 @@ use crate::kafka;
 use crate::memory;
 use crate::notify;
 use crate::repair::compact_periodically;
+use crate::role::Role;
 use crate::roles::{Context, HANDOVER};
 use crate::rollup::{self, Event};
 use crate::shutdown::Shutdown;
@@ -29,17 +29,6 @@ use crate::shutdown::Shutdown;
 const END: Duration = HANDOVER.saturating_mul(2);
 
 type Reports = mpsc::UnboundedReceiver<(Role, Result<()>)>;
-
-/// A part of the pipeline that can run in a process of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Role {
-    /// Raw points to partial states and to cold storage
-    Ingest,
-    /// Partial states to rollups and alerts
-    Rollup,
-    /// Alerts to mails and webhooks
-    Notify,
-}
 
 /// Runs roles until SIGINT or SIGTERM, or until one of them cannot go on.
 ///

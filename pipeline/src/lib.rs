@@ -2,7 +2,7 @@
 //!
 //! - `ingest`, `rollup`, `notify`: the roles, each a member of a consumer group
 //! - `group`, `lease`, `roles`, `shutdown`: joining groups, knowing that one was frozen, starting again, ending
-//! - `memory`: one budget, divided over what holds data
+//! - `role`: which roles there are; `memory`: one budget, divided over what holds data
 //! - `kafka`, `topics`: clients and topics; `clock`: wall time; `http`, `telemetry`: being watched
 //! - `repair`, `cold`: results against the archive; what is stored, as tables for SQL; `storage`: which storage it is
 //! - `backtest`, `rule_tests`: rules over archived points, and over points made up for a test
@@ -32,6 +32,7 @@ pub mod memory;
 pub mod notify;
 pub mod query;
 pub mod repair;
+pub mod role;
 pub mod roles;
 pub mod rollup;
 pub mod rule_tests;

@@ -11,7 +11,7 @@ use operators::overflow::Bounds;
 use sinks::parquet::raw::WORKERS;
 
 use crate::config::Config;
-use crate::launch::Role;
+use crate::role::Role;
 
 /// Less than this leaves the parts too little to work with.
 pub const LEAST_BUDGET: usize = 256 << 20;

@@ -22,7 +22,8 @@ use tokio::sync::broadcast;
 
 use crate::alerting::Alerting;
 use crate::config::{Config, Environment};
-use crate::launch::{self, Role};
+use crate::launch;
+use crate::role::Role;
 use crate::roles::Context;
 use crate::sample::Sampler;
 use crate::{kafka, topics};
