@@ -3,6 +3,7 @@
 mod logs;
 mod metrics;
 mod once_a_minute;
+mod resident;
 
 pub use logs::{LogFormat, LogsError, init};
 pub use metrics::{

@@ -12,7 +12,7 @@ use url::Url;
 
 use super::checked::{
     AlertsFile, ArchiveConfig, Config, DEFAULT_PATH, HttpConfig, InfluxConfig, IngestConfig, KafkaConfig,
-    MemoryConfig, PayloadFormat, RollupConfig, StorageConfig, TopicsConfig,
+    LEAST_BUDGET, MemoryConfig, PayloadFormat, RollupConfig, StorageConfig, TopicsConfig,
 };
 use super::environment::Environment;
 use super::error::ConfigError;
@@ -328,7 +328,7 @@ fn check_rollup(source: &Source<'_>, raw: RawRollup) -> Result<RollupConfig, Con
 
 fn check_memory(source: &Source<'_>, raw: RawMemory) -> Result<MemoryConfig, ConfigError> {
     let defaults = MemoryConfig::default();
-    let bounds = crate::memory::LEAST_BUDGET as u64..=1 << 40;
+    let bounds = LEAST_BUDGET as u64..=1 << 40;
     Ok(MemoryConfig { budget: size(source, "budget", raw.budget, defaults.budget, bounds)? })
 }
 

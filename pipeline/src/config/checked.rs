@@ -34,6 +34,9 @@ pub struct Config {
     pub memory: MemoryConfig,
 }
 
+/// Bytes; less than this leaves the parts of a process too little to work with.
+pub const LEAST_BUDGET: usize = 256 << 20;
+
 /// Memory of the process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemoryConfig {

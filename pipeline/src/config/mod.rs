@@ -29,7 +29,7 @@ mod values;
 pub use alerts::{AlertsConfig, BehindConfig};
 pub use checked::{
     AlertsFile, ArchiveConfig, Config, DEFAULT_PATH, HttpConfig, InfluxConfig, IngestConfig, KafkaConfig,
-    MemoryConfig, PayloadFormat, RollupConfig, StorageConfig, TopicsConfig,
+    LEAST_BUDGET, MemoryConfig, PayloadFormat, RollupConfig, StorageConfig, TopicsConfig,
 };
 pub use environment::Environment;
 pub use error::ConfigError;

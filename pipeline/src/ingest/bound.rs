@@ -6,15 +6,11 @@
 //! seen, is counted as it comes.
 
 use super::epoch::Size;
+use crate::memory::LEAST_POINT_BYTES;
 
 /// A state exists twice when it is divided over partitions; its message is here and in librdkafka.
 const COPIES: usize = 4;
 
-/// Memory of a point while it waits: series, time and value, in vectors that double as they grow. Its columns are made a
-/// slice at a time.
-pub(super) const WAITING_POINT_BYTES: usize = 2 * 20;
-/// A point of an epoch, and one of the next, which is read while the epoch is aggregated.
-pub(crate) const LEAST_POINT_BYTES: usize = 2 * WAITING_POINT_BYTES;
 /// Of a dead letter, beside its excerpt: headers, names, what librdkafka keeps.
 pub(super) const DEAD_LETTER_BYTES: usize = 1 << 10;
 

@@ -28,8 +28,6 @@ mod share;
 
 use std::time::Duration;
 
-pub(crate) use bound::LEAST_POINT_BYTES;
-
 use crate::error::Result;
 use crate::roles::Context;
 

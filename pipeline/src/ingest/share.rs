@@ -19,6 +19,7 @@ use super::owned::{self, Owned};
 use crate::clock::{Now, nanoseconds};
 use crate::error::{Error, Result};
 use crate::group::{Assigned, Commit, Membership, Share, Source};
+use crate::memory::WAITING_POINT_BYTES;
 use crate::roles::{Context, HANDOVER};
 use crate::telemetry::{ReasonLabels, SourceLabels};
 
@@ -141,7 +142,7 @@ impl IngestShare {
             self.series_full = self.decoder.series().memory_bytes() > self.series_limit;
         }
         if again {
-            self.waiting += decoded.points * bound::WAITING_POINT_BYTES;
+            self.waiting += decoded.points * WAITING_POINT_BYTES;
             return self.cut_again(index, offset + 1);
         }
         self.collected += decoded.points;

@@ -375,7 +375,7 @@ impl MemoryMetrics {
     }
 
     fn observe(&self) {
-        if let Some((now, most)) = crate::memory::resident_bytes() {
+        if let Some((now, most)) = super::resident::resident_bytes() {
             self.resident.set(now as i64);
             self.resident_peak.set(most as i64);
         }
