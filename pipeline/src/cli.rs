@@ -15,7 +15,7 @@ use tokio::runtime::Runtime;
 use crate::alerting::{self, cli::AlertsCommand};
 use crate::backtest::{self, BacktestArgs};
 use crate::check;
-use crate::clock::{self, Clock};
+use crate::clock::Clock;
 use crate::config::{Config, DEFAULT_PATH, Environment};
 use crate::demo::{self, DemoArgs};
 use crate::explain;
@@ -29,6 +29,7 @@ use crate::rule_tests::{self, TestArgs};
 use crate::sample::{self, SampleArgs};
 use crate::shutdown::Shutdown;
 use crate::telemetry::{self, LogFormat};
+use crate::time::shown;
 use crate::topics;
 use crate::why::{self, WhyArgs};
 
@@ -268,7 +269,7 @@ pub fn report(error: &anyhow::Error, format: LogFormat) {
     match format {
         LogFormat::Text => eprintln!("error: {}", plain_lines(&format!("{error:#}"))),
         LogFormat::Json => {
-            let timestamp = clock::shown(Clock::system().now_ns());
+            let timestamp = shown(Clock::system().now_ns());
             let message = format!("{error:#}");
             eprintln!(
                 "{}",

@@ -17,6 +17,8 @@ use uuid::Uuid;
 
 use steady::Steady;
 
+use crate::time::nanoseconds;
+
 /// A clock, cheap to clone; clones show the same time.
 #[derive(Debug, Clone)]
 pub struct Clock {
@@ -160,19 +162,6 @@ fn set_ahead() -> i64 {
 #[cfg(not(any(debug_assertions, feature = "set-clock")))]
 fn set_ahead() -> i64 {
     0
-}
-
-/// Nanoseconds since the epoch as people write them. `i64::MIN` is before everything.
-pub(crate) fn shown(time: i64) -> String {
-    if time == i64::MIN {
-        return "the beginning".to_owned();
-    }
-    chrono::DateTime::from_timestamp_nanos(time).to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true)
-}
-
-/// 64 bits of nanoseconds last until the year 2262.
-pub(crate) fn nanoseconds(duration: Duration) -> i64 {
-    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! - `ingest`, `rollup`, `notify`: the roles, each a member of a consumer group
 //! - `group`, `lease`, `roles`, `shutdown`: joining groups, knowing that one was frozen, starting again, ending
 //! - `role`: which roles there are; `memory`: one budget, divided over what holds data
-//! - `kafka`, `topics`: clients and topics; `clock`: wall time; `http`, `telemetry`: being watched
+//! - `kafka`, `topics`: clients and topics; `clock`: what time it is; `time`: how it is written; `http`, `telemetry`: being watched
 //! - `repair`, `cold`: results against the archive; what is stored, as tables for SQL; `storage`: which storage it is
 //! - `backtest`, `rule_tests`: rules over archived points, and over points made up for a test
 //! - `config`: `config/pipeline.toml` and `config/alerts.toml`
@@ -40,5 +40,6 @@ pub mod sample;
 pub mod shutdown;
 mod storage;
 pub mod telemetry;
+pub mod time;
 pub mod topics;
 pub mod why;

@@ -21,7 +21,7 @@ use super::{show, why};
 use crate::check::load_catalog;
 use crate::clock::Clock;
 use crate::config::{AlertsConfig, Config, Environment};
-use crate::why::Time;
+use crate::time::Time;
 
 #[derive(Debug, Subcommand)]
 pub enum AlertsCommand {
@@ -118,7 +118,7 @@ fn label(text: &str) -> Result<(String, String), String> {
 }
 
 fn time(text: &str) -> Result<Time, String> {
-    crate::why::parse_time(text).ok_or_else(|| "not a time such as 2026-01-01T12:00:00Z".to_owned())
+    crate::time::parse_rfc3339(text).ok_or_else(|| "not a time such as 2026-01-01T12:00:00Z".to_owned())
 }
 
 /// Carries out a command, and hands over what is to be printed. Blocks; following the ledger has no end.

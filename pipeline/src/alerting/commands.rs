@@ -9,10 +9,10 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use uuid::Uuid;
 
 use super::evidence::Evidence;
-use crate::clock::nanoseconds;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::kafka::{self, Plain};
+use crate::time::nanoseconds;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The longest silence: a longer one is a mistake, or a rule that should be removed.

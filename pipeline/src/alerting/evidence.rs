@@ -12,11 +12,11 @@ use operators::threshold::Transition;
 use super::ledger::{Ledger, Question, read_transitions};
 use super::progress::{Progress, Stall, partition_of, stall};
 use crate::check::compile_each;
-use crate::clock::nanoseconds;
 use crate::compacted::read_state;
 use crate::config::{AlertsConfig, Config};
 use crate::error::Result;
 use crate::notify::behind;
+use crate::time::nanoseconds;
 
 /// A rule as far as an answer needs it.
 #[derive(Debug, Clone, Default)]

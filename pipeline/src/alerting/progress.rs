@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::why::Time;
+use crate::time::Time;
 
 const PREFIX: &str = "progress/";
 

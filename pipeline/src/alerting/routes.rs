@@ -26,7 +26,7 @@ use super::{show, why};
 use crate::error::Error;
 use crate::http::{JsonBody, refuse};
 use crate::roles::Context;
-use crate::why::{Time, parse_time};
+use crate::time::{Time, parse_rfc3339};
 
 /// Requests that read or write topics at once.
 const AT_ONCE: usize = 2;
@@ -168,7 +168,7 @@ async fn answer(State(shared): State<Shared>, Query(mut query): Query<BTreeMap<S
 
 /// `?rule=…&since=…`: the newest entries.
 async fn newest(State(shared): State<Shared>, Query(query): Query<BTreeMap<String, String>>) -> Response {
-    let since = match query.get("since").map(|text| (text, parse_time(text))) {
+    let since = match query.get("since").map(|text| (text, parse_rfc3339(text))) {
         Some((text, None)) => {
             let problem = format!("`since` is no time such as 2026-01-01T12:00:00Z: `{text}`");
             return refuse(StatusCode::BAD_REQUEST, problem);

@@ -11,7 +11,7 @@ use sinks::plain;
 use super::evidence::Evidence;
 use super::progress::Stall;
 use super::words::{judged, name_of, stands, told, written};
-use crate::why::Time;
+use crate::time::Time;
 
 /// Alerts that are pending or fire.
 #[derive(Debug, Serialize)]

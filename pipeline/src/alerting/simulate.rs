@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::check::compile_rules;
 use crate::config::{AlertsConfig, ConfigError};
-use crate::why::Time;
+use crate::time::Time;
 
 /// A rollup and one of its tiers, by their names.
 pub(crate) type Source = (String, String);

@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use crate::why::Time;
+use crate::time::Time;
 
 /// Keys of times. Values of labels are texts, those of alerts are floats, so that neither is taken for one.
 const TIMES: [&str; 12] = [

@@ -9,9 +9,9 @@ use serde::Serialize;
 
 use super::evidence::Evidence;
 use super::words::{judged, outcomes, stands, told, written};
-use crate::clock::nanoseconds;
 use crate::config::suggest;
-use crate::why::Time;
+use crate::time::Time;
+use crate::time::nanoseconds;
 
 /// Alerts that are listed when it is not clear which one is meant.
 const MOST_LISTED: usize = 20;

@@ -9,7 +9,7 @@ use sinks::plain;
 
 use super::evidence::Evidence;
 use super::ledger::Outcome;
-use crate::why::Time;
+use crate::time::Time;
 
 /// How an alert stands with a receiver.
 pub(super) fn stands(evidence: &Evidence, alert: &Transition, standing: &Standing) -> String {

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::Backtest;
 use crate::alerting::simulate::{AlertKey, Told, ToldAlert};
-use crate::why::Time;
+use crate::time::Time;
 
 /// An alert in a notification.
 #[derive(Clone, Debug, PartialEq, Serialize)]

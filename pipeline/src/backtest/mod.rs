@@ -24,10 +24,10 @@ use tokio::runtime::Runtime;
 use crate::alerting::commands::silence_key;
 use crate::alerting::simulate::{Outcome, Simulation};
 use crate::check::load_catalog;
-use crate::clock::{nanoseconds, shown};
 use crate::config::{AlertsConfig, Config, Environment, load_silences};
 use crate::error::Error;
-use crate::repair::parse_time;
+use crate::time::parse_time;
+use crate::time::{nanoseconds, shown};
 use history::History;
 
 #[derive(Debug, Args)]

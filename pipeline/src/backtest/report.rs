@@ -11,7 +11,7 @@ use sinks::plain;
 use super::compare::Line;
 use super::{Backtest, Candidate};
 use crate::alerting::simulate::{Outcome, Told};
-use crate::why::Time;
+use crate::time::Time;
 
 /// How often the alerts of a rule were in notifications of a receiver.
 #[derive(Debug, Default)]

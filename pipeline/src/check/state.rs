@@ -9,11 +9,11 @@ use operators::fold::Fold;
 use operators::rebuild::{Change, Rebuild, Retyped};
 use operators::sql::{Catalog, Rollup};
 
-use crate::clock::shown;
 use crate::config::Config;
 use crate::error::Result;
 use crate::rollup::snapshots::Snapshots;
 use crate::rollup::watermark_options;
+use crate::time::shown;
 
 /// What becomes of each rollup, over all partitions. Displays as a table for people.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -18,7 +18,7 @@ use super::rules::{RawRule, RuleConfig, check_receivers, check_rule};
 use super::settings::{duration, text};
 use super::source::Source;
 use super::values::HumanDuration;
-use crate::clock::nanoseconds;
+use crate::time::nanoseconds;
 
 /// Everything `config/alerts.toml` decides, checked.
 #[derive(Debug, Clone, Default)]

@@ -12,7 +12,7 @@ use super::rules::check_receivers;
 use super::settings::duration;
 use super::source::{Source, suggest};
 use super::values::{HumanDuration, TextList};
-use crate::clock::nanoseconds;
+use crate::time::nanoseconds;
 
 /// How long the first alert of a group waits for others, where a route groups.
 const GROUP_WAIT: Duration = Duration::from_secs(10);

@@ -23,8 +23,8 @@ use super::settings::duration;
 use super::silences::silence_matchers;
 use super::source::{Source, suggest};
 use super::values::HumanDuration;
-use crate::clock::nanoseconds;
-use crate::why::parse_time;
+use crate::time::nanoseconds;
+use crate::time::parse_rfc3339;
 
 /// Where the clock of a test begins that does not say it.
 const START: &str = "2026-01-01T00:00:00Z";
@@ -317,7 +317,7 @@ impl Checks<'_> {
 
     fn start(&self, given: Setting<String>) -> Result<i64, ConfigError> {
         let text = given.as_ref().map_or(START, |given| given.get_ref());
-        match (parse_time(text), given) {
+        match (parse_rfc3339(text), given) {
             (Some(time), _) => Ok(time.0),
             (None, given) => {
                 let error = self.source.error(&given.map_or(0..0, |given| given.span()), "not a time");

@@ -70,7 +70,7 @@ fn a_test_is_read() {
     let tests = parse(GOOD, RULES).unwrap();
     assert!(tests.sql.ends_with("sql"), "{:?}", tests.sql);
     let test = &tests.tests[0];
-    let start = parse_time(START).unwrap().0;
+    let start = parse_rfc3339(START).unwrap().0;
     let from_start = |at: i64| (at - start) / SECOND;
     let points =
         test.points.iter().map(|point| (from_start(point.time), point.value, from_start(point.arrives)));

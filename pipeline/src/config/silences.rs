@@ -10,7 +10,7 @@ use super::environment::Environment;
 use super::error::ConfigError;
 use super::routes::matchers;
 use super::source::Source;
-use crate::repair::parse_time;
+use crate::time::parse_time;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

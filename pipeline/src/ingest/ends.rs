@@ -22,11 +22,11 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use crate::clock::nanoseconds;
 use crate::error::{Error, Result};
 use crate::group::Source;
 use crate::kafka::{self, Isolation, Plain};
 use crate::roles::Context;
+use crate::time::nanoseconds;
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(20);

@@ -7,8 +7,8 @@ use operators::decode::Points;
 use operators::watermark::PartitionFacts;
 
 use super::epoch::Outgoing;
-use crate::clock::nanoseconds;
 use crate::group::{Assigned, Source};
+use crate::time::nanoseconds;
 
 pub(super) struct Owned {
     pub(super) source: Source,

@@ -16,12 +16,13 @@ use super::dead_letter::{Origin, outgoing};
 use super::epoch::{Aggregator, Collected, Epoch};
 use super::look::Look;
 use super::owned::{self, Owned};
-use crate::clock::{Now, nanoseconds};
+use crate::clock::Now;
 use crate::error::{Error, Result};
 use crate::group::{Assigned, Commit, Membership, Share, Source};
 use crate::memory::WAITING_POINT_BYTES;
 use crate::roles::{Context, HANDOVER};
 use crate::telemetry::{ReasonLabels, SourceLabels};
+use crate::time::nanoseconds;
 
 /// Largest message of partial states, whatever the memory and the broker allow; an epoch with more is sent in several.
 const MESSAGE_BYTES: usize = crate::kafka::MAX_MESSAGE_BYTES / 2;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{Asked, Reporting, asker, cause, metadata};
-use crate::clock::shown;
 use crate::roles::Context;
+use crate::time::shown;
 
 /// The part that `/readyz` names.
 const PART: &str = "kafka";

@@ -10,9 +10,10 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::{LoadArgs, LoadError};
-use crate::clock::{Clock, nanoseconds};
+use crate::clock::Clock;
 use crate::config::{Config, KafkaConfig};
 use crate::kafka::{self, ConsumerSettings, KafkaError, Plain};
+use crate::time::nanoseconds;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Whoever sent within this time before the load is taken to go on sending.

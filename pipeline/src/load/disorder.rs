@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::point::Point;
-use crate::clock::nanoseconds;
+use crate::time::nanoseconds;
 
 /// Delays each point by a random part of `bound`. No point leaves after one whose time is more than `bound` ahead
 /// of its own. Holds the points of one `bound` of event time in memory.

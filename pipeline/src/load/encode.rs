@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::Encoding;
 use super::point::{Series, SeriesBook};
-use crate::clock::shown;
+use crate::time::shown;
 
 /// Encoded beginnings of points, one for each series, made once.
 #[derive(Debug)]

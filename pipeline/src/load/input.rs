@@ -8,8 +8,8 @@ use super::csv::CsvReader;
 use super::lines::LineReader;
 use super::point::{Point, SeriesBook};
 use super::{FileFormat, LoadArgs, LoadError, file_format};
-use crate::clock::{nanoseconds, shown};
 use crate::config::IngestConfig;
+use crate::time::{nanoseconds, shown};
 
 /// All files, checked.
 #[derive(Debug)]

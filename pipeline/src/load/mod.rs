@@ -24,9 +24,10 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use regex::Regex;
 
-use crate::clock::{Clock, nanoseconds, shown};
+use crate::clock::Clock;
 use crate::config::{Config, PayloadFormat};
 use crate::kafka::KafkaError;
+use crate::time::{nanoseconds, shown};
 use close::Closing;
 use disorder::Disorder;
 use input::{Beyond, Inputs};

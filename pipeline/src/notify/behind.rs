@@ -35,7 +35,7 @@ impl Behind {
     }
 
     pub(super) fn stall(&self, now: i64) -> Option<Stall> {
-        stall(&self.progress, now, crate::clock::nanoseconds(self.config.after))
+        stall(&self.progress, now, crate::time::nanoseconds(self.config.after))
     }
 
     /// The transition that is due: it fires when a partition has stood still for too long, and resolves when all go on.
@@ -49,7 +49,7 @@ impl Behind {
             since,
             at: now,
         };
-        let has_waited = now.saturating_sub(self.since) > crate::clock::nanoseconds(self.config.after);
+        let has_waited = now.saturating_sub(self.since) > crate::time::nanoseconds(self.config.after);
         match (self.stall(now), firing) {
             (Some(stall), None) if has_waited => {
                 let summary = "the alerts' data are incomplete: event time stands still".to_owned();
@@ -72,7 +72,7 @@ mod tests {
 
     use super::*;
     use crate::alerting::progress::key;
-    use crate::why::Time;
+    use crate::time::Time;
 
     const SECOND: i64 = 1_000_000_000;
 

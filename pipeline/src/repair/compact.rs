@@ -13,11 +13,12 @@ use sinks::parquet::{CompactOptions, Compaction, RawCompactor, RollupCompactor};
 
 use super::ready::ArchiveState;
 use super::{report, targets};
-use crate::clock::{Clock, nanoseconds};
+use crate::clock::Clock;
 use crate::cold::Cold;
 use crate::config::Config;
 use crate::error::Result;
 use crate::roles::Context;
+use crate::time::nanoseconds;
 
 /// Staged, published, cleaned up, each after a grace; and once more for what another compactor began.
 const MOST_PASSES: usize = 6;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, NaiveDate, NaiveDateTime};
 use operators::window::Windows;
 use sinks::parquet::live::Hours;
 
@@ -12,31 +11,6 @@ pub(crate) const HOUR: i64 = 3_600_000_000_000;
 pub(crate) const CHUNK_BYTES: u64 = 32 << 20;
 /// Windows of a chunk where there are few points: what bounds the rows that a store gives.
 const CHUNK_WINDOWS: i64 = 20_000;
-
-/// Nanoseconds since the epoch of a time on the command line: RFC 3339, or UTC as `2026-01-31`, `2026-01-31T12:30` or
-/// `2026-01-31T12:30:00`, also with a space for the T.
-///
-/// # Errors
-/// A text that says what may be written.
-pub fn parse_time(text: &str) -> Result<i64, String> {
-    let outside = || "outside of the years 1677 to 2262".to_owned();
-    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
-        return time.timestamp_nanos_opt().ok_or_else(outside);
-    }
-    for pattern in ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"] {
-        if let Ok(time) = NaiveDateTime::parse_from_str(text, pattern) {
-            return time.and_utc().timestamp_nanos_opt().ok_or_else(outside);
-        }
-    }
-    let day = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok().and_then(|day| day.and_hms_opt(0, 0, 0));
-    match day {
-        Some(day) => day.and_utc().timestamp_nanos_opt().ok_or_else(outside),
-        None => {
-            Err("not a time, write 2026-01-31, 2026-01-31T12:30 (UTC) or 2026-01-31T12:30:00+02:00"
-                .to_owned())
-        }
-    }
-}
 
 /// The starts of all windows that hold a time of `[from, to)`, as a range.
 pub(super) fn whole_windows(windows: &Windows, from: i64, to: i64) -> (i64, i64) {
@@ -89,28 +63,13 @@ pub(super) fn chunks(windows: &Windows, from: i64, to: i64, hours: &Hours) -> Ve
 
 #[cfg(test)]
 mod tests {
+    use chrono::DateTime;
     use object_store::ObjectMeta;
     use object_store::path::Path;
     use operators::window::Tumble;
 
     use super::*;
-    use crate::clock::shown;
-
-    #[test]
-    fn times_of_the_command_line() {
-        let hour = 1_767_225_600_000_000_000;
-        for (text, expected) in [
-            ("2026-01-01", Some(hour)),
-            ("2026-01-01T00:00", Some(hour)),
-            ("2026-01-01 00:00:00.5", Some(hour + 500_000_000)),
-            ("2026-01-01T01:00:00+01:00", Some(hour)),
-            ("2026-01-01T00:00:00Z", Some(hour)),
-            ("yesterday", None),
-            ("2500-01-01", None),
-        ] {
-            assert_eq!(parse_time(text).ok(), expected, "{text}");
-        }
-    }
+    use crate::time::{parse_time, shown};
 
     fn tumbling(size: i64, zone: Option<&str>) -> Windows {
         Windows::tumbling(Tumble::new(size, zone).unwrap())

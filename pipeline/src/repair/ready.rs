@@ -19,13 +19,14 @@ use sinks::parquet::SafeOffsets;
 
 use super::Target;
 use super::range::end_of_last;
-use crate::clock::{Clock, shown};
+use crate::clock::Clock;
 use crate::config::{Config, KafkaConfig};
 use crate::error::{Error, Result};
 use crate::ingest::progress::ArchiveProgress;
 use crate::kafka::{self, ConsumerSettings, Plain};
 use crate::rollup::Snapshots;
 use crate::storage;
+use crate::time::shown;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// How often a commit may move on while its snapshot is looked for.

@@ -18,11 +18,11 @@ use super::range::{HOUR, chunks, whole_windows};
 use super::ready::{Frontier, check_storage, wait_for_archive};
 use super::report;
 use super::stored::{Changes, Found, Store};
-use super::{Target, find, parse_time, targets};
-use crate::clock::shown;
+use super::{Target, find, targets};
 use crate::cold::Cold;
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::time::{parse_time, shown};
 
 #[derive(Debug, Args)]
 pub struct RecomputeArgs {

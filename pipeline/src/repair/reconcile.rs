@@ -12,11 +12,11 @@ use super::ready::{Frontier, wait_for_archive};
 use super::recompute::{Part, Progress, checked};
 use super::report::{self, Found};
 use super::stored::Store;
-use super::{Target, find, parse_time, targets};
-use crate::clock::shown;
+use super::{Target, find, targets};
 use crate::cold::Cold;
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::time::{parse_time, shown};
 
 #[derive(Debug, Args)]
 pub struct ReconcileArgs {

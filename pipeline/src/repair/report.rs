@@ -13,7 +13,7 @@ use sinks::rows::{RowKey, Value};
 use super::compare::Difference;
 use super::recompute::Progress;
 use super::reconcile::Reconciled;
-use crate::clock::shown;
+use crate::time::shown;
 
 /// A difference that is listed.
 #[derive(Debug)]

@@ -18,11 +18,11 @@ use sinks::{RollupRows, Sink as _};
 use uuid::Uuid;
 
 use super::Target;
-use crate::clock::shown;
 use crate::cold::{Cold, VERSIONS};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::rollup::influx_config;
+use crate::time::shown;
 
 const MEMORY: usize = 512 << 20;
 const ATTEMPTS: usize = 10;

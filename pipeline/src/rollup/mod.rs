@@ -33,10 +33,10 @@ use sinks::Table;
 use tokio::sync::broadcast;
 
 use crate::alerting::Alerting;
-use crate::clock::nanoseconds;
 use crate::config::Config;
 use crate::error::Result;
 use crate::roles::Context;
+use crate::time::nanoseconds;
 pub(crate) use snapshots::Snapshots;
 
 pub(crate) use session::influx_config;

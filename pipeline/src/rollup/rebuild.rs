@@ -22,11 +22,11 @@ use tokio::task::JoinHandle;
 use self::compute::compute;
 use super::outputs::Outputs;
 use super::share::Partition;
-use crate::clock::shown;
 use crate::ingest::progress::ArchiveProgress;
 use crate::repair::committed;
 use crate::roles::Context;
 use crate::telemetry::TierLabels;
+use crate::time::shown;
 
 /// Between two looks at what is due, and at what the archive has.
 const LOOK: Duration = Duration::from_secs(1);

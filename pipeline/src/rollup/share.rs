@@ -22,13 +22,13 @@ use super::told::{Compared, States, Told, deciders_of};
 use super::{Event, tables_of, watermark_options};
 use crate::alerting::Alerting;
 use crate::alerting::progress::Progress;
-use crate::clock::nanoseconds;
 use crate::error::{Error, Result};
 use crate::group::{Assigned, Commit, Membership, Share, Source};
 use crate::roles::{Context, HANDOVER};
 use crate::telemetry::{
     AgeLabels, HolderLabels, PartitionLabels, RollupLabels, StateLabels, TierLabels, age_label,
 };
+use crate::time::nanoseconds;
 use crate::why::{Folded, view};
 
 pub(super) struct RollupShare {

@@ -4,7 +4,7 @@ use operators::fold::Restored;
 use operators::overflow::Overflow;
 use operators::rebuild::{Change, Rebuild, Retyped};
 
-use crate::clock::shown;
+use crate::time::shown;
 
 pub(super) fn warn_of_overflow(partition: i32, overflow: &Overflow) {
     let window = chrono::DateTime::from_timestamp_nanos(overflow.window);

@@ -9,7 +9,7 @@ use super::history::WindowHistory;
 use super::open;
 use super::picture::{FailureRow, PartitionRow, Picture, SinkRow, SourceRow};
 use super::status::Holder;
-use super::time::Time;
+use crate::time::Time;
 
 /// Why a window has not closed, or is not what it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -15,9 +15,10 @@ use super::partition::PartitionView;
 use super::status::{
     FailureStatus, Origin, OwnedSource, Refused, RollupDetail, RollupStatus, SinkStatus, SinkTrouble, Status,
 };
-use super::time::{Time, milliseconds};
-use crate::clock::{Clock, nanoseconds};
+use crate::clock::Clock;
 use crate::http::Readiness;
+use crate::time::nanoseconds;
+use crate::time::{Time, milliseconds};
 
 /// The span that a partition's reading speed is measured over, at least.
 const SPEED: Duration = Duration::from_secs(2);

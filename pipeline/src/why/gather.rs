@@ -13,10 +13,10 @@ use super::brokers::{self, Brokers};
 use super::partition;
 use super::picture::{Asked, Evidence, Rules};
 use super::status::{Origin, RollupPartition, Status};
-use crate::clock::nanoseconds;
 use crate::config::Config;
 use crate::error::Error;
 use crate::rollup::{Snapshots, watermark_options};
+use crate::time::nanoseconds;
 
 /// For the answer of one process.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -72,7 +72,7 @@ async fn status(client: &reqwest::Client, url: &Url, question: &Question) -> Res
     let mut place = url.join("/api/status").map_err(|error| error.to_string())?;
     place.query_pairs_mut().append_pair("rollup", &question.table);
     if let Some((start, _)) = question.window {
-        place.query_pairs_mut().append_pair("window", &super::time::Time(start).to_string());
+        place.query_pairs_mut().append_pair("window", &crate::time::Time(start).to_string());
     }
     let told = async {
         let response = client.get(place).send().await?.error_for_status()?;

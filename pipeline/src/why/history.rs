@@ -12,8 +12,8 @@ use operators::sql::Rollup;
 use operators::watermark::EpochFacts;
 use serde::{Deserialize, Serialize};
 
-use super::time::Time;
 use crate::telemetry::age_label;
+use crate::time::Time;
 
 /// Windows remembered for each tier of a rollup and partition.
 const WINDOWS: usize = 256;

@@ -23,7 +23,6 @@ mod picture;
 mod routes;
 mod status;
 mod text;
-mod time;
 
 use std::sync::Arc;
 
@@ -38,12 +37,11 @@ pub(crate) use history::Folded;
 pub(crate) use partition::view;
 pub(crate) use routes::routes;
 pub use status::Status;
-pub use time::Time;
-pub(crate) use time::parse as parse_time;
 
 use crate::check::{load_catalog, suggest_rollup};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::time::{Time, parse_rfc3339};
 use answer::{Question, answer};
 use picture::Picture;
 
@@ -64,7 +62,7 @@ pub struct WhyArgs {
 }
 
 fn time_argument(text: &str) -> Result<Time, String> {
-    time::parse(text).ok_or_else(|| "not a time such as 2026-01-01T12:00:00Z".to_owned())
+    parse_rfc3339(text).ok_or_else(|| "not a time such as 2026-01-01T12:00:00Z".to_owned())
 }
 
 /// Finds out, and returns the answer as text or JSON. Processes and brokers that do not answer are part of it.

@@ -3,7 +3,7 @@
 use operators::fold::Fold;
 
 use super::status::{Holder, OpenWindow, Origin, RollupPartition, SourceStanding};
-use super::time::{Time, milliseconds};
+use crate::time::{Time, milliseconds};
 
 /// Open windows told one by one.
 const OPEN_WINDOWS: usize = 100;

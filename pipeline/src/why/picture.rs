@@ -12,7 +12,7 @@ use super::status::{
     FailureStatus, Holder, OpenWindow, Origin, OwnedSource, Refused, RollupPartition, SinkStatus,
     SourceStanding, Status,
 };
-use super::time::{Time, milliseconds};
+use crate::time::{Time, milliseconds};
 
 /// Everything that was found out.
 #[derive(Debug)]

@@ -12,10 +12,10 @@ use tokio::sync::Semaphore;
 
 use super::answer::answer;
 use super::picture::{Asked, Picture};
-use super::time::{Time, parse};
 use super::{gather, question};
 use crate::http::refuse;
 use crate::roles::Context;
+use crate::time::{Time, parse_rfc3339};
 
 /// Answers under way at once: each asks the brokers.
 const ANSWERS: usize = 2;
@@ -83,7 +83,7 @@ async fn why(
 fn time_of(text: Option<&str>) -> Result<Option<Time>, String> {
     let Some(text) = text else { return Ok(None) };
     let wrong = || format!("`window` is no time such as 2026-01-01T12:00:00Z: `{text}`");
-    parse(text).map(Some).ok_or_else(wrong)
+    parse_rfc3339(text).map(Some).ok_or_else(wrong)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use operators::watermark::{HoldReason, Standing};
 use serde::{Deserialize, Serialize};
 
 use super::history::WindowHistory;
-use super::time::Time;
+use crate::time::Time;
 
 /// One process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

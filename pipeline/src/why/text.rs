@@ -10,7 +10,7 @@ use super::history::{Change, WindowHistory};
 use super::open::shown_owner;
 use super::picture::{FailureRow, Owner, PartitionRow, SinkRow, SourceRow};
 use super::status::Origin;
-use super::time::{Time, span};
+use crate::time::{Time, span};
 
 /// A checkpoint that waits longer than this, in nanoseconds, is worth telling.
 const LONG_CHECKPOINT: i64 = 10_000_000_000;

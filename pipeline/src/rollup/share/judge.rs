@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::rollup::Event;
 use crate::rollup::told::{Compared, deciders_of};
 use crate::telemetry::{AlertLabels, RuleLabels};
-use crate::why::Time;
+use crate::time::Time;
 
 impl RollupShare {
     /// Evaluates the rules on what a message led to, and announces what changed.
