@@ -14,6 +14,7 @@ use tokio::runtime::Runtime;
 
 use crate::alerting::{self, cli::AlertsCommand};
 use crate::backtest::{self, BacktestArgs};
+use crate::catalog::load_catalog;
 use crate::check;
 use crate::clock::Clock;
 use crate::config::{Config, DEFAULT_PATH, Environment};
@@ -219,7 +220,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Recompute(args) => return recompute_rollup(&cli.config, &environment, &args),
         Command::Compact(args) => {
             let config = Config::load(&cli.config, &environment)?;
-            let catalog = check::load_catalog(&config.rollup.sql)?;
+            let catalog = load_catalog(&config.rollup.sql)?;
             say(runtime()?.block_on(repair::compact(&config, &catalog, &args))?)?;
         }
         Command::Alerts(command) => {
@@ -299,7 +300,7 @@ fn check_all(
     say(&report)?;
     if against_state {
         let config = Config::load(config, environment)?;
-        let catalog = check::load_catalog(&config.rollup.sql)?;
+        let catalog = load_catalog(&config.rollup.sql)?;
         say(runtime()?.block_on(check::state::compare(&config, &catalog))?)?;
     }
     let mut is_well = report.problems.is_empty();
@@ -314,7 +315,7 @@ fn check_all(
 
 fn explain_rollup(config: &Path, environment: &Environment, rollup: Option<&str>) -> Result<()> {
     let config = Config::load(config, environment)?;
-    let catalog = check::load_catalog(&config.rollup.sql)?;
+    let catalog = load_catalog(&config.rollup.sql)?;
     match rollup {
         Some(name) => match explain::explain(&catalog, name, &config) {
             Ok(text) => say(text)?,
@@ -333,7 +334,7 @@ fn explain_rollup(config: &Path, environment: &Environment, rollup: Option<&str>
 
 fn reconcile_rollup(config: &Path, environment: &Environment, args: &ReconcileArgs) -> Result<ExitCode> {
     let config = Config::load(config, environment)?;
-    let catalog = check::load_catalog(&config.rollup.sql)?;
+    let catalog = load_catalog(&config.rollup.sql)?;
     let tables = runtime()?.block_on(repair::reconcile(&config, &catalog, args))?;
     if args.json {
         let tables: Vec<_> = tables.iter().map(repair::Reconciled::json).collect();
@@ -349,7 +350,7 @@ fn reconcile_rollup(config: &Path, environment: &Environment, args: &ReconcileAr
 
 fn recompute_rollup(config: &Path, environment: &Environment, args: &RecomputeArgs) -> Result<ExitCode> {
     let config = Config::load(config, environment)?;
-    let catalog = check::load_catalog(&config.rollup.sql)?;
+    let catalog = load_catalog(&config.rollup.sql)?;
     let tables = runtime()?.block_on(repair::recompute(&config, &catalog, args))?;
     if args.dry_run {
         say("nothing was written, this is what would be:")?;
@@ -381,7 +382,7 @@ fn backtest_rules(config: &Path, environment: &Environment, args: &BacktestArgs)
 
 fn load_files(config: &Path, environment: &Environment, args: &LoadArgs) -> Result<()> {
     let config = Config::load(config, environment)?;
-    let catalog = check::load_catalog(&config.rollup.sql)?;
+    let catalog = load_catalog(&config.rollup.sql)?;
     // The end of the last window of every rollup and tier.
     let close_at = |last: i64| {
         let tiers = catalog.rollups.iter().flat_map(|rollup| rollup.tiers());

@@ -2,7 +2,7 @@
 
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 
-use crate::check::SqlDirError;
+use crate::catalog::SqlDirError;
 use crate::config::ConfigError;
 use crate::http::HttpError;
 use crate::kafka::KafkaError;

@@ -7,7 +7,7 @@ use arrow::datatypes::DataType;
 use operators::sql::{Catalog, Rollup};
 use sinks::Table;
 
-use crate::check::{rollup_names, suggest_rollup};
+use crate::catalog::{rollup_names, suggest_rollup};
 use crate::config::Config;
 use crate::rollup::tables_of;
 

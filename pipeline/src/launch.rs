@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{broadcast, mpsc};
 
 use crate::alerting::Alerting;
-use crate::check::{load_catalog, unused_tiers};
+use crate::catalog::{load_catalog, unused_tiers};
 use crate::config::{AlertsConfig, Config, Environment};
 use crate::error::{Error, Result};
 use crate::http::{HttpServer, router};

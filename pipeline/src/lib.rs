@@ -6,11 +6,12 @@
 //! - `kafka`, `topics`: clients and topics; `clock`: what time it is; `time`: how it is written; `http`, `telemetry`: being watched
 //! - `repair`, `cold`: results against the archive; what is stored, as tables for SQL; `storage`: which storage it is
 //! - `backtest`, `rule_tests`: rules over archived points, and over points made up for a test
-//! - `config`: `config/pipeline.toml` and `config/alerts.toml`
+//! - `config`: `config/pipeline.toml` and `config/alerts.toml`; `catalog`: the rollups of the SQL files
 //! - `cli`, `launch`, `check`, `explain`, `health`, `load`, `sample`, `query`, `why`, `demo`: what the command line offers
 
 pub mod alerting;
 pub mod backtest;
+pub mod catalog;
 pub mod check;
 pub mod cli;
 pub mod clock;

@@ -18,7 +18,7 @@ use operators::sql::Catalog;
 use sinks::parquet::live::is_missing;
 use sinks::plain;
 
-use crate::check::load_catalog;
+use crate::catalog::load_catalog;
 use crate::cold::{Cold, POINTS, VERSIONS};
 use crate::config::Config;
 use crate::rollup::tables_of;

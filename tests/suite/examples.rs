@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use libtest_mimic::{Failed, Trial};
-use pipeline::check::{check, load_catalog};
+use pipeline::catalog::load_catalog;
+use pipeline::check::check;
 use pipeline::config::{Config, Environment};
 use pipeline::explain::explain;
 use pipeline::rule_tests::{self, TestArgs};

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Parser;
 use libtest_mimic::Trial;
 use pipeline::alerting::Alerting;
-use pipeline::check::load_catalog;
+use pipeline::catalog::load_catalog;
 use pipeline::clock::Clock;
 use pipeline::config::{AlertsConfig, Config};
 use pipeline::launch;

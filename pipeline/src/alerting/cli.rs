@@ -18,7 +18,7 @@ use super::evidence::{Evidence, Rules, read_commands};
 use super::ledger::{self, Question};
 use super::times::with_times;
 use super::{show, why};
-use crate::check::load_catalog;
+use crate::catalog::load_catalog;
 use crate::clock::Clock;
 use crate::config::{AlertsConfig, Config, Environment};
 use crate::time::Time;

@@ -11,7 +11,7 @@ use operators::threshold::Transition;
 
 use super::ledger::{Ledger, Question, read_transitions};
 use super::progress::{Progress, Stall, partition_of, stall};
-use crate::check::compile_each;
+use crate::alerting::compile_each;
 use crate::compacted::read_state;
 use crate::config::{AlertsConfig, Config};
 use crate::error::Result;

@@ -1,13 +1,14 @@
 //! The alert configuration of a running process: read at its start, and again whenever its file changes. And what people ask of
 //! alerts.
 //!
-//! - `progress`: how far event time has come
+//! - `compile`: the rules, against what they watch; `progress`: how far event time has come
 //! - `evidence`: what the topics say; `ledger`: the ones that grow
 //! - `why`, `show`: answers from it; `words`: their phrases; `commands`: silences and acknowledgements
 //! - `cli`: `tidemark alerts`; `routes`: the same over HTTP
 
 pub mod cli;
 pub(crate) mod commands;
+mod compile;
 mod evidence;
 mod ledger;
 pub(crate) mod progress;
@@ -18,6 +19,8 @@ mod times;
 mod why;
 mod words;
 
+pub(crate) use compile::compile_each;
+pub use compile::compile_rules;
 pub(crate) use routes::routes;
 
 use std::path::{Path, PathBuf};
@@ -28,7 +31,6 @@ use std::time::Duration;
 use operators::sql::Catalog;
 use operators::threshold::Threshold;
 
-use crate::check::compile_rules;
 use crate::config::{AlertsConfig, ConfigError, Environment};
 use crate::error::Result;
 use crate::shutdown::Shutdown;

@@ -13,7 +13,7 @@ use operators::sql::Catalog;
 use operators::threshold::{Cause, StageTimes, Status, Threshold, Transition, WindowRows};
 use serde::Serialize;
 
-use crate::check::compile_rules;
+use crate::alerting::compile_rules;
 use crate::config::{AlertsConfig, ConfigError};
 use crate::time::Time;
 

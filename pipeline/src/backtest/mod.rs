@@ -23,7 +23,7 @@ use tokio::runtime::Runtime;
 
 use crate::alerting::commands::silence_key;
 use crate::alerting::simulate::{Outcome, Simulation};
-use crate::check::load_catalog;
+use crate::catalog::load_catalog;
 use crate::config::{AlertsConfig, Config, Environment, load_silences};
 use crate::error::Error;
 use crate::time::parse_time;

@@ -27,7 +27,7 @@ use operators::sql::{Catalog, Rollup};
 use operators::window::Windows;
 use sinks::Table;
 
-use crate::check::{rollup_names, suggest_rollup};
+use crate::catalog::{rollup_names, suggest_rollup};
 use crate::error::{Error, Result};
 use crate::rollup::tables_of;
 

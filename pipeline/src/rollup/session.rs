@@ -15,7 +15,7 @@ use super::outputs::{Outputs, RollupSink};
 use super::share::RollupShare;
 use super::snapshots::Snapshots;
 use crate::alerting::Alerting;
-use crate::check::coarser_tiers;
+use crate::catalog::coarser_tiers;
 use crate::config::InfluxConfig;
 use crate::error::{Error, Result};
 use crate::group::{Group, Valve, commit, go_on_after};

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use clap::Args;
 
-use crate::check::load_catalog;
+use crate::catalog::load_catalog;
 use crate::config::{Config, ConfigError, Environment, RuleTests};
 use crate::rollup::watermark_options;
 

@@ -38,7 +38,7 @@ pub(crate) use partition::view;
 pub(crate) use routes::routes;
 pub use status::Status;
 
-use crate::check::{load_catalog, suggest_rollup};
+use crate::catalog::{load_catalog, suggest_rollup};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::time::{Time, parse_rfc3339};
