@@ -5,7 +5,7 @@
 //! the role said so: it finishes or drops its work first, while it is still the owner. With a cooperative group it
 //! keeps the others, and goes on with them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -20,8 +20,9 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaRespErr;
 
+use crate::config::KafkaConfig;
 use crate::error::{Error, Result};
-use crate::kafka::{self, Reports};
+use crate::kafka::{self, ConsumerSettings, Plain, Reports};
 
 const COMMITTED_TIMEOUT: Duration = Duration::from_secs(30);
 /// A commit that meets a rebalance of the others is tried again this often, and for this long.
@@ -267,6 +268,50 @@ pub(crate) fn commit<S: Share>(consumer: &BaseConsumer<Group<S>>, offsets: &Comm
         }
     }
     consumer.commit(&list, CommitMode::Sync).map_err(Error::client("commit offsets"))
+}
+
+/// Next offset and metadata of each partition; none where nothing is committed.
+pub(crate) type Commits = BTreeMap<(String, i32), Option<(i64, String)>>;
+
+/// What a group has committed, without joining it.
+pub(crate) async fn committed(
+    kafka: &KafkaConfig,
+    group: &str,
+    partitions: Vec<(String, i32)>,
+) -> Result<Commits> {
+    let (kafka, group) = (kafka.clone(), group.to_owned());
+    blocking(move || {
+        let consumer = kafka::consumer(&kafka, ConsumerSettings::new(&group), Plain::default())?;
+        let mut list = TopicPartitionList::new();
+        for (topic, partition) in &partitions {
+            list.add_partition(topic, *partition);
+        }
+        let committed = consumer.committed_offsets(list, COMMITTED_TIMEOUT).map_err(|source| {
+            kafka::refused(
+                &kafka,
+                "tell the committed offsets",
+                COMMITTED_TIMEOUT,
+                kafka::cause(&consumer),
+                source,
+            )
+        })?;
+        let mut commits = Commits::new();
+        for element in committed.elements() {
+            let commit = match element.offset() {
+                Offset::Offset(offset) => Some((offset, element.metadata().to_owned())),
+                _ => None,
+            };
+            commits.insert((element.topic().to_owned(), element.partition()), commit);
+        }
+        Ok(commits)
+    })
+    .await
+}
+
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| Error::Stopped("a request to Kafka"))?
 }
 
 /// Whether the group refused because it is changing, or has changed, its generation: a member that still owns its

@@ -1,7 +1,11 @@
-//! Which storage it is: a name that is made up once and lies in its root as `tidemark.id`.
+//! What lies in the storage beside points and rollups: the states of partitions, see [`Snapshots`]; and which storage it is: a name that is made up once and lies in its root as `tidemark.id`.
 //!
 //! It goes with what `ingest` commits. A process whose `url` leads elsewhere, to a folder of its own machine or to an empty volume, would
 //! divide the archive, and `recompute` would take the other part for points that never were.
+
+mod snapshots;
+
+pub(crate) use snapshots::Snapshots;
 
 use std::sync::Arc;
 

@@ -10,12 +10,11 @@ use operators::sql::Catalog;
 use operators::threshold::Transition;
 
 use super::ledger::{Ledger, Question, read_transitions};
-use super::progress::{Progress, Stall, partition_of, stall};
+use super::progress::{BEHIND_RULE, Progress, Stall, partition_of, stall};
 use crate::alerting::compile_each;
 use crate::compacted::read_state;
 use crate::config::{AlertsConfig, Config};
 use crate::error::Result;
-use crate::notify::behind;
 use crate::time::nanoseconds;
 
 /// A rule as far as an answer needs it.
@@ -48,7 +47,7 @@ impl Rules {
             hold_for: rule.hold_for,
             mistake: mistake(&rule.name),
         });
-        let of_pipeline = KnownRule { name: behind::RULE.to_owned(), ..KnownRule::default() };
+        let of_pipeline = KnownRule { name: BEHIND_RULE.to_owned(), ..KnownRule::default() };
         Self { rules: known.chain([of_pipeline]).collect(), problems }
     }
 }
@@ -104,7 +103,7 @@ impl Evidence {
         let records = read_state(kafka, &topics.alert_manager(), None)?;
         evidence.dispatcher = Dispatcher::restore(alerts.policy.clone(), records.into_iter())?;
         // `rollup` does not know of it.
-        let of_pipeline = evidence.dispatcher.alerts().filter(|alert| alert.rule == behind::RULE);
+        let of_pipeline = evidence.dispatcher.alerts().filter(|alert| alert.rule == BEHIND_RULE);
         evidence.active.extend(of_pipeline.cloned().collect::<Vec<_>>());
         let told = evidence.told(question);
         evidence.ledger = Ledger::read(config, question, &told)?;

@@ -39,6 +39,9 @@ use crate::shutdown::Shutdown;
 /// Kubernetes, replaces it.
 const LOOK: Duration = Duration::from_secs(2);
 
+/// The longest pause between two attempts to notify a receiver, unless it asks for a longer one.
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
 /// Rules, routes and receivers as they are now. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Alerting {

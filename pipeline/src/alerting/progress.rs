@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::time::Time;
 
+/// The rule of the alert about a partition that is behind, for routes and silences.
+pub(crate) const BEHIND_RULE: &str = "TidemarkBehind";
+
 const PREFIX: &str = "progress/";
 
 /// Event time of one partition.

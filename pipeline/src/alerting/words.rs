@@ -36,7 +36,7 @@ pub(super) fn stands(evidence: &Evidence, alert: &Transition, standing: &Standin
         State::Sending { attempts, last_error, dispatch } => {
             let failed = if *attempts == 1 { "attempt" } else { "attempts" };
             let error = plain(last_error.as_deref().unwrap_or("no reason given"));
-            let longest = humantime::format_duration(crate::notify::LONGEST_PAUSE);
+            let longest = humantime::format_duration(super::LONGEST_PAUSE);
             let attempted = evidence.ledger.last_attempt(dispatch);
             let last = attempted.map_or(String::new(), |entry| format!(" at {}", Time(entry.at)));
             format!(

@@ -11,8 +11,7 @@ use operators::sql::{Catalog, Rollup};
 
 use crate::config::Config;
 use crate::error::Result;
-use crate::rollup::snapshots::Snapshots;
-use crate::rollup::watermark_options;
+use crate::storage::Snapshots;
 use crate::time::shown;
 
 /// What becomes of each rollup, over all partitions. Displays as a table for people.
@@ -56,7 +55,7 @@ pub async fn compare(config: &Config, catalog: &Catalog) -> Result<StateReport> 
     let mut report = StateReport { archive: config.archive.enabled, ..StateReport::default() };
     let find = |name: &str| catalog.rollups.iter().find(|rollup| rollup.name == name);
     for bytes in Snapshots::open(config.storage.url.as_str())?.newest().await? {
-        let restored = Fold::restore(&catalog.rollups, watermark_options(config), &bytes)?;
+        let restored = Fold::restore(&catalog.rollups, config.ingest.watermark(), &bytes)?;
         report.partitions += 1;
         report.other_versions.extend(restored.other_version);
         for (name, change) in &restored.changes {

@@ -10,10 +10,12 @@ use std::time::Duration;
 
 pub use operators::decode::Format as PayloadFormat;
 use operators::decode::TextBounds;
+use operators::watermark::WatermarkOptions;
 use secrecy::SecretString;
 use url::Url;
 
 use super::tiers::TierConfig;
+use crate::time::nanoseconds;
 
 /// Where the program looks for its configuration when no path is given, relative to the working directory.
 pub const DEFAULT_PATH: &str = "config/pipeline.toml";
@@ -92,6 +94,22 @@ pub struct IngestConfig {
     pub max_drift: Duration,
     /// Age of event time beyond which points are dead-lettered; `None` accepts any age.
     pub oldest: Option<Duration>,
+}
+
+/// Facts of `ingest` older than this, in epochs, say nothing about idleness any more.
+const OWNER_EPOCHS: u32 = 10;
+const LEAST_OWNER_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl IngestConfig {
+    /// How the watermark follows the facts in the log.
+    pub fn watermark(&self) -> WatermarkOptions {
+        let owner = (self.epoch * OWNER_EPOCHS).max(LEAST_OWNER_TIMEOUT);
+        WatermarkOptions {
+            max_out_of_orderness: nanoseconds(self.max_out_of_orderness),
+            idle_timeout: nanoseconds(self.idle_timeout),
+            owner_timeout: nanoseconds(owner),
+        }
+    }
 }
 
 /// Merging partial states, closing windows.

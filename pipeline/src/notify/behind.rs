@@ -5,12 +5,9 @@ use std::collections::BTreeMap;
 use operators::dispatch::Dispatcher;
 use operators::threshold::{Status, SystemAlert, Transition};
 
-use crate::alerting::progress::{Progress, Stall, partition_of, stall};
+use crate::alerting::progress::{BEHIND_RULE, Progress, Stall, partition_of, stall};
 use crate::compacted::Record;
 use crate::config::BehindConfig;
-
-/// Its name, for routes and silences.
-pub(crate) const RULE: &str = "TidemarkBehind";
 
 /// Follows the progress of all `rollup` partitions.
 pub(super) struct Behind {
@@ -40,9 +37,9 @@ impl Behind {
 
     /// The transition that is due: it fires when a partition has stood still for too long, and resolves when all go on.
     pub(super) fn due(&self, dispatcher: &Dispatcher, now: i64) -> Option<Transition> {
-        let firing = dispatcher.firing(RULE, &BTreeMap::new());
+        let firing = dispatcher.firing(BEHIND_RULE, &BTreeMap::new());
         let alert = |status, since| SystemAlert {
-            rule: RULE,
+            rule: BEHIND_RULE,
             status,
             severity: &self.config.severity,
             receivers: &self.config.receivers,

@@ -15,9 +15,7 @@ use tokio::runtime::Handle;
 use super::attempts::{Attempts, Outcome};
 use super::message;
 use super::receivers::Receiver;
-
-/// The longest pause between two attempts, unless the receiver asks for a longer one.
-pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+use crate::alerting::LONGEST_PAUSE;
 
 /// How a delivery that failed in passing is tried again.
 #[derive(Debug, Clone, Copy)]

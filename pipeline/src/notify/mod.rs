@@ -16,7 +16,7 @@
 
 mod archive;
 mod attempts;
-pub(crate) mod behind;
+mod behind;
 mod delivery;
 mod desk;
 mod message;
@@ -28,8 +28,6 @@ mod share;
 mod sink_fake;
 
 use std::time::Duration;
-
-pub(crate) use delivery::LONGEST_PAUSE;
 
 use crate::alerting::Alerting;
 use crate::error::Result;

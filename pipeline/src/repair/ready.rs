@@ -12,9 +12,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use operators::fold::snapshot_watermark;
-use rdkafka::TopicPartitionList;
-use rdkafka::consumer::Consumer;
-use rdkafka::topic_partition_list::Offset;
 use sinks::parquet::SafeOffsets;
 
 use super::Target;
@@ -22,10 +19,10 @@ use super::range::end_of_last;
 use crate::clock::Clock;
 use crate::config::{Config, KafkaConfig};
 use crate::error::{Error, Result};
+use crate::group::{blocking, committed};
 use crate::ingest::progress::ArchiveProgress;
-use crate::kafka::{self, ConsumerSettings, Plain};
-use crate::rollup::Snapshots;
-use crate::storage;
+use crate::kafka;
+use crate::storage::{self, Snapshots};
 use crate::time::shown;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -198,37 +195,6 @@ pub(super) async fn wait_for_archive(
     Ok(())
 }
 
-pub(crate) type Commits = BTreeMap<(String, i32), Option<(i64, String)>>;
-
-/// What a group has committed, without joining it.
-pub(crate) async fn committed(
-    kafka: &KafkaConfig,
-    group: &str,
-    partitions: Vec<(String, i32)>,
-) -> Result<Commits> {
-    let (kafka, group) = (kafka.clone(), group.to_owned());
-    blocking(move || {
-        let consumer = kafka::consumer(&kafka, ConsumerSettings::new(&group), Plain::default())?;
-        let mut list = TopicPartitionList::new();
-        for (topic, partition) in &partitions {
-            list.add_partition(topic, *partition);
-        }
-        let committed = consumer.committed_offsets(list, TIMEOUT).map_err(|source| {
-            kafka::refused(&kafka, "tell the committed offsets", TIMEOUT, kafka::cause(&consumer), source)
-        })?;
-        let mut commits = Commits::new();
-        for element in committed.elements() {
-            let commit = match element.offset() {
-                Offset::Offset(offset) => Some((offset, element.metadata().to_owned())),
-                _ => None,
-            };
-            commits.insert((element.topic().to_owned(), element.partition()), commit);
-        }
-        Ok(commits)
-    })
-    .await
-}
-
 fn partitions_of(kafka: &KafkaConfig, topics: &[String]) -> Result<Vec<(String, i32)>> {
     let client = kafka::asker(kafka)?;
     let mut partitions = Vec::new();
@@ -238,10 +204,6 @@ fn partitions_of(kafka: &KafkaConfig, topics: &[String]) -> Result<Vec<(String, 
         partitions.extend((0..count).map(|partition| (topic.clone(), partition)));
     }
     Ok(partitions)
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| Error::Stopped("a request to Kafka"))?
 }
 
 #[cfg(test)]

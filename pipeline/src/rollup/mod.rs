@@ -19,7 +19,6 @@ mod outputs;
 mod rebuild;
 mod session;
 mod share;
-pub(crate) mod snapshots;
 mod tell;
 mod told;
 
@@ -28,23 +27,15 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use operators::sql::Rollup;
 use operators::threshold::Transition;
-use operators::watermark::WatermarkOptions;
 use sinks::Table;
 use tokio::sync::broadcast;
 
 use crate::alerting::Alerting;
-use crate::config::Config;
 use crate::error::Result;
 use crate::roles::Context;
-use crate::time::nanoseconds;
-pub(crate) use snapshots::Snapshots;
 
 pub(crate) use session::influx_config;
 pub(crate) use share::window_rows;
-
-/// Facts of `ingest` older than this, in epochs, say nothing about idleness any more.
-const OWNER_EPOCHS: u32 = 10;
-const LEAST_OWNER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a watcher in the same process sees, the demo above all.
 #[derive(Debug, Clone)]
@@ -69,17 +60,6 @@ pub(crate) fn tables_of(rollup: &Rollup) -> Vec<Table> {
         fields: rollup.shape.fields.clone(),
     });
     tables.collect()
-}
-
-/// How the watermark follows the facts in the log.
-pub(crate) fn watermark_options(config: &Config) -> WatermarkOptions {
-    let ingest = &config.ingest;
-    let owner = (ingest.epoch * OWNER_EPOCHS).max(LEAST_OWNER_TIMEOUT);
-    WatermarkOptions {
-        max_out_of_orderness: nanoseconds(ingest.max_out_of_orderness),
-        idle_timeout: nanoseconds(ingest.idle_timeout),
-        owner_timeout: nanoseconds(owner),
-    }
 }
 
 /// Runs the role on the calling thread until shutdown. `events` is told what was given out; it may have no

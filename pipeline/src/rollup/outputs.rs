@@ -24,9 +24,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::announce::Announcer;
-use super::snapshots::Snapshots;
 use crate::error::{Error, Result};
 use crate::roles::Context;
+use crate::storage::Snapshots;
 use crate::telemetry::{ErrorLabels, SinkLabels, TierLabels};
 
 /// Result batches between the fold and the sink; a message may add a few beyond them.

@@ -13,7 +13,6 @@ use super::Event;
 use super::announce::Announcer;
 use super::outputs::{Outputs, RollupSink};
 use super::share::RollupShare;
-use super::snapshots::Snapshots;
 use crate::alerting::Alerting;
 use crate::catalog::coarser_tiers;
 use crate::config::InfluxConfig;
@@ -22,6 +21,7 @@ use crate::group::{Group, Valve, commit, go_on_after};
 use crate::kafka::{self, ConsumerSettings};
 use crate::lease::Lease;
 use crate::roles::Context;
+use crate::storage::Snapshots;
 use crate::telemetry::{ErrorLabels, SinkLabels};
 
 const POLL: Duration = Duration::from_millis(50);

@@ -16,15 +16,15 @@ use tokio::sync::broadcast;
 use super::announce::Announcer;
 use super::outputs::{Outputs, PartitionState, Settled};
 use super::rebuild::Rebuilds;
-use super::snapshots::Snapshots;
 use super::tell::{tell_changes, tell_rebuilds, warn_of_overflow};
 use super::told::{Compared, States, Told, deciders_of};
-use super::{Event, tables_of, watermark_options};
+use super::{Event, tables_of};
 use crate::alerting::Alerting;
 use crate::alerting::progress::Progress;
 use crate::error::{Error, Result};
 use crate::group::{Assigned, Commit, Membership, Share, Source};
 use crate::roles::{Context, HANDOVER};
+use crate::storage::Snapshots;
 use crate::telemetry::{
     AgeLabels, HolderLabels, PartitionLabels, RollupLabels, StateLabels, TierLabels, age_label,
 };
@@ -360,7 +360,7 @@ impl RollupShare {
     }
 
     fn load(&self, assigned: &Assigned) -> Result<Partition> {
-        let options = watermark_options(&self.context.config);
+        let options = self.context.config.ingest.watermark();
         let rollups = &self.context.catalog.rollups;
         let bounds = self.context.shares.bounds(&self.context.config, assigned.partition);
         let mut threshold = self.alerting.threshold();

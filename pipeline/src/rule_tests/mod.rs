@@ -20,7 +20,6 @@ use clap::Args;
 
 use crate::catalog::load_catalog;
 use crate::config::{Config, ConfigError, Environment, RuleTests};
-use crate::rollup::watermark_options;
 
 #[derive(Debug, Args)]
 pub struct TestArgs {
@@ -76,7 +75,7 @@ fn test(config: &Config, environment: &Environment, path: &Path) -> Result<Vec<V
     if !catalog.errors.is_empty() {
         return Err(catalog.errors.iter().map(ToString::to_string).collect());
     }
-    let options = watermark_options(config);
+    let options = config.ingest.watermark();
     let told = |problems: Vec<ConfigError>| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
     let mut verdicts = Vec::new();
     for test in &tests.tests {

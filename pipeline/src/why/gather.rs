@@ -15,7 +15,7 @@ use super::picture::{Asked, Evidence, Rules};
 use super::status::{Origin, RollupPartition, Status};
 use crate::config::Config;
 use crate::error::Error;
-use crate::rollup::{Snapshots, watermark_options};
+use crate::storage::Snapshots;
 use crate::time::nanoseconds;
 
 /// For the answer of one process.
@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the configuration says.
 pub(super) fn rules(config: &Config) -> Rules {
-    let WatermarkOptions { max_out_of_orderness, idle_timeout, owner_timeout } = watermark_options(config);
+    let WatermarkOptions { max_out_of_orderness, idle_timeout, owner_timeout } = config.ingest.watermark();
     Rules {
         epoch: nanoseconds(config.ingest.epoch),
         max_out_of_orderness,
@@ -121,6 +121,6 @@ async fn snapshot(
     table: &str,
 ) -> Result<RollupPartition, Error> {
     let bytes = snapshots.get(partition, offset).await?;
-    let fold = Fold::restore(&catalog.rollups, watermark_options(config), &bytes)?.fold;
+    let fold = Fold::restore(&catalog.rollups, config.ingest.watermark(), &bytes)?.fold;
     Ok(partition::view(&fold, partition, offset, offset, None).about(Some(table), Origin::Snapshot))
 }

@@ -24,7 +24,7 @@ impl Snapshots {
     }
 
     /// Stores a state; Ok means that it survives a crash.
-    pub(super) async fn put(&self, partition: i32, offset: i64, state: Bytes) -> Result<()> {
+    pub(crate) async fn put(&self, partition: i32, offset: i64, state: Bytes) -> Result<()> {
         self.store.put(&self.path(partition, offset), state.into()).await.map_err(stored)?;
         Ok(())
     }
@@ -62,14 +62,14 @@ impl Snapshots {
     }
 
     /// The highest offset of the partition's states.
-    pub(super) async fn newest_offset(&self, partition: i32) -> Result<Option<i64>> {
+    pub(crate) async fn newest_offset(&self, partition: i32) -> Result<Option<i64>> {
         let folder = self.prefix.clone().join(partition.to_string());
         let files: Vec<_> = self.store.list(Some(&folder)).try_collect().await.map_err(stored)?;
         Ok(files.iter().filter_map(|file| Some(self.parse(&file.location)?.1)).max())
     }
 
     /// Removes what is older than the committed offset.
-    pub(super) async fn remove_before(&self, partition: i32, offset: i64) -> Result<()> {
+    pub(crate) async fn remove_before(&self, partition: i32, offset: i64) -> Result<()> {
         let kept = self.path(partition, offset);
         let folder = self.prefix.clone().join(partition.to_string());
         let mut files = self.store.list(Some(&folder));
