@@ -6,7 +6,6 @@
 mod offsets;
 mod reports;
 mod sizes;
-mod watch;
 
 use std::time::Duration;
 
@@ -24,7 +23,6 @@ pub(crate) use offsets::{Isolation, offsets, reader};
 pub use reports::Cause;
 pub(crate) use reports::{Asked, Plain, Reporting, Reports};
 pub(crate) use sizes::{LEAST_MESSAGE_BYTES, is_too_large, max_message_bytes, message_limits};
-pub(crate) use watch::watch;
 
 use crate::config::KafkaConfig;
 use crate::config::properties::{Clients, is_known_to};

@@ -11,12 +11,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{broadcast, mpsc};
 
 use crate::alerting::Alerting;
+use crate::brokers;
 use crate::catalog::{load_catalog, unused_tiers};
 use crate::config::{AlertsConfig, Config, Environment};
 use crate::error::{Error, Result};
 use crate::http::{HttpServer, router};
 use crate::ingest;
-use crate::kafka;
 use crate::memory;
 use crate::notify;
 use crate::repair::compact_periodically;
@@ -114,7 +114,7 @@ pub async fn start(
     drop(report);
     let watching = context.clone();
     // Ends with the process: nothing depends on it.
-    let watch = thread::Builder::new().name("kafka-watch".into()).spawn(move || kafka::watch(&watching));
+    let watch = thread::Builder::new().name("kafka-watch".into()).spawn(move || brokers::watch(&watching));
     watch.map_err(|error| Error::Refused(format!("cannot start a thread: {error}")))?;
     let outcome = supervise(&context.shutdown, roles, &mut reports).await;
     roles_ended.trigger();

@@ -3,7 +3,8 @@
 //! - `ingest`, `rollup`, `notify`: the roles, each a member of a consumer group
 //! - `group`, `lease`, `roles`, `shutdown`: joining groups, knowing that one was frozen, starting again, ending
 //! - `role`: which roles there are; `memory`: one budget, divided over what holds data
-//! - `kafka`, `topics`: clients and topics; `clock`: what time it is; `time`: how it is written; `http`, `telemetry`: being watched
+//! - `kafka`, `topics`: clients and topics; `brokers`: whether one answers; `clock`: what time it is; `time`: how it is written; `http`, `telemetry`: being watched
+//! - `board`: what roles know, for who asks
 //! - `repair`, `cold`: results against the archive; what is stored, as tables for SQL; `storage`: which storage it is
 //! - `backtest`, `rule_tests`: rules over archived points, and over points made up for a test
 //! - `config`: `config/pipeline.toml` and `config/alerts.toml`; `catalog`: the rollups of the SQL files
@@ -11,6 +12,8 @@
 
 pub mod alerting;
 pub mod backtest;
+pub mod board;
+mod brokers;
 pub mod catalog;
 pub mod check;
 pub mod cli;

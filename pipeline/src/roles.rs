@@ -11,6 +11,7 @@ use operators::sql::Catalog;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use tokio::runtime::Handle;
 
+use crate::board::Board;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -19,7 +20,6 @@ use crate::memory::Shares;
 use crate::role::Role;
 use crate::shutdown::Shutdown;
 use crate::telemetry::{FailureLabels, Metrics, OnceAMinute, PartLabels, TopicLabels};
-use crate::why::Board;
 
 /// Longest pause between two tries to start a role again.
 const MAX_PAUSE: Duration = Duration::from_secs(30);

@@ -14,6 +14,7 @@ mod drills;
 mod examples;
 mod faults;
 mod golden;
+mod layers;
 mod mock;
 mod overflow;
 mod peers;
@@ -42,6 +43,7 @@ fn main() {
         peers::trials(),
         faults::trials(),
         documents::trials(),
+        layers::trials(),
         readme::trials(),
         receivers::trials(),
         alertmanager::trials(),

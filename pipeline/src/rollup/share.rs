@@ -21,6 +21,7 @@ use super::told::{Compared, States, Told, deciders_of};
 use super::{Event, tables_of};
 use crate::alerting::Alerting;
 use crate::alerting::progress::Progress;
+use crate::board::{Folded, view};
 use crate::error::{Error, Result};
 use crate::group::{Assigned, Commit, Membership, Share, Source};
 use crate::roles::{Context, HANDOVER};
@@ -29,7 +30,6 @@ use crate::telemetry::{
     AgeLabels, HolderLabels, PartitionLabels, RollupLabels, StateLabels, TierLabels, age_label,
 };
 use crate::time::nanoseconds;
-use crate::why::{Folded, view};
 
 pub(super) struct RollupShare {
     context: Context,

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::closed;
-use super::history::WindowHistory;
 use super::open;
 use super::picture::{FailureRow, PartitionRow, Picture, SinkRow, SourceRow};
-use super::status::Holder;
+use crate::board::history::WindowHistory;
+use crate::board::status::Holder;
 use crate::time::Time;
 
 /// Why a window has not closed, or is not what it was.

@@ -3,13 +3,13 @@ use std::collections::BTreeMap;
 use operators::watermark::{HoldReason, Source, Standing};
 
 use super::super::brokers::{Brokers, GroupFacts, Log, Member};
-use super::super::history::{Change, OffsetRange, WindowHistory};
 use super::super::picture::{Asked, Evidence, Rules};
-use super::super::status::{
+use super::*;
+use crate::board::history::{Change, OffsetRange, WindowHistory};
+use crate::board::status::{
     Origin, OwnedSource, Refused, RollupDetail, RollupPartition, RollupStatus, SinkStatus, SinkTrouble,
     SourceStanding, Status,
 };
-use super::*;
 
 const SECOND: i64 = 1_000_000_000;
 /// Wall time of the answers, an hour after the event time of the points.
@@ -81,7 +81,7 @@ impl Scene {
             watermark: Some(at(95)),
             holder: Some(Holder { topic: "points".to_owned(), partition: 0, reason: HoldReason::Slowest }),
             sources: vec![standing(0, Standing::Active, Some(100)), standing(1, Standing::Active, Some(200))],
-            open: vec![super::super::status::OpenWindow { start: at(60), end: at(120), rows: 1 }],
+            open: vec![crate::board::status::OpenWindow { start: at(60), end: at(120), rows: 1 }],
             open_windows: 1,
         };
         let sink = SinkStatus {

@@ -1,10 +1,10 @@
 //! What became of a window that has closed: written or not, corrected, or final before some of its points came.
 
 use super::answer::{Cause, Question, Verdict, Window, counted, named};
-use super::history::{Change, OffsetRange, WindowHistory};
 use super::open::{trouble_of, unavailable};
 use super::picture::Picture;
-use super::status::Origin;
+use crate::board::history::{Change, OffsetRange, WindowHistory};
+use crate::board::status::Origin;
 
 pub(super) fn verdict(question: &Question, window: &Window, picture: &Picture) -> Verdict {
     let history = || picture.windows.iter().filter(|known| known.start == window.start);

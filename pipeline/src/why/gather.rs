@@ -10,9 +10,9 @@ use url::Url;
 
 use super::answer::Question;
 use super::brokers::{self, Brokers};
-use super::partition;
 use super::picture::{Asked, Evidence, Rules};
-use super::status::{Origin, RollupPartition, Status};
+use crate::board::partition;
+use crate::board::status::{Origin, RollupPartition, Status};
 use crate::config::Config;
 use crate::error::Error;
 use crate::storage::Snapshots;

@@ -1,27 +1,21 @@
 //! `tidemark why <rollup>` and `/api/why/<rollup>`: why has a window not closed, or why is it not what it was?
 //!
-//! Each process pins up what it knows of its own partitions and tells it as JSON. Whoever asks puts together what the
-//! processes, Kafka and the snapshots say, and names the first thing that holds everything behind it.
+//! Each process serves what it knows of its own partitions as JSON. The command puts together what the processes, Kafka and the
+//! snapshots say, and names the first thing that holds up all after it.
 //!
-//! - `board`: where the roles of a process write what they know; `history`: what happened to recent windows;
-//!   `partition`: a fold, as it is told
-//! - `status`: what one process tells, `/api/status`; `routes`: the HTTP side
+//! - `routes`: the HTTP side; what a process knows is on its [board](crate::board)
 //! - `gather`: asks processes, Kafka (`brokers`, `members`) and snapshots
 //! - `picture`: what they said, put together; `answer`: the decision, `open` and `closed` its two halves
-//! - `text`: the answer for people; `time`: times in JSON
+//! - `text`: the answer for people
 
 mod answer;
-mod board;
 mod brokers;
 mod closed;
 mod gather;
-mod history;
 mod members;
 mod open;
-mod partition;
 mod picture;
 mod routes;
-mod status;
 mod text;
 
 use std::sync::Arc;
@@ -32,11 +26,7 @@ use operators::sql::Catalog;
 use url::Url;
 
 pub use answer::{Answer, Cause, Window};
-pub use board::Board;
-pub(crate) use history::Folded;
-pub(crate) use partition::view;
 pub(crate) use routes::routes;
-pub use status::Status;
 
 use crate::catalog::{load_catalog, suggest_rollup};
 use crate::clock::Clock;

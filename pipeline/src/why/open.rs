@@ -2,7 +2,7 @@
 
 use super::answer::{Cause, Verdict, Window, counted, named};
 use super::picture::{Owner, PartitionRow, Picture, SinkRow, SourceRow};
-use super::status::{Holder, Origin, Refused};
+use crate::board::status::{Holder, Origin, Refused};
 use crate::time::{Time, span};
 
 /// Control records of transactions lie in the log and are never read: so many at its end say nothing.

@@ -7,8 +7,8 @@ use operators::watermark::{Source, Standing};
 use serde::Serialize;
 
 use super::brokers::{Brokers, GroupFacts};
-use super::history::WindowHistory;
-use super::status::{
+use crate::board::history::WindowHistory;
+use crate::board::status::{
     FailureStatus, Holder, OpenWindow, Origin, OwnedSource, Refused, RollupPartition, SinkStatus,
     SourceStanding, Status,
 };

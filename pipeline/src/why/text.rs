@@ -6,10 +6,10 @@ use operators::watermark::Standing;
 
 use super::answer::{Answer, counted, named};
 use super::closed::sources;
-use super::history::{Change, WindowHistory};
 use super::open::shown_owner;
 use super::picture::{FailureRow, Owner, PartitionRow, SinkRow, SourceRow};
-use super::status::Origin;
+use crate::board::history::{Change, WindowHistory};
+use crate::board::status::Origin;
 use crate::time::{Time, span};
 
 /// A checkpoint that waits longer than this, in nanoseconds, is worth telling.

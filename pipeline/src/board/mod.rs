@@ -1,4 +1,15 @@
-//! Where the roles of a process pin up what they know, for whoever asks: they write, HTTP reads, nobody waits.
+//! What the roles of a process know of their partitions: roles write it, HTTP reads it, nobody waits.
+//!
+//! - `history`: what happened to recent windows; `partition`: a fold, as it is shown
+//! - `status`: what one process serves as `/api/status`
+
+pub(crate) mod history;
+pub(crate) mod partition;
+pub(crate) mod status;
+
+pub(crate) use history::Folded;
+pub(crate) use partition::view;
+pub use status::Status;
 
 use std::collections::BTreeMap;
 use std::process;
@@ -10,15 +21,15 @@ use operators::failure::{Cause, Failure};
 use operators::watermark::{EpochFacts, PartitionFacts, Source};
 use sysinfo::System;
 
-use super::history::{Folded, History};
-use super::partition::PartitionView;
-use super::status::{
-    FailureStatus, Origin, OwnedSource, Refused, RollupDetail, RollupStatus, SinkStatus, SinkTrouble, Status,
-};
 use crate::clock::Clock;
 use crate::http::Readiness;
 use crate::time::nanoseconds;
 use crate::time::{Time, milliseconds};
+use history::History;
+use partition::PartitionView;
+use status::{
+    FailureStatus, Origin, OwnedSource, Refused, RollupDetail, RollupStatus, SinkStatus, SinkTrouble,
+};
 
 /// The span that a partition's reading speed is measured over, at least.
 const SPEED: Duration = Duration::from_secs(2);
@@ -252,7 +263,7 @@ impl Board {
 
     /// Everything at once. With `table`, also its open windows and what happened to its windows: to the one that
     /// starts at `window`, or to those changed last.
-    pub(super) fn status(&self, readiness: &Readiness, table: Option<&str>, window: Option<Time>) -> Status {
+    pub(crate) fn status(&self, readiness: &Readiness, table: Option<&str>, window: Option<Time>) -> Status {
         Status {
             instance: self.instance.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),

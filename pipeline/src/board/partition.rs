@@ -66,7 +66,7 @@ struct OpenWindows {
 
 impl PartitionView {
     /// The partition with the open windows of `table`, or without any.
-    pub(super) fn about(&self, table: Option<&str>, from: Origin) -> RollupPartition {
+    pub(crate) fn about(&self, table: Option<&str>, from: Origin) -> RollupPartition {
         let mut status = RollupPartition { from, ..self.status.clone() };
         if let Some((_, open)) = self.open.iter().find(|(name, _)| Some(name.as_str()) == table) {
             status.open.clone_from(&open.oldest);

@@ -66,7 +66,7 @@ pub struct OffsetRange {
 
 /// Recent windows of all rollups.
 #[derive(Debug, Default)]
-pub(super) struct History {
+pub(crate) struct History {
     /// By table, which is a tier of a rollup, and partition.
     tables: BTreeMap<(String, i32), Recent>,
     /// Points after their window was final, by rollup and age.
@@ -104,7 +104,7 @@ pub(crate) struct Folded<'a> {
 
 impl History {
     /// A message that is replayed after a rebalance or a failure is noted once.
-    pub(super) fn note(&mut self, folded: &Folded<'_>) {
+    pub(crate) fn note(&mut self, folded: &Folded<'_>) {
         let noted = self.noted.entry(folded.partition).or_insert(-1);
         if folded.offset <= *noted {
             return;
@@ -165,18 +165,18 @@ impl History {
     }
 
     /// Points after their window was final, by age.
-    pub(super) fn late_points(&self, rollup: &str) -> BTreeMap<String, u64> {
+    pub(crate) fn late_points(&self, rollup: &str) -> BTreeMap<String, u64> {
         let ages = self.late_points.get(rollup).into_iter().flatten();
         ages.map(|(age, points)| ((*age).to_owned(), *points)).collect()
     }
 
     /// What is known of the window of `table` that starts at `start`, in every partition.
-    pub(super) fn window(&self, table: &str, start: Time) -> Vec<WindowHistory> {
+    pub(crate) fn window(&self, table: &str, start: Time) -> Vec<WindowHistory> {
         self.all(table).filter(|window| window.start == start).cloned().collect()
     }
 
     /// The `count` newest windows that were corrected or got points too late.
-    pub(super) fn changed(&self, table: &str, count: usize) -> Vec<WindowHistory> {
+    pub(crate) fn changed(&self, table: &str, count: usize) -> Vec<WindowHistory> {
         let changed = |window: &&WindowHistory| window.corrections > 0 || window.late_points > 0;
         let mut windows: Vec<&WindowHistory> = self.all(table).filter(changed).collect();
         windows.sort_by_key(|window| (window.start, window.partition));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Asked, Reporting, asker, cause, metadata};
+use crate::kafka::{Asked, Reporting, asker, cause, metadata};
 use crate::roles::Context;
 use crate::time::shown;
 

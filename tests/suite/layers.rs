@@ -1,0 +1,123 @@
+//! Which part of the program may import which: none may reach up.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use libtest_mimic::{Failed, Trial};
+use regex::Regex;
+
+/// The modules of `pipeline`, the lowest first. A module imports from the groups above it in this list alone; `lib.rs` and `main.rs`
+/// stand over all.
+const MODULES: &[&[&str]] = &[
+    &["role", "shutdown", "telemetry", "time"],
+    &["clock"],
+    &["config"],
+    &["catalog", "health", "http", "kafka", "memory"],
+    &["board", "error", "load", "sample"],
+    &["cold", "group", "lease", "roles", "storage", "topics"],
+    &["brokers", "compacted", "ingest", "why"],
+    &["alerting"],
+    &["check", "notify", "rollup"],
+    &["explain", "query", "repair", "rule_tests"],
+    &["backtest", "launch"],
+    &["demo"],
+    &["cli"],
+];
+
+/// The crates by their folders, likewise.
+const CRATES: &[&[&str]] = &[&["sinks", "operators"], &["pipeline"], &["tests"]];
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        Trial::test("layers::modules_of_pipeline", modules),
+        Trial::test("layers::crates", crates),
+        Trial::test("layers::an_import_that_reaches_up_is_found", reaching_up),
+    ]
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the project's folder")
+}
+
+fn modules() -> Result<(), Failed> {
+    let source = root().join("pipeline/src");
+    let mut files = Vec::new();
+    files_below(&source, &mut files)?;
+    assert!(files.len() > 100, "{} files", files.len());
+    let mut problems = Vec::new();
+    for path in files {
+        let name = path.strip_prefix(&source)?.display().to_string();
+        problems.extend(problems_of(&name, &fs::read_to_string(&path)?));
+    }
+    for entry in fs::read_dir(&source)? {
+        let path = entry?.path();
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        if !["lib", "main"].contains(&name.as_str()) && level_of(MODULES, &name).is_none() {
+            problems.push(format!("`{name}` has no place in the list of this trial"));
+        }
+    }
+    if problems.is_empty() { Ok(()) } else { Err(problems.join("\n").into()) }
+}
+
+fn crates() -> Result<(), Failed> {
+    let mut problems = Vec::new();
+    for name in CRATES.iter().copied().flatten() {
+        let manifest = fs::read_to_string(root().join(name).join("Cargo.toml"))?;
+        let manifest: toml::Table = manifest.parse()?;
+        let dependencies = manifest.get("dependencies").and_then(toml::Value::as_table);
+        for dependency in dependencies.into_iter().flat_map(toml::Table::keys) {
+            let reaches =
+                level_of(CRATES, dependency).is_some_and(|level| Some(level) >= level_of(CRATES, name));
+            if reaches {
+                problems.push(format!("`{name}` depends on `{dependency}`"));
+            }
+        }
+    }
+    if problems.is_empty() { Ok(()) } else { Err(problems.join("\n").into()) }
+}
+
+fn reaching_up() -> Result<(), Failed> {
+    let text = "use crate::config::Config;\n// crate::cli\nfn f() { crate::rollup::run(); }\nuse crate::check::check;\n";
+    assert_eq!(
+        problems_of("check/state.rs", text),
+        ["check/state.rs:3: `check` imports `rollup`, which is not below it"]
+    );
+    assert_eq!(problems_of("lib.rs", text), Vec::<String>::new());
+    Ok(())
+}
+
+fn files_below(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), Failed> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            files_below(&path, files)?;
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn level_of(layers: &[&[&str]], name: &str) -> Option<usize> {
+    layers.iter().position(|layer| layer.contains(&name))
+}
+
+/// `file`: below `pipeline/src`.
+fn problems_of(file: &str, text: &str) -> Vec<String> {
+    let module = file.split(['/', '.']).next().unwrap_or_default();
+    let Some(level) = level_of(MODULES, module) else { return Vec::new() };
+    let import = Regex::new(r"\bcrate::([a-z_]+)").expect("the pattern is valid");
+    let mut problems = BTreeMap::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        let code = line.split("//").next().unwrap_or_default();
+        for found in import.captures_iter(code) {
+            let other = &found[1];
+            if other != module && level_of(MODULES, other).is_some_and(|other| other >= level) {
+                let problem = format!("{file}:{number}: `{module}` imports `{other}`, which is not below it");
+                problems.entry((number, other.to_owned())).or_insert(problem);
+            }
+        }
+    }
+    problems.into_values().collect()
+}
