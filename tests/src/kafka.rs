@@ -176,9 +176,10 @@ impl Kafka {
         }
     }
 
-    /// Sends messages in their order, and waits until the broker has acknowledged all of them.
+    /// Sends messages in their order, each once whatever the broker does meanwhile, and waits until it has acknowledged all of
+    /// them.
     pub fn produce(&self, topic: &str, messages: impl IntoIterator<Item = Message>) {
-        self.produce_with(&[("linger.ms", "5")], topic, messages);
+        self.produce_with(&[("linger.ms", "5"), ("enable.idempotence", "true")], topic, messages);
     }
 
     /// As [`Kafka::produce`], with properties of the producer.

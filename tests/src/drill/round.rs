@@ -267,6 +267,10 @@ impl<'a> Round<'a> {
     /// Settles, ends all members in order, and compares what is there with what was sent.
     pub(super) fn finish(mut self) -> Verdict {
         self.settle();
+        let stored: i64 = self.ends(&self.site.topic, PARTITIONS).expect("the broker answers").iter().sum();
+        if usize::try_from(stored) != Ok(self.sent) {
+            self.site.fail(&format!("the sender stored {stored} messages in place of {}", self.sent));
+        }
         for member in self.running() {
             self.terminate(member);
         }

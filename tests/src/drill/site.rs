@@ -270,6 +270,15 @@ timeout = "5s"
     }
 }
 
+/// A round that fails leaves what its members said.
+impl Drop for Site {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.keep_logs();
+        }
+    }
+}
+
 /// What each member is given besides its configuration.
 fn files(alerting: Option<&Alerting>) -> Vec<(String, String)> {
     let sql = |(name, sql): (&str, &str)| (format!("sql/{name}.sql"), sql.to_owned());
