@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{self, Certificate, TlsParameters};
-use lettre::{AsyncSmtpTransport, Tokio1Executor};
 use secrecy::{ExposeSecret, SecretString};
 
+use super::server::Server;
 use crate::Error;
 
 /// How the connection is protected. Certificates are always verified.
@@ -46,30 +46,27 @@ pub struct EmailConfig {
 }
 
 impl EmailConfig {
-    pub(crate) fn transport(&self) -> Result<AsyncSmtpTransport<Tokio1Executor>, Error> {
+    pub(super) fn server(&self) -> Result<Server, Error> {
         let wrong = |reason: String| {
             Error::Config(format!("cannot send email: {reason} host=`{}` port=`{}`", self.host, self.port))
         };
-        let mut transport = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&self.host)
-            .port(self.port)
-            .timeout(Some(self.timeout));
-        match (&self.username, &self.password) {
+        let credentials = match (&self.username, &self.password) {
             (Some(_), Some(_)) if self.tls == Tls::None && !is_this_machine(&self.host) => {
                 return Err(wrong("the password would cross the network unprotected; set TLS".into()));
             }
             (Some(username), Some(password)) => {
-                let password = password.expose_secret().to_owned();
-                transport = transport.credentials(Credentials::new(username.clone(), password));
+                Some(Credentials::new(username.clone(), password.expose_secret().to_owned()))
             }
-            (None, None) => {}
+            (None, None) => None,
             _ => return Err(wrong("set both user name and password, or neither".into())),
-        }
+        };
         let tls = match self.tls {
             Tls::None => client::Tls::None,
             Tls::StartTls => client::Tls::Required(self.tls_parameters().map_err(wrong)?),
             Tls::Implicit => client::Tls::Wrapper(self.tls_parameters().map_err(wrong)?),
         };
-        Ok(transport.tls(tls).build())
+        let (host, port, timeout) = (self.host.clone(), self.port, self.timeout);
+        Ok(Server { host, port, tls, credentials, timeout })
     }
 
     fn tls_parameters(&self) -> Result<TlsParameters, String> {

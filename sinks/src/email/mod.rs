@@ -2,6 +2,7 @@
 
 mod config;
 pub mod encode;
+mod server;
 mod sink;
 
 pub use config::{EmailConfig, Tls};

@@ -8,14 +8,15 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use lettre::Message;
 use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart};
-use lettre::transport::smtp;
-use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
+use lettre::transport::smtp::client::AsyncSmtpConnection;
 use tracing::warn;
 
 use super::EmailConfig;
 use super::encode::{Mail, encode};
+use super::server::{Failure, Server, quit};
 use crate::{Error, FailedRecipient, Notification, Sink};
 
 /// Notifications in part delivered that are remembered; older ones may reach a recipient twice.
@@ -24,7 +25,7 @@ const REMEMBERED: usize = 1024;
 /// Sends notifications over SMTP. Ok from `write` means that the server took every message.
 #[derive(Debug)]
 pub struct EmailSink {
-    transport: AsyncSmtpTransport<Tokio1Executor>,
+    server: Server,
     from: Mailbox,
     to: Vec<Mailbox>,
     subject_prefix: String,
@@ -42,7 +43,7 @@ impl EmailSink {
             to.push(mailbox(address)?);
         }
         Ok(Self {
-            transport: config.transport()?,
+            server: config.server()?,
             from: mailbox(&config.from)?,
             to,
             subject_prefix: config.subject_prefix.clone(),
@@ -50,7 +51,13 @@ impl EmailSink {
         })
     }
 
-    async fn send(&self, mail: &Mail, to: &Mailbox) -> Result<(), FailedRecipient> {
+    /// Over `connection`, or a new one; none is left where the message was not taken.
+    async fn send(
+        &self,
+        mail: &Mail,
+        to: &Mailbox,
+        connection: &mut Option<AsyncSmtpConnection>,
+    ) -> Result<(), FailedRecipient> {
         let address = to.email.to_string();
         let message = match message(mail, &self.from, to) {
             Ok(message) => message,
@@ -59,15 +66,20 @@ impl EmailSink {
                 return Err(FailedRecipient { address, permanent: true, doubtful: false, reason });
             }
         };
-        match self.transport.send(message).await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(FailedRecipient {
-                address,
-                permanent: error.is_permanent(),
-                doubtful: may_have_arrived(&error),
-                reason: described(&error),
-            }),
-        }
+        let failed = |failure: Failure| {
+            let Failure { permanent, doubtful, reason } = failure;
+            FailedRecipient { address, permanent, doubtful, reason }
+        };
+        let mut open = match connection.take() {
+            Some(open) => open,
+            None => match self.server.connect().await {
+                Ok(open) => open,
+                Err(failure) => return Err(failed(failure)),
+            },
+        };
+        self.server.send(&mut open, &message).await.map_err(failed)?;
+        *connection = Some(open);
+        Ok(())
     }
 
     fn with_reached<T>(&self, change: impl FnOnce(&mut Reached) -> T) -> T {
@@ -81,13 +93,14 @@ impl Sink<Arc<Notification>> for EmailSink {
         let mail = encode(&notification, &self.subject_prefix, self.from.email.domain());
         let mut failed = Vec::new();
         let mut reached = 0;
+        let mut connection = None;
         for to in &self.to {
             let address = to.email.to_string();
             if self.with_reached(|reached| reached.contains(&notification.id, &address)) {
                 reached += 1;
                 continue;
             }
-            match self.send(&mail, to).await {
+            match self.send(&mail, to, &mut connection).await {
                 Ok(()) => {
                     reached += 1;
                     self.with_reached(|reached| reached.insert(&notification.id, address));
@@ -102,6 +115,9 @@ impl Sink<Arc<Notification>> for EmailSink {
                     failed.push(error);
                 }
             }
+        }
+        if let Some(connection) = connection {
+            quit(connection).await;
         }
         if failed.is_empty() {
             self.with_reached(|reached| reached.forget(&notification.id));
@@ -165,34 +181,6 @@ fn mailbox(address: &str) -> Result<Mailbox, Error> {
     address.parse().map_err(|error| {
         Error::Config(format!("cannot send email: no valid address, {error}; correct it address=`{address}`"))
     })
-}
-
-/// Whether the server may have the message although no reply says so. The client does not tell how far the
-/// conversation got: once connected, whatever breaks it leaves doubt. A reply, be it a refusal, leaves none.
-fn may_have_arrived(error: &smtp::Error) -> bool {
-    let unsent = error.is_client() || error.is_tls() || error.is_transport_shutdown() || is_connection(error);
-    error.status().is_none() && !unsent
-}
-
-/// Whether there was no connection to say anything over; TLS is a part of it where it comes first.
-fn is_connection(error: &smtp::Error) -> bool {
-    // The kind is told by the text alone.
-    error.to_string().starts_with("Connection error")
-}
-
-fn described(error: &smtp::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        cause = error.source();
-    }
-    // Answers of servers may have several lines.
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -296,6 +284,39 @@ mod tests {
             let sink = EmailSink::new(&EmailConfig { port, ..config() }).unwrap();
             let error = sink.write(Arc::new(example())).await.unwrap_err();
             assert_eq!([error.retryable(), error.may_have_arrived()], [retryable, arrived], "{error}");
+        }
+    }
+
+    /// It takes its time for ever, as a frozen server or a firewall that drops packets does.
+    #[tokio::test]
+    async fn a_server_that_stops_to_answer_is_given_up() {
+        let lines: &'static [&'static str] =
+            &["220 hi", "250 hi", "250 ok", "250 ok", "354 go on", "250 taken"];
+        for answers in 0..lines.len() {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let server = tokio::spawn(async move {
+                let (stream, _) = listener.accept().await.unwrap();
+                let mut stream = BufReader::new(stream);
+                for line in &lines[..answers] {
+                    stream.write_all(format!("{line}\r\n").as_bytes()).await.unwrap();
+                    let mut heard = String::new();
+                    stream.read_line(&mut heard).await.unwrap();
+                }
+                // Nothing more, until the client hangs up.
+                while stream.read_line(&mut String::new()).await.is_ok_and(|bytes| bytes > 0) {}
+            });
+            let timeout = Duration::from_millis(50);
+            let sink = EmailSink::new(&EmailConfig { port, timeout, ..config() }).unwrap();
+            let error = sink.write(Arc::new(example())).await.unwrap_err();
+            // Once the conversation is about a message, it may have arrived.
+            assert_eq!(
+                [error.retryable(), error.may_have_arrived()],
+                [true, answers > 1],
+                "{answers}: {error}"
+            );
+            assert!(error.to_string().contains("did not answer within"), "{error}");
+            server.await.unwrap();
         }
     }
 
