@@ -7,7 +7,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use sinks::influx::{InfluxTiers, Permit, RejectedLine};
 use sinks::parquet::RollupParquet;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 use super::Event;
 use super::announce::Announcer;
@@ -26,9 +26,9 @@ use crate::telemetry::{ErrorLabels, SinkLabels};
 
 const POLL: Duration = Duration::from_millis(50);
 const REPORT: Duration = Duration::from_secs(1);
-/// The part of `/readyz` that shows rows which InfluxDB refuses, and for how long after the last one.
-const REJECTED: &str = "influx rows";
-const REJECTED_SHOWN: Duration = Duration::from_secs(60);
+/// The part of `/readyz` that shows that InfluxDB refuses a rollup's rows, and for how long after the last one.
+const REFUSED: &str = "influx rows";
+const REFUSED_SHOWN: Duration = Duration::from_secs(60);
 /// How often others are told how far event time has come.
 const PROGRESS: Duration = Duration::from_secs(5);
 
@@ -114,35 +114,41 @@ fn consume(
     if context.shutdown.is_triggered() { Ok(()) } else { Err(Error::Changed("the alert rules")) }
 }
 
-/// Shows the sink's retries on `/metrics`, its trouble to `why`, and on `/readyz` that it refuses rows, for as long as it lives.
-async fn report_stats(sink: Weak<InfluxTiers>, context: Context) {
+/// Rows that InfluxDB refuses because a field of their rollup changed its type.
+#[derive(Debug, Clone, Default)]
+struct Conflicts {
+    rows: u64,
+    /// Of the last of them, in InfluxDB's words.
+    reason: String,
+}
+
+/// Shows the sink's retries on `/metrics`, its trouble to `why`, and on `/readyz` that it refuses a rollup's rows,
+/// for as long as it lives. A row that is refused for what it holds costs itself, and is no reason to take the
+/// process out of service.
+async fn report_stats(sink: Weak<InfluxTiers>, mut conflicts: watch::Receiver<Conflicts>, context: Context) {
     let labels = SinkLabels { sink: "influx" };
     let retries = context.metrics.sink.retries.get_or_create(&labels).clone();
-    let (mut known, mut rejected, mut rejected_at) = (0, 0, None);
+    let (mut known, mut refused_at) = (0, None);
     while let Some(sink) = sink.upgrade() {
         let stats = sink.stats();
         let now = stats.iter().map(|stats| stats.retries).sum();
         retries.inc_by(now - known);
         known = now;
-        let (count, before) = (stats.iter().map(|stats| stats.rejected).sum(), rejected);
-        rejected = count;
-        if count > before {
-            let cause =
-                stats.iter().filter(|stats| stats.rejected > 0).find_map(|stats| stats.last_error.as_deref());
-            let reason = format!("rows are refused, {count} so far: {}", cause.unwrap_or_default());
-            context.readiness.waiting(REJECTED, reason);
-            rejected_at = Some(context.clock.monotonic());
-        } else if rejected_at.is_some_and(|at| context.clock.monotonic().saturating_sub(at) > REJECTED_SHOWN)
-        {
-            context.readiness.ready(REJECTED);
-            rejected_at = None;
+        let now = context.clock.monotonic();
+        if conflicts.has_changed().unwrap_or(false) {
+            let Conflicts { rows, reason } = conflicts.borrow_and_update().clone();
+            context.readiness.waiting(REFUSED, format!("rows are refused, {rows} so far: {reason}"));
+            refused_at = Some(now);
+        } else if refused_at.is_some_and(|at| now.saturating_sub(at) > REFUSED_SHOWN) {
+            context.readiness.ready(REFUSED);
+            refused_at = None;
         }
         let troubles = stats.into_iter().filter_map(|stats| stats.trouble);
         context.board.sink_trouble(troubles.max_by_key(|trouble| trouble.since));
         drop(sink);
         tokio::time::sleep(REPORT).await;
     }
-    context.readiness.ready(REJECTED);
+    context.readiness.ready(REFUSED);
 }
 
 /// InfluxDB when it is configured, Parquet below the storage root otherwise.
@@ -153,9 +159,16 @@ fn sink(context: &Context, lease: &Lease) -> Result<RollupSink> {
     };
     let config = influx_config(influx);
     let said = context.clone();
+    let (refused, conflicts) = watch::channel(Conflicts::default());
     let rejected = Arc::new(move |rejected: RejectedLine| {
         let counted = ErrorLabels { sink: "influx", kind: "rejected" };
         said.metrics.sink.errors.get_or_create(&counted).inc();
+        if rejected.is_type_conflict() {
+            refused.send_modify(|conflicts| {
+                conflicts.rows += 1;
+                conflicts.reason.clone_from(&rejected.reason);
+            });
+        }
         let key = format!("influxdb rejected: {}", rejected.cause());
         if let Some(held_back) = said.lines.take(&key, said.clock.monotonic()) {
             let RejectedLine { line, reason } = rejected;
@@ -171,7 +184,7 @@ fn sink(context: &Context, lease: &Lease) -> Result<RollupSink> {
     let lease = lease.clone();
     let permit: Permit = Arc::new(move || lease.holds());
     connected.only_while(&permit);
-    context.runtime.spawn(report_stats(Arc::downgrade(&connected), context.clone()));
+    context.runtime.spawn(report_stats(Arc::downgrade(&connected), conflicts, context.clone()));
     Ok(RollupSink { name: "influx", sink: connected })
 }
 

@@ -56,6 +56,12 @@ impl RejectedLine {
     pub fn cause(&self) -> String {
         self.reason.split('\'').step_by(2).collect()
     }
+
+    /// Whether a field of the line has another type than the bucket has it with. This is of the rollup, not of
+    /// the line: InfluxDB refuses all of its rows until the field is renamed or the old rows are gone.
+    pub fn is_type_conflict(&self) -> bool {
+        self.reason.contains("field type conflict")
+    }
 }
 
 /// Called once for each line given up. Must not block.

@@ -126,6 +126,8 @@ fn too_large(servers: &Servers) {
     servers.kafka.produce(&topic, [Message::new(0, noise(2_000)), point("good", 300), point("good", 400)]);
     tidemark.wait_until(PATIENCE, "the window behind it", written(300));
     given_up(&mut tidemark, "dead-letter");
+    // What InfluxDB refuses for its length is counted, and takes nothing out of service.
+    tidemark.wait_for_metric(PATIENCE, "tidemark_sink_errors_total", &[("kind", "rejected")], 1.0);
     assert_eq!(tidemark.not_ready().unwrap(), "");
     assert!(tidemark.terminate().success());
     let log = tidemark.log_text();
