@@ -51,7 +51,7 @@ fn bounded(session: SessionContext) -> SessionContext {
 /// A session that plans rollups. Without physical optimizer rules the plan holds exactly the SELECT's own nodes: no
 /// exchange, no sort. Its operations become total when it is cut into stages.
 pub(super) fn rollup_session() -> SessionContext {
-    let config = SessionConfig::new()
+    let config = common(SessionConfig::new())
         .with_target_partitions(1)
         .with_information_schema(false)
         .set_bool("datafusion.sql_parser.collect_spans", true)
@@ -78,11 +78,18 @@ fn builder(config: SessionConfig, total: TotalOperations) -> SessionStateBuilder
     let mut rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> = vec![Arc::new(total)];
     rules.extend(PhysicalOptimizer::new().rules);
     SessionStateBuilder::new()
-        .with_config(config)
+        .with_config(common(config))
         .with_default_features()
         .with_analyzer_rule(Arc::new(Sums))
         .with_analyzer_rule(Arc::new(Constants))
         .with_physical_optimizer_rules(rules)
+}
+
+/// What every session needs. A `CASE` that is shared by several aggregates can be null in a physical plan and not in the
+/// logical one, for which DataFusion refuses the plan; total operations give null anyway, and whatever is above them
+/// takes it.
+fn common(config: SessionConfig) -> SessionConfig {
+    config.set_bool("datafusion.execution.skip_physical_aggregate_schema_check", true)
 }
 
 fn of(builder: SessionStateBuilder) -> SessionContext {

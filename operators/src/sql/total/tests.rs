@@ -335,6 +335,17 @@ fn a_wrapped_expression_reads_as_the_one_in_it() {
     assert!(Arc::ptr_eq(&total(&wrapped, rows.schema_ref()).unwrap(), &wrapped), "it is wrapped once");
 }
 
+/// DataFusion takes the shared part for one that cannot be null, and then finds that it can.
+#[test]
+fn a_case_that_several_aggregates_share_is_planned() {
+    let case = "CASE WHEN 0 > (value + TRY_CAST(labels['host'] AS BIGINT)) THEN value ELSE 0 END";
+    let fields = format!("count({case}) AS n, min({case}) AS low, max({case}) AS high");
+    assert_eq!(
+        rows(&fields, GROUPED, &[("a", 0, 7.0), ("-9", 0, 1.0)]).0,
+        ["-9 | 1 | 1.0 | 1.0", "a | 1 | 0.0 | 0.0"]
+    );
+}
+
 /// Expressions over `value`, a whole number and a text that is one at times. Many of them fail on some points.
 fn expression() -> impl Strategy<Value = String> {
     let leaf = prop::sample::select(vec![
