@@ -7,13 +7,12 @@ use std::time::{Duration, Instant};
 
 use rdkafka::Message;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::KafkaError as ClientError;
 use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use crate::config::KafkaConfig;
-use crate::error::{Error, Result};
-use crate::kafka::{self, ConsumerSettings, KafkaError as BrokerError, Plain};
+use crate::kafka::{self, ConsumerSettings, KafkaError, Plain};
 
 /// Memory of a reader: states are small.
 const READ_AHEAD: usize = 8 << 20;
@@ -53,7 +52,7 @@ impl Reader {
     ///
     /// # Errors
     /// When the topic does not exist, or no broker answers.
-    pub(crate) fn new(config: &KafkaConfig, topic: &str, partition: Option<i32>) -> Result<Self> {
+    pub(crate) fn new(config: &KafkaConfig, topic: &str, partition: Option<i32>) -> Result<Self, KafkaError> {
         Self::starting_at(config, topic, partition, Start::Offset(Offset::Beginning))
     }
 
@@ -63,24 +62,24 @@ impl Reader {
         topic: &str,
         partition: i32,
         offset: i64,
-    ) -> Result<Self> {
+    ) -> Result<Self, KafkaError> {
         Self::starting_at(config, topic, Some(partition), Start::Offset(Offset::Offset(offset)))
     }
 
     /// Reads all partitions from the first record on that was written at this time or later, milliseconds since the epoch.
-    pub(crate) fn from_time(config: &KafkaConfig, topic: &str, time: i64) -> Result<Self> {
+    pub(crate) fn from_time(config: &KafkaConfig, topic: &str, time: i64) -> Result<Self, KafkaError> {
         Self::starting_at(config, topic, None, Start::Time(time))
     }
 
-    fn starting_at(config: &KafkaConfig, topic: &str, partition: Option<i32>, start: Start) -> Result<Self> {
+    fn starting_at(
+        config: &KafkaConfig,
+        topic: &str,
+        partition: Option<i32>,
+        start: Start,
+    ) -> Result<Self, KafkaError> {
         let settings = ConsumerSettings::of_small("tidemark-reader", READ_AHEAD);
         let consumer = kafka::consumer(config, settings, Plain::default())?;
-        let count = kafka::partition_count(config, &consumer, topic, SILENCE)?;
-        if count == 0 {
-            return Err(Error::Refused(format!(
-                "topic `{topic}` does not exist: create it with `tidemark topics create`"
-            )));
-        }
+        let count = kafka::existing_partitions(config, &consumer, topic, SILENCE)?;
         let all = 0..i32::try_from(count).unwrap_or(i32::MAX);
         let unread: Vec<i32> = all.filter(|number| partition.is_none_or(|only| only == *number)).collect();
         let mut list = TopicPartitionList::new();
@@ -90,27 +89,29 @@ impl Reader {
             Start::Time(time) => Offset::Offset(time.max(0)),
         };
         for partition in &unread {
-            list.add_partition_offset(topic, *partition, offset).map_err(Error::client("read a topic"))?;
+            list.add_partition_offset(topic, *partition, offset)
+                .map_err(KafkaError::client("read a topic"))?;
         }
         if matches!(start, Start::Time(_)) {
-            list =
-                consumer.offsets_for_times(list, SILENCE).map_err(Error::client("find a time in a topic"))?;
+            list = consumer
+                .offsets_for_times(list, SILENCE)
+                .map_err(KafkaError::client("find a time in a topic"))?;
         }
-        consumer.assign(&list).map_err(Error::client("read a topic"))?;
+        consumer.assign(&list).map_err(KafkaError::client("read a topic"))?;
         Ok(Self { consumer, brokers: config.brokers.join(","), unread })
     }
 
     /// The next record, if one comes in time.
-    pub(crate) fn poll(&mut self, patience: Duration) -> Result<Option<Record>> {
+    pub(crate) fn poll(&mut self, patience: Duration) -> Result<Option<Record>, KafkaError> {
         match self.consumer.poll(patience) {
             None => Ok(None),
             Some(Ok(message)) => Ok(Some(record(&message))),
-            Some(Err(KafkaError::PartitionEOF(partition))) => {
+            Some(Err(ClientError::PartitionEOF(partition))) => {
                 self.unread.retain(|unread| *unread != partition);
                 Ok(None)
             }
             Some(Err(error)) => {
-                crate::group::go_on_after("read a topic", error)?;
+                kafka::go_on_after("read a topic", error)?;
                 Ok(None)
             }
         }
@@ -120,7 +121,7 @@ impl Reader {
     ///
     /// # Errors
     /// When the broker says nothing for half a minute.
-    pub(crate) fn read_to_end(&mut self, mut take: impl FnMut(Record)) -> Result<()> {
+    pub(crate) fn read_to_end(&mut self, mut take: impl FnMut(Record)) -> Result<(), KafkaError> {
         let mut heard = Instant::now();
         while !self.unread.is_empty() {
             match self.poll(POLL)? {
@@ -132,7 +133,7 @@ impl Reader {
                     // Whoever reads may try again.
                     let cause = kafka::cause(&self.consumer);
                     let brokers = self.brokers.clone();
-                    return Err(BrokerError::Unreachable { brokers, timeout: SILENCE, cause }.into());
+                    return Err(KafkaError::Unreachable { brokers, timeout: SILENCE, cause });
                 }
                 None => {}
             }
@@ -146,7 +147,7 @@ pub(crate) fn read_state(
     config: &KafkaConfig,
     topic: &str,
     partition: Option<i32>,
-) -> Result<BTreeMap<String, Vec<u8>>> {
+) -> Result<BTreeMap<String, Vec<u8>>, KafkaError> {
     let mut state = BTreeMap::new();
     Reader::new(config, topic, partition)?.read_to_end(|record| {
         match record.value {

@@ -1,6 +1,6 @@
 //! What stops a role, and whether starting it again may help.
 
-use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError as ClientError;
 
 use crate::catalog::SqlDirError;
 use crate::config::ConfigError;
@@ -21,22 +21,21 @@ pub enum Error {
     Sink(#[from] sinks::Error),
     #[error(transparent)]
     Compute(#[from] operators::Error),
-    /// Kafka failed while a role was at work.
-    #[error("kafka failed to {action}: {source}")]
-    Client {
-        action: &'static str,
-        #[source]
-        source: ClientError,
-    },
     /// SQL over what is stored failed.
     #[error("a query over what is stored failed: {0}")]
     Batch(#[source] Box<datafusion::error::DataFusionError>),
     /// Something that the role was given cannot work; the text names it and the remedy.
     #[error("{0}")]
     Refused(String),
-    /// Another thread or task of the role ended early.
-    #[error("{0} stopped")]
-    Stopped(&'static str),
+    /// The session cannot go on; the text says why, whole. The next one starts from the committed offsets.
+    #[error("{0}")]
+    Interrupted(&'static str),
+    /// The state of a partition as of an offset is not in storage.
+    #[error(
+        "the snapshot of a committed offset is missing, path=`{path}`: restore it, or point `url` of [storage] to \
+         the storage that the role used before; to start from scratch, delete the consumer group"
+    )]
+    NoSnapshot { path: String },
     /// The role ended in order, to begin anew with what has changed.
     #[error("{0} changed")]
     Changed(&'static str),
@@ -46,7 +45,15 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     pub(crate) fn client(action: &'static str) -> impl FnOnce(ClientError) -> Self {
-        move |source| Self::Client { action, source }
+        move |source| KafkaError::client(action)(source).into()
+    }
+
+    /// The client's own error, of a Kafka client that was at work.
+    pub(crate) fn of_client(&self) -> Option<&ClientError> {
+        match self {
+            Self::Kafka(error) => error.of_client(),
+            _ => None,
+        }
     }
 
     pub(crate) fn batch(source: datafusion::error::DataFusionError) -> Self {
@@ -56,19 +63,15 @@ impl Error {
     /// Whether the role should start again from its committed offsets rather than end the process.
     pub fn retryable(&self) -> bool {
         match self {
-            Self::Client { source, .. } => !matches!(
-                source.rdkafka_error_code(),
-                Some(
-                    RDKafkaErrorCode::GroupAuthorizationFailed
-                        | RDKafkaErrorCode::TopicAuthorizationFailed
-                        | RDKafkaErrorCode::SaslAuthenticationFailed
-                        | RDKafkaErrorCode::UnsupportedForMessageFormat
-                )
-            ),
-            Self::Kafka(KafkaError::Setup { .. }) => false,
-            Self::Kafka(_) | Self::Stopped(_) | Self::Changed(_) | Self::Batch(_) => true,
+            Self::Kafka(error) => error.retryable(),
+            Self::Interrupted(_) | Self::Changed(_) | Self::Batch(_) => true,
             Self::Sink(error) => error.retryable(),
-            Self::Config(_) | Self::Sql(_) | Self::Http(_) | Self::Compute(_) | Self::Refused(_) => false,
+            Self::Config(_)
+            | Self::Sql(_)
+            | Self::Http(_)
+            | Self::Compute(_)
+            | Self::NoSnapshot { .. }
+            | Self::Refused(_) => false,
         }
     }
 }

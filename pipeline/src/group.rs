@@ -16,13 +16,13 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{
     BaseConsumer, CommitMode, Consumer, ConsumerContext, ConsumerGroupMetadata, RebalanceProtocol,
 };
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaRespErr;
 
 use crate::config::KafkaConfig;
 use crate::error::{Error, Result};
-use crate::kafka::{self, ConsumerSettings, Plain, Reports};
+use crate::kafka::{self, ConsumerSettings, KafkaError, Plain, Reports};
 
 const COMMITTED_TIMEOUT: Duration = Duration::from_secs(30);
 /// A commit that meets a rebalance of the others is tried again this often, and for this long.
@@ -140,7 +140,7 @@ impl<S: Share> Group<S> {
                 let (topic, partition) = (element.topic().to_owned(), element.partition());
                 let source = (topic.clone(), partition);
                 let (Some(begin), Some(end)) = (begins.get(&source), ends.get(&source)) else {
-                    return Err(Error::Stopped("the broker of a partition does not answer, so the session"));
+                    return Err(Error::Interrupted("the broker of a partition does not answer"));
                 };
                 let log = (*begin, *end);
                 let offset = match element.offset() {
@@ -182,20 +182,9 @@ impl<S: Share> Group<S> {
 /// The membership of a consumer that still owns what it was assigned.
 pub(crate) fn membership<S: Share>(consumer: &BaseConsumer<Group<S>>) -> Result<ConsumerGroupMetadata> {
     if consumer.assignment_lost() {
-        return Err(Error::Stopped("the ownership of its partitions"));
+        return Err(Error::Interrupted("the group has given the partitions to another member"));
     }
-    consumer.group_metadata().ok_or(Error::Stopped("the consumer group"))
-}
-
-/// Errors of reading that the client mends by itself, while what was read is worked on. Others end the session.
-pub(crate) fn go_on_after(action: &'static str, error: KafkaError) -> Result<()> {
-    let fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
-    // The same line as that of the client's own report, once a minute.
-    Reports::default().error(&error, action);
-    // The log has not what is to be read next: the checks of a take-over say what that means.
-    let lost = error.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset);
-    let error = Error::client(action)(error);
-    if fatal || lost || !error.retryable() { Err(error) } else { Ok(()) }
+    consumer.group_metadata().ok_or(Error::Interrupted("the consumer has left its group"))
 }
 
 /// Stops and resumes reading while the group is still polled: of all partitions while there is no room for what they give, or
@@ -311,12 +300,12 @@ pub(crate) async fn committed(
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| Error::Stopped("a request to Kafka"))?
+    tokio::task::spawn_blocking(work).await.map_err(|_| KafkaError::GivenUp)?
 }
 
 /// Whether the group refused because it is changing, or has changed, its generation: a member that still owns its
 /// partitions may try again.
-pub(crate) fn generation_moved(error: &KafkaError) -> bool {
+pub(crate) fn generation_moved(error: &ClientError) -> bool {
     let codes = [RDKafkaErrorCode::RebalanceInProgress, RDKafkaErrorCode::IllegalGeneration];
     error.rdkafka_error_code().is_some_and(|code| codes.contains(&code))
 }
@@ -336,7 +325,7 @@ impl<S: Share> ClientContext for Group<S> {
         self.reports.log(level, facility, words);
     }
 
-    fn error(&self, error: KafkaError, reason: &str) {
+    fn error(&self, error: ClientError, reason: &str) {
         self.reports.error(&error, reason);
     }
 }

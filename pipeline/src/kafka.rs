@@ -3,6 +3,7 @@
 //! A factory returns a librdkafka configuration or a client; properties of `[kafka.properties]` come first, so that
 //! none of them can undo what is set here.
 
+mod error;
 mod offsets;
 mod reports;
 mod sizes;
@@ -14,11 +15,13 @@ use rdkafka::admin::AdminClient;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
-use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError as ClientError;
 use rdkafka::metadata::Metadata;
 use rdkafka::producer::{BaseProducer, FutureProducer, ProducerContext, ThreadedProducer};
 use secrecy::ExposeSecret;
 
+pub use error::KafkaError;
+pub(crate) use error::{go_on_after, refused};
 pub(crate) use offsets::{Isolation, offsets, reader};
 pub use reports::Cause;
 pub(crate) use reports::{Asked, Plain, Reporting, Reports};
@@ -47,27 +50,6 @@ const CONSUMER_DEFAULTS: [(&str, &str); 3] = [
 
 /// Name of this program in the brokers' logs, metrics and quotas.
 const CLIENT_ID: &str = "tidemark";
-
-/// A Kafka client could not be made, or could not do what it was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum KafkaError {
-    /// The settings do not work: trying again does not help. The reason is the library's, without the values of properties.
-    #[error(
-        "cannot set up a Kafka {client}: {reason}: check [kafka.properties] in the configuration, brokers=`{brokers}`"
-    )]
-    Setup { client: &'static str, brokers: String, reason: String },
-    /// No broker answered in time: trying again may help.
-    #[error("{}: {}, brokers=`{brokers}`", cause.after(*.timeout), cause.remedy())]
-    Unreachable { brokers: String, timeout: Duration, cause: Cause },
-    /// A broker answered with an error.
-    #[error("Kafka refused to {action}, brokers=`{brokers}`")]
-    Refused {
-        action: String,
-        brokers: String,
-        #[source]
-        source: Box<ClientError>,
-    },
-}
 
 /// What a consumer reads, and from where it starts without a committed offset: always the oldest message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -357,31 +339,26 @@ pub(crate) fn partition_count(
         .map_or(0, |found| found.partitions().len()))
 }
 
+/// As [`partition_count`], of a topic that has to exist.
+///
+/// # Errors
+/// [`KafkaError::NoTopic`] when it does not, and as [`metadata`].
+pub(crate) fn existing_partitions(
+    kafka: &KafkaConfig,
+    client: &impl Asked,
+    topic: &str,
+    timeout: Duration,
+) -> Result<usize, KafkaError> {
+    match partition_count(kafka, client, topic, timeout)? {
+        0 => Err(KafkaError::NoTopic { topic: topic.to_owned() }),
+        count => Ok(count),
+    }
+}
+
 /// Why a request of this client failed, as far as the client knows.
 pub(crate) fn cause(client: &impl Asked) -> Cause {
     client.hear();
     client.client().context().reports().cause()
-}
-
-/// Tells a broker that does not answer from one that says no.
-pub(crate) fn refused(
-    kafka: &KafkaConfig,
-    action: &str,
-    timeout: Duration,
-    cause: Cause,
-    source: ClientError,
-) -> KafkaError {
-    let brokers = kafka.brokers.join(",");
-    let silent = [
-        RDKafkaErrorCode::BrokerTransportFailure,
-        RDKafkaErrorCode::AllBrokersDown,
-        RDKafkaErrorCode::OperationTimedOut,
-        RDKafkaErrorCode::Resolve,
-    ];
-    match source.rdkafka_error_code() {
-        Some(code) if silent.contains(&code) => KafkaError::Unreachable { brokers, timeout, cause },
-        _ => KafkaError::Refused { action: action.to_owned(), brokers, source: Box::new(source) },
-    }
 }
 
 /// What all clients of a kind have. Properties that such a client does not know would cost a warning each time one is made.

@@ -101,7 +101,7 @@ pub async fn start(
                 Role::Notify => notify::run(&context, &alerting),
             });
             // What the role shared is given up with it: the process ends, and what it committed is intact.
-            let result = catch_unwind(run).unwrap_or(Err(Error::Stopped("a role panicked and")));
+            let result = catch_unwind(run).unwrap_or(Err(Error::Interrupted("a role panicked")));
             // The receiver outlives all senders.
             let _ = report.send((role, result));
         };

@@ -40,7 +40,7 @@ impl Lease {
         thread::Builder::new()
             .name("lease".into())
             .spawn(move || watch(&watched))
-            .map_err(|_| Error::Stopped("the lease's thread"))?;
+            .map_err(|_| Error::Interrupted("the lease's thread cannot be started"))?;
         Ok(lease)
     }
 
@@ -64,9 +64,7 @@ impl Lease {
         if self.holds() {
             return Ok(());
         }
-        Err(Error::Stopped(
-            "the process was frozen for longer than its group waits for a member; what it did",
-        ))
+        Err(Error::Interrupted("the process was frozen for longer than its group waits for a member"))
     }
 }
 

@@ -169,11 +169,7 @@ pub(crate) fn send(config: &Config, key: &str, command: Option<&Command>) -> Res
     let failed = || Error::client("send a command to the alerts");
     let producer: FutureProducer<Plain> = settings.create_with_context(Plain::default()).map_err(failed())?;
     let asker = kafka::asker(&config.kafka)?;
-    if kafka::partition_count(&config.kafka, &asker, &topic, PATIENCE)? == 0 {
-        return Err(Error::Refused(format!(
-            "topic `{topic}` does not exist: create it with `tidemark topics create`"
-        )));
-    }
+    kafka::existing_partitions(&config.kafka, &asker, &topic, PATIENCE)?;
     let payload = match command {
         None => None,
         Some(command) => {
@@ -190,7 +186,7 @@ pub(crate) fn send(config: &Config, key: &str, command: Option<&Command>) -> Res
     match futures::executor::block_on(delivery) {
         Ok(Ok(_)) => Ok(()),
         Ok(Err((error, _))) => Err(failed()(error)),
-        Err(_) => Err(Error::Stopped("the producer of commands")),
+        Err(_) => Err(Error::Interrupted("the producer of commands ended early")),
     }
 }
 

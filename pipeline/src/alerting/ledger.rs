@@ -78,7 +78,8 @@ impl Ledger {
                 if let Some(entry) = parse(&record) {
                     take(entry);
                 }
-            })
+            })?;
+            Ok(())
         })
     }
 
@@ -279,10 +280,10 @@ pub(super) fn follow(
 /// Entries are written after the time that they have.
 fn reader(config: &Config, since: Option<i64>) -> Result<Reader> {
     let topic = config.topics.alert_log();
-    match since {
-        Some(since) => Reader::from_time(&config.kafka, &topic, since / 1_000_000),
-        None => Reader::new(&config.kafka, &topic, None),
-    }
+    Ok(match since {
+        Some(since) => Reader::from_time(&config.kafka, &topic, since / 1_000_000)?,
+        None => Reader::new(&config.kafka, &topic, None)?,
+    })
 }
 
 fn parse<T: DeserializeOwned>(record: &Record) -> Option<T> {

@@ -386,7 +386,7 @@ impl Partition {
                 let written = context
                     .runtime
                     .block_on(&mut write.0)
-                    .map_err(|_| Error::Stopped("the archive's writer"))??;
+                    .map_err(|_| Error::Interrupted("the archive's writer ended early"))??;
                 let metrics = &context.metrics.archive;
                 metrics.files.inc_by(written.files as u64);
                 metrics.bytes.inc_by(written.bytes);

@@ -99,7 +99,9 @@ impl Committer {
             self.outcome = match self.outcomes.try_recv() {
                 Ok(outcome) => Some(outcome),
                 Err(TryRecvError::Empty) => None,
-                Err(TryRecvError::Disconnected) => return Err(Error::Stopped("the commit thread")),
+                Err(TryRecvError::Disconnected) => {
+                    return Err(Error::Interrupted("the commit thread ended early"));
+                }
             };
         }
         Ok(self.under_way && self.outcome.is_none())
@@ -107,7 +109,7 @@ impl Committer {
 
     /// Hands an epoch over. The one before it must be settled.
     pub(super) fn submit(&mut self, work: Work, member: ConsumerGroupMetadata) -> Result<()> {
-        self.orders.send((work, member)).map_err(|_| Error::Stopped("the commit thread"))?;
+        self.orders.send((work, member)).map_err(|_| Error::Interrupted("the commit thread ended early"))?;
         self.under_way = true;
         Ok(())
     }
@@ -126,8 +128,8 @@ impl Committer {
             let outcome = match self.outcome.take() {
                 Some(outcome) => outcome,
                 None => self.outcomes.recv_timeout(patience).map_err(|error| match error {
-                    RecvTimeoutError::Timeout => Error::Stopped("the last transaction took too long and"),
-                    RecvTimeoutError::Disconnected => Error::Stopped("the commit thread"),
+                    RecvTimeoutError::Timeout => Error::Interrupted("the last transaction took too long"),
+                    RecvTimeoutError::Disconnected => Error::Interrupted("the commit thread ended early"),
                 })?,
             };
             self.under_way = false;
@@ -140,7 +142,7 @@ impl Committer {
                 }
             }
         }
-        Err(Error::Stopped("the group changes all the time, committing"))
+        Err(Error::Interrupted("the group changed during every attempt to commit"))
     }
 }
 
@@ -160,8 +162,8 @@ fn commit(
     let Err(error) = send(producer, &epoch, member, deadline) else {
         return Outcome::Committed(Committed { took: started.elapsed(), size: epoch.size });
     };
-    let too_large = matches!(&error, Error::Client { source, .. } if kafka::is_too_large(source));
-    let outdated = matches!(&error, Error::Client { source, .. } if generation_moved(source));
+    let too_large = error.of_client().is_some_and(kafka::is_too_large);
+    let outdated = error.of_client().is_some_and(generation_moved);
     match producer.abort_transaction(TIMEOUT) {
         Ok(()) if too_large && epoch.give_up(&context.config.topics.dead_letter, context) => {
             commit(context, producer, epoch, member)

@@ -8,7 +8,7 @@ use rdkafka::error::KafkaError;
 
 use super::share::IngestShare;
 use crate::error::{Error, Result};
-use crate::group::{Group, Hold, Valve, go_on_after, membership};
+use crate::group::{Group, Hold, Valve, membership};
 use crate::kafka::{self, ConsumerSettings};
 use crate::roles::Context;
 
@@ -93,7 +93,7 @@ fn read(context: &Context, consumer: &IngestConsumer) -> Result<()> {
                 }
             }
             Some(Err(KafkaError::PartitionEOF(partition))) => group.share().announce_end(partition),
-            Some(Err(error)) => go_on_after("read points", error)?,
+            Some(Err(error)) => kafka::go_on_after("read points", error)?,
         }
         wait = Duration::ZERO;
     }
@@ -117,17 +117,11 @@ fn source_topics(context: &Context) -> Result<BTreeMap<String, i32>> {
     let client = kafka::asker(&config.kafka)?;
     let mut topics = BTreeMap::new();
     for topic in &config.topics.points {
-        let count = kafka::partition_count(&config.kafka, &client, topic, METADATA_TIMEOUT)?;
-        if count == 0 {
-            return Err(missing(topic));
-        }
+        let count = kafka::existing_partitions(&config.kafka, &client, topic, METADATA_TIMEOUT)?;
         topics.insert(topic.clone(), i32::try_from(count).unwrap_or(i32::MAX));
     }
     let partials = &config.topics.partials;
-    let count = kafka::partition_count(&config.kafka, &client, partials, METADATA_TIMEOUT)?;
-    if count == 0 {
-        return Err(missing(partials));
-    }
+    let count = kafka::existing_partitions(&config.kafka, &client, partials, METADATA_TIMEOUT)?;
     if i32::try_from(count) != Ok(config.topics.partials_partitions) {
         return Err(Error::Refused(format!(
             "topic `{partials}` has {count} partitions, the configuration says {}: groups are placed by that \
@@ -160,8 +154,4 @@ fn dead_letter_limit(context: &Context) -> Result<usize> {
     let topic = &context.config.topics.dead_letter;
     let [limit] = context.runtime.block_on(kafka::message_limits(&client, [topic]));
     Ok(limit)
-}
-
-fn missing(topic: &str) -> Error {
-    Error::Refused(format!("topic `{topic}` does not exist: create it with `tidemark topics create`"))
 }

@@ -380,6 +380,6 @@ impl Share for IngestShare {
         self.context.board.sources_released();
         self.archive = None;
         self.waiting = 0;
-        Err(Error::Stopped("the ownership of its partitions"))
+        Err(Error::Interrupted("the group has given the partitions to another member"))
     }
 }

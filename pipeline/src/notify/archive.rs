@@ -17,7 +17,7 @@ use serde::Deserialize;
 use sinks::parquet::{LedgerChunk, LedgerParquet, LedgerRow};
 
 use crate::error::{Error, Result};
-use crate::group::{Assigned, Commit, Group, Membership, Share, Source, commit, go_on_after};
+use crate::group::{Assigned, Commit, Group, Membership, Share, Source, commit};
 use crate::ingest::progress::ArchiveProgress;
 use crate::kafka::{self, ConsumerSettings};
 use crate::roles::{Context, HANDOVER};
@@ -70,7 +70,7 @@ fn keep_running(context: &Context, ended: &Shutdown) {
         let started = context.clock.monotonic();
         let session = AssertUnwindSafe(|| session(context, ended));
         let outcome =
-            catch_unwind(session).unwrap_or(Err(Error::Stopped("the ledger's archive panicked and")));
+            catch_unwind(session).unwrap_or(Err(Error::Interrupted("the ledger's archive panicked")));
         let Err(error) = outcome else { return };
         if ended.is_triggered() {
             tracing::warn!(%error, "the newest entries of the ledger have no file yet, the next owner writes it");
@@ -125,7 +125,7 @@ fn consume(consumer: &ArchiveConsumer, ended: &Shutdown) -> Result<()> {
                 write(consumer, LedgerShare::due)?;
                 group.share().take(partition, offset, message.payload());
             }
-            Some(Err(error)) => go_on_after("read the ledger", error)?,
+            Some(Err(error)) => kafka::go_on_after("read the ledger", error)?,
         }
         group.check()?;
         write(consumer, LedgerShare::due)?;
@@ -297,8 +297,8 @@ async fn in_time(
     };
     tokio::select! {
         written = writing => Ok(written?),
-        () = grace => Err(Error::Stopped("the storage of the ledger's files was slow, and the role")),
-        () = tokio::time::sleep(LONGEST_WRITE) => Err(Error::Stopped("a write of the ledger's file that took two minutes")),
+        () = grace => Err(Error::Interrupted("the role ended before a slow storage took the ledger's file")),
+        () = tokio::time::sleep(LONGEST_WRITE) => Err(Error::Interrupted("storage did not take the ledger's file within two minutes")),
     }
 }
 

@@ -61,12 +61,12 @@ impl Bench {
             let at = commits;
             commits += 1;
             if crash == Some((at, false)) {
-                return Err(Error::Stopped("the owner"));
+                return Err(Error::Interrupted("the owner crashed"));
             }
             let progress = ArchiveProgress::parse(text).expect("readable").expect("written here");
             cuts.extend(progress.ends.first().map(|end| (*offset, *end)));
             *committed = Some((*offset, text.clone()));
-            if crash == Some((at, true)) { Err(Error::Stopped("the owner")) } else { Ok(()) }
+            if crash == Some((at, true)) { Err(Error::Interrupted("the owner crashed")) } else { Ok(()) }
         };
         let mut settle = |share: &mut LedgerShare, which: Vec<(i32, i64)>| {
             which.into_iter().try_for_each(|(partition, end)| share.write(partition, end, &mut commit))

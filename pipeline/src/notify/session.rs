@@ -13,7 +13,7 @@ use super::share::NotifyShare;
 use crate::compacted::Reader;
 use crate::config::AlertsConfig;
 use crate::error::{Error, Result};
-use crate::group::{Group, Valve, go_on_after, membership};
+use crate::group::{Group, Valve, membership};
 use crate::kafka::{self, ConsumerSettings};
 use crate::roles::Context;
 
@@ -67,11 +67,7 @@ pub(super) fn run(
 fn check_topic(context: &Context, topic: &str) -> Result<()> {
     let kafka = &context.config.kafka;
     let client = kafka::asker(kafka)?;
-    if kafka::partition_count(kafka, &client, topic, BROKER_TIMEOUT)? == 0 {
-        return Err(Error::Refused(format!(
-            "topic `{topic}` does not exist: create it with `tidemark topics create`"
-        )));
-    }
+    kafka::existing_partitions(kafka, &client, topic, BROKER_TIMEOUT)?;
     Ok(())
 }
 
@@ -92,7 +88,7 @@ fn consume(
                 None => break,
                 Some(Ok(message)) => group.share().take(&message),
                 Some(Err(KafkaError::PartitionEOF(_))) => {}
-                Some(Err(error)) => go_on_after("read alerts", error)?,
+                Some(Err(error)) => kafka::go_on_after("read alerts", error)?,
             }
             // What is there is taken together.
             patience = Duration::ZERO;

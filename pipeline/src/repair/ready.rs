@@ -44,7 +44,7 @@ impl Frontier {
         loop {
             match Self::attempt(config).await {
                 // A newer commit has made the snapshot unnecessary in the meantime.
-                Err(Error::Refused(_)) if attempt < ATTEMPTS => attempt += 1,
+                Err(Error::NoSnapshot { .. }) if attempt < ATTEMPTS => attempt += 1,
                 done => return done,
             }
         }
@@ -158,7 +158,7 @@ impl ArchiveState {
 /// Refuses a storage that the archive is not in, which no force makes right. Where Kafka is away, nobody knows.
 pub(super) async fn check_storage(config: &Config) -> Result<()> {
     match ArchiveState::read(config).await {
-        Err(error @ Error::Refused(_)) => Err(error),
+        Err(error) if !error.retryable() => Err(error),
         Err(error) => {
             tracing::warn!("forced: whether this is the archive's storage could not be asked: {error}");
             Ok(())

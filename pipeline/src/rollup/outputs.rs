@@ -191,7 +191,7 @@ impl Outputs {
     }
 
     fn put(&self, output: Output) -> Result<()> {
-        self.queue.send(output).map_err(|_| Error::Stopped("the sink's task"))
+        self.queue.send(output).map_err(|_| Error::Interrupted("the sink's task ended early"))
     }
 
     /// Why the task ended.
@@ -200,7 +200,7 @@ impl Outputs {
         let ended = self.task.take().map(|task| self.context.runtime.block_on(task));
         match ended {
             Some(Ok(Err(error))) => error,
-            _ => Error::Stopped("the sink's task"),
+            _ => Error::Interrupted("the sink's task ended early"),
         }
     }
 
@@ -278,9 +278,10 @@ impl Writer {
         let announcer = Arc::clone(&self.announcer);
         tokio::task::spawn_blocking(move || announcer.flush())
             .await
-            .map_err(|_| Error::Stopped("the announcer"))??;
+            .map_err(|_| Error::Interrupted("the announcer ended early"))??;
         let mut offsets = Vec::new();
-        let snapshots = encoding.await.map_err(|_| Error::Stopped("the snapshot's encoder"))??;
+        let snapshots =
+            encoding.await.map_err(|_| Error::Interrupted("the encoder of snapshots ended early"))??;
         let bytes = snapshots.iter().map(|snapshot| snapshot.bytes.len()).sum();
         self.context.metrics.memory.hold("snapshots", bytes);
         for Snapshot { partition, offset, bytes } in snapshots {

@@ -17,7 +17,7 @@ use crate::alerting::Alerting;
 use crate::catalog::coarser_tiers;
 use crate::config::InfluxConfig;
 use crate::error::{Error, Result};
-use crate::group::{Group, Valve, commit, go_on_after};
+use crate::group::{Group, Valve, commit};
 use crate::kafka::{self, ConsumerSettings};
 use crate::lease::Lease;
 use crate::roles::Context;
@@ -86,7 +86,7 @@ fn consume(
             Some(Ok(message)) => {
                 group.share().take(&message)?;
             }
-            Some(Err(error)) => go_on_after("read partials", error)?,
+            Some(Err(error)) => kafka::go_on_after("read partials", error)?,
         }
         group.check()?;
         lease.check()?;

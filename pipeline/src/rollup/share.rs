@@ -423,7 +423,7 @@ impl Share for RollupShare {
     /// Whatever is written now could overwrite newer results of another owner.
     fn lost(&mut self) -> Result<()> {
         self.abandon();
-        Err(Error::Stopped("the ownership of its partitions"))
+        Err(Error::Interrupted("the group has given the partitions to another member"))
     }
 
     /// Results under way are settled before another owner can write newer ones.
@@ -440,7 +440,7 @@ impl Share for RollupShare {
         match finished {
             Ok((commit, Finished::Whole)) => Ok(commit),
             Ok((_, Finished::InPart)) => {
-                Err(Error::Stopped("the sink did not answer in time, so the session"))
+                Err(Error::Interrupted("the sink did not acknowledge the rows in time"))
             }
             Err(error) => {
                 self.abandon();

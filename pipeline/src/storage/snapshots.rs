@@ -34,10 +34,7 @@ impl Snapshots {
         let path = self.path(partition, offset);
         match self.store.get(&path).await {
             Ok(found) => Ok(found.bytes().await.map_err(stored)?.to_vec()),
-            Err(object_store::Error::NotFound { .. }) => Err(Error::Refused(format!(
-                "the snapshot of a committed offset is missing path=`{path}`: restore it, or point `url` of \
-                 [storage] to the storage that the role used before; to start anew, delete the consumer group"
-            ))),
+            Err(object_store::Error::NotFound { .. }) => Err(Error::NoSnapshot { path: path.to_string() }),
             Err(error) => Err(stored(error)),
         }
     }

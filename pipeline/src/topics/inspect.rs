@@ -9,8 +9,7 @@ use rdkafka::metadata::MetadataTopic;
 
 use super::{TopicPlan, plan};
 use crate::config::Config;
-use crate::error::{Error, Result};
-use crate::kafka::{self, Plain};
+use crate::kafka::{self, KafkaError, Plain};
 
 /// What is wrong, and what is only otherwise than it would be made here. Displays as a paragraph
 /// each.
@@ -35,12 +34,12 @@ struct Found {
 ///
 /// # Errors
 /// When no broker answers within `timeout`.
-pub async fn inspect(config: &Config, timeout: Duration) -> Result<Inspection> {
+pub async fn inspect(config: &Config, timeout: Duration) -> Result<Inspection, KafkaError> {
     let (admin, asker) = (kafka::admin(&config.kafka)?, kafka::asker(&config.kafka)?);
     let kafka_config = config.kafka.clone();
     // Metadata requests block: not on a thread of the runtime.
     let listing = tokio::task::spawn_blocking(move || kafka::metadata(&kafka_config, &asker, None, timeout));
-    let metadata = listing.await.map_err(|_| Error::Stopped("a request to Kafka"))??;
+    let metadata = listing.await.map_err(|_| KafkaError::GivenUp)??;
     let mut inspection = Inspection::default();
     // Source topics are others', as far as their partitions are concerned.
     for plan in plan(&config.topics, 1) {
