@@ -12,27 +12,27 @@ use serde_json::json;
 use sinks::{plain_json, plain_lines};
 use tokio::runtime::Runtime;
 
-use crate::alerting::{self, cli::AlertsCommand};
-use crate::backtest::{self, BacktestArgs};
 use crate::catalog::load_catalog;
-use crate::check;
 use crate::clock::Clock;
+use crate::commands::alerts::{self, cli::AlertsCommand};
+use crate::commands::backtest::{self, BacktestArgs};
+use crate::commands::check;
+use crate::commands::demo::{self, DemoArgs};
+use crate::commands::explain;
+use crate::commands::health::{self, HealthArgs};
+use crate::commands::load::{self, LoadArgs};
+use crate::commands::query::{self, QueryArgs};
+use crate::commands::repair::{self, CompactArgs, RecomputeArgs, ReconcileArgs};
+use crate::commands::rule_tests::{self, TestArgs};
+use crate::commands::run;
+use crate::commands::sample::{self, SampleArgs};
+use crate::commands::why::{self, WhyArgs};
 use crate::config::{Config, DEFAULT_PATH, Environment};
-use crate::demo::{self, DemoArgs};
-use crate::explain;
-use crate::health::{self, HealthArgs};
-use crate::launch;
-use crate::load::{self, LoadArgs};
-use crate::query::{self, QueryArgs};
-use crate::repair::{self, CompactArgs, RecomputeArgs, ReconcileArgs};
+use crate::kafka::topics;
 use crate::role::Role;
-use crate::rule_tests::{self, TestArgs};
-use crate::sample::{self, SampleArgs};
 use crate::shutdown::Shutdown;
 use crate::telemetry::{self, LogFormat};
 use crate::time::shown;
-use crate::topics;
-use crate::why::{self, WhyArgs};
 
 /// Exact windowed rollups and alerts from Kafka, defined in SQL.
 ///
@@ -193,7 +193,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Run(args) => {
             let config = Config::load(&cli.config, &environment)?;
             let runtime = runtime()?;
-            let outcome = runtime.block_on(launch::run(config, &environment, &args.roles));
+            let outcome = runtime.block_on(run::run(config, &environment, &args.roles));
             // Requests that nobody waits for any more do not hold up the end.
             runtime.shutdown_background();
             outcome?;
@@ -224,7 +224,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
             say(runtime()?.block_on(repair::compact(&config, &catalog, &args))?)?;
         }
         Command::Alerts(command) => {
-            alerting::cli::run(&cli.config, &environment, command, &|text| say(text))?;
+            alerts::cli::run(&cli.config, &environment, command, &|text| say(text))?;
         }
         Command::Test(args) => {
             let tested = test_rules(&cli.config, &environment.without_secrets(), &args);
@@ -401,7 +401,7 @@ fn take_samples(config: &Path, environment: &Environment, args: &SampleArgs) -> 
     };
     let shutdown = Shutdown::new();
     let runtime = runtime()?;
-    runtime.spawn(launch::stop_on_signal(shutdown.clone()));
+    runtime.spawn(run::stop_on_signal(shutdown.clone()));
     let taken = runtime.block_on(sample::run(args, &config, &Clock::system(), shutdown.triggered()))?;
     tracing::info!(points = taken, "samples taken");
     Ok(())

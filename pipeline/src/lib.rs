@@ -1,49 +1,31 @@
-//! The `tidemark` program: its roles, and what they share.
+//! The `tidemark` program: its roles and commands, and what they share. A module imports only from those listed below it;
+//! `tests/suite/layers.rs` holds the order.
 //!
-//! - `ingest`, `rollup`, `notify`: the roles, each a member of a consumer group
-//! - `group`, `lease`, `roles`, `shutdown`: joining groups, knowing that one was frozen, starting again, ending
-//! - `role`: which roles there are; `memory`: one budget, divided over what holds data
-//! - `kafka`, `topics`: clients and topics; `brokers`: whether one answers; `clock`: what time it is; `time`: how it is written; `http`, `telemetry`: being watched
-//! - `board`: what roles know, for who asks
-//! - `repair`, `cold`: results against the archive; what is stored, as tables for SQL; `storage`: which storage it is
-//! - `backtest`, `rule_tests`: rules over archived points, and over points made up for a test
-//! - `config`: `config/pipeline.toml` and `config/alerts.toml`; `catalog`: the rollups of the SQL files
-//! - `cli`, `launch`, `check`, `explain`, `health`, `load`, `sample`, `query`, `why`, `demo`: what the command line offers
+//! - `cli`: the command line
+//! - `commands`: what it offers, a module a command; `run` starts the roles
+//! - `roles`: `ingest`, `rollup` and `notify`, each a member of a consumer group, and what members have in common
+//! - `alerting`: the rules of a running process
+//! - `storage`: what lies beside points and rollups, and reading both as SQL
+//! - `board`: what roles know, for commands that ask
+//! - `kafka`: clients and topics; `http`: the port of a process
+//! - `catalog`: the rollups of the SQL files; `memory`: one budget, divided over what holds data; `error`
+//! - `config`: `config/pipeline.toml` and `config/alerts.toml`
+//! - `telemetry`: metrics and logs; `clock`, `time`: what time it is, and how it is written; `role`, `shutdown`
 
 pub mod alerting;
-pub mod backtest;
 pub mod board;
-mod brokers;
 pub mod catalog;
-pub mod check;
 pub mod cli;
 pub mod clock;
-mod cold;
-mod compacted;
+pub mod commands;
 pub mod config;
-pub mod demo;
 pub mod error;
-pub mod explain;
-mod group;
-pub mod health;
 pub mod http;
-pub mod ingest;
 pub mod kafka;
-pub mod launch;
-mod lease;
-pub mod load;
 pub mod memory;
-pub mod notify;
-pub mod query;
-pub mod repair;
 pub mod role;
 pub mod roles;
-pub mod rollup;
-pub mod rule_tests;
-pub mod sample;
 pub mod shutdown;
 mod storage;
 pub mod telemetry;
 pub mod time;
-pub mod topics;
-pub mod why;

@@ -9,7 +9,7 @@ use operators::fold::Fold;
 use operators::partial::aggregate;
 use operators::sql::{Catalog, compile};
 use operators::watermark::{EpochFacts, PartitionFacts, WatermarkOptions};
-use pipeline::check::state;
+use pipeline::commands::check::state;
 use pipeline::config::Config;
 
 use crate::case::Case;

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use libtest_mimic::{Failed, Trial};
-use pipeline::check::check;
+use pipeline::commands::check::check;
 use pipeline::config::Environment;
 
 use crate::golden;

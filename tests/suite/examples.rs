@@ -4,10 +4,10 @@ use std::path::Path;
 
 use libtest_mimic::{Failed, Trial};
 use pipeline::catalog::load_catalog;
-use pipeline::check::check;
+use pipeline::commands::check::check;
+use pipeline::commands::explain::explain;
+use pipeline::commands::rule_tests::{self, TestArgs};
 use pipeline::config::{Config, Environment};
-use pipeline::explain::explain;
-use pipeline::rule_tests::{self, TestArgs};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![

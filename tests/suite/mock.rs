@@ -10,14 +10,14 @@ use libtest_mimic::Trial;
 use pipeline::alerting::Alerting;
 use pipeline::catalog::load_catalog;
 use pipeline::clock::Clock;
+use pipeline::commands::load::{self, LoadArgs};
+use pipeline::commands::query::{self, QueryArgs};
+use pipeline::commands::run;
 use pipeline::config::{AlertsConfig, Config};
-use pipeline::launch;
-use pipeline::load::{self, LoadArgs};
-use pipeline::query::{self, QueryArgs};
+use pipeline::kafka::topics;
 use pipeline::role::Role;
-use pipeline::roles::Context;
+use pipeline::roles::context::Context;
 use pipeline::telemetry::RollupLabels;
-use pipeline::topics;
 use rdkafka::mocking::MockCluster;
 use tidemark_tests::wait_until;
 use tokio::runtime::Runtime;
@@ -65,7 +65,7 @@ fn recording_equals_batch() {
     let context = Context::new(config, catalog, runtime.handle().clone());
     let roles: &[Role] = &[Role::Ingest, Role::Rollup];
     let alerting = Alerting::fixed(AlertsConfig::default(), Arc::clone(&context.catalog));
-    let running = runtime.spawn(launch::start(context.clone(), roles, alerting, None));
+    let running = runtime.spawn(run::start(context.clone(), roles, alerting, None));
     let labels = RollupLabels { rollup: "machine".to_owned() };
     wait_until(PATIENCE, "all points in closed windows", || {
         let rollup = &context.metrics.rollup;

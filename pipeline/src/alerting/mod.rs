@@ -1,27 +1,12 @@
-//! The alert configuration of a running process: read at its start, and again whenever its file changes. And what people ask of
-//! alerts.
+//! The alert configuration of a running process: read at its start, and again whenever its file changes.
 //!
 //! - `compile`: the rules, against what they watch; `progress`: how far event time has come
-//! - `evidence`: what the topics say; `ledger`: the ones that grow
-//! - `why`, `show`: answers from it; `words`: their phrases; `commands`: silences and acknowledgements
-//! - `cli`: `tidemark alerts`; `routes`: the same over HTTP
 
-pub mod cli;
-pub(crate) mod commands;
 mod compile;
-mod evidence;
-mod ledger;
 pub(crate) mod progress;
-mod routes;
-mod show;
-pub(crate) mod simulate;
-mod times;
-mod why;
-mod words;
 
 pub(crate) use compile::compile_each;
 pub use compile::compile_rules;
-pub(crate) use routes::routes;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,0 +1,74 @@
+//! The `rollup` role: partial states to closed windows, corrections and alerts.
+//!
+//! Each partition of the partials topic is a deterministic fold over its log. A checkpoint stores a
+//! partition's state as of an offset; only when that is durable, and every result before it acknowledged by the
+//! sinks, is the offset committed. Whoever takes the partition over loads the snapshot of the committed
+//! offset and goes on from there; what it writes again is the same.
+//!
+//! - `session`: the consumer's loop, from joining the group to leaving it
+//! - `share`: the owned partitions, each a fold
+//! - `outputs`: results to the sinks, in order, within a bound; checkpoints behind them
+//! - `tell`: what operators are told of states, left out windows and overflow
+//! - `announce`: late rows and alert transitions to their topics
+//! - `snapshots`: where states are kept
+//! - `rebuild`: windows that the stream had to leave out, computed from the points that `archived` reads
+
+mod announce;
+mod archived;
+mod outputs;
+mod rebuild;
+mod session;
+mod share;
+mod tell;
+mod told;
+
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use operators::sql::Rollup;
+use operators::threshold::Transition;
+use sinks::Table;
+use tokio::sync::broadcast;
+
+use crate::alerting::Alerting;
+use crate::error::Result;
+use crate::roles::context::Context;
+
+pub(crate) use session::influx_config;
+pub(crate) use share::window_rows;
+
+/// What a watcher in the same process sees, the demo above all.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// Rows of a tier of a rollup, closed or corrected, and what the tier's table is called.
+    Rows {
+        table: String,
+        rows: RecordBatch,
+    },
+    Alert(Box<Transition>),
+}
+
+/// What the columns of each of a rollup's tiers mean to the stores, the finest first.
+pub(crate) fn tables_of(rollup: &Rollup) -> Vec<Table> {
+    let tables = rollup.tiers().iter().enumerate().map(|(position, tier)| Table {
+        name: tier.table.clone(),
+        rollup: rollup.name.clone(),
+        tier: tier.name.clone(),
+        is_finest: position == 0,
+        time: rollup.shape.time,
+        tags: rollup.shape.tags.clone(),
+        fields: rollup.shape.fields.clone(),
+    });
+    tables.collect()
+}
+
+/// Runs the role on the calling thread until shutdown. `events` is told what was given out; it may have no
+/// listener.
+///
+/// # Errors
+/// What trying again does not mend.
+pub fn run(context: &Context, alerting: &Alerting, events: Option<&broadcast::Sender<Event>>) -> Result<()> {
+    crate::roles::context::keep_running("rollup", context, Duration::from_secs(1), || {
+        session::run(context, alerting, events.cloned())
+    })
+}

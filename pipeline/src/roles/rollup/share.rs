@@ -1,0 +1,464 @@
+//! The owned partitions of the partials topic, each with its fold and its alert states.
+
+mod judge;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use operators::exchange::Partials;
+use operators::fold::{Applied, Fold, ResultKind, Results};
+use operators::threshold::{Threshold, WindowRows};
+use rdkafka::message::{BorrowedMessage, Message};
+use sinks::{RollupRows, Table};
+use tokio::sync::broadcast;
+
+use super::announce::Announcer;
+use super::outputs::{Outputs, PartitionState, Settled};
+use super::rebuild::Rebuilds;
+use super::tell::{tell_changes, tell_rebuilds, warn_of_overflow};
+use super::told::{Compared, States, Told, deciders_of};
+use super::{Event, tables_of};
+use crate::alerting::Alerting;
+use crate::alerting::progress::Progress;
+use crate::board::{Folded, view};
+use crate::error::{Error, Result};
+use crate::roles::context::{Context, HANDOVER};
+use crate::roles::group::{Assigned, Commit, Membership, Share, Source};
+use crate::storage::Snapshots;
+use crate::telemetry::{
+    AgeLabels, HolderLabels, PartitionLabels, RollupLabels, StateLabels, TierLabels, age_label,
+};
+use crate::time::nanoseconds;
+
+pub(super) struct RollupShare {
+    context: Context,
+    alerting: Alerting,
+    announcer: Arc<Announcer>,
+    snapshots: Snapshots,
+    outputs: Outputs,
+    /// By rollup, in the order of its tiers.
+    tables: HashMap<String, Vec<Arc<Table>>>,
+    partitions: BTreeMap<i32, Partition>,
+    rebuilds: Rebuilds,
+    events: Option<broadcast::Sender<Event>>,
+}
+
+/// Whether all that was given out has become durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Finished {
+    Whole,
+    InPart,
+}
+
+pub(super) struct Partition {
+    pub(super) fold: Fold,
+    threshold: Threshold,
+    pub(super) next: i64,
+    /// The offset of the last durable checkpoint.
+    checkpointed: i64,
+    /// Messages before the next one were removed before anyone read them.
+    missed: bool,
+    /// How far event time had come when it was announced.
+    announced: Option<Progress>,
+    /// What was announced of alerts when it was taken over, until that has been compared with what is held.
+    told: Option<Told>,
+    /// See [`Progress::rules`].
+    compared: Compared,
+    /// When the newest message was folded in, by this process's clock.
+    heard: Option<i64>,
+}
+
+impl Partition {
+    fn new(fold: Fold, threshold: Threshold, next: i64, missed: bool) -> Self {
+        Self {
+            fold,
+            threshold,
+            next,
+            checkpointed: next,
+            missed,
+            announced: None,
+            heard: None,
+            told: None,
+            compared: Compared::default(),
+        }
+    }
+}
+
+impl RollupShare {
+    pub(super) fn new(
+        context: &Context,
+        alerting: &Alerting,
+        announcer: Arc<Announcer>,
+        snapshots: Snapshots,
+        outputs: Outputs,
+        events: Option<broadcast::Sender<Event>>,
+    ) -> Self {
+        let tables = context.catalog.rollups.iter().map(|rollup| {
+            let tables = tables_of(rollup).into_iter().map(Arc::new);
+            (rollup.name.clone(), tables.collect())
+        });
+        Self {
+            tables: tables.collect(),
+            context: context.clone(),
+            alerting: alerting.clone(),
+            announcer,
+            snapshots,
+            outputs,
+            partitions: BTreeMap::new(),
+            rebuilds: Rebuilds::new(context),
+            events,
+        }
+    }
+
+    /// Batches that wait for the sink.
+    pub(super) fn queued(&self) -> usize {
+        self.outputs.queued()
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.outputs.has_room()
+    }
+
+    /// Folds one message in and gives out what it leads to.
+    pub(super) fn take(&mut self, message: &BorrowedMessage<'_>) -> Result<()> {
+        let (partition, offset) = (message.partition(), message.offset());
+        let newest = self.newest_before(message);
+        let Some(state) = self.partitions.get_mut(&partition) else { return Ok(()) };
+        if offset < state.next {
+            return Ok(());
+        }
+        state.next = offset + 1;
+        state.heard = Some(self.context.clock.now_ns());
+        if std::mem::take(&mut state.missed) {
+            tell_rebuilds(partition, &state.fold.missed(newest), "messages were removed unread");
+        }
+        let labels = PartitionLabels { partition };
+        self.context.metrics.rollup.partials.get_or_create(&labels).inc();
+        let partials = match Partials::decode(message.payload().unwrap_or_default()) {
+            Ok(partials) => partials,
+            Err(error) => {
+                tracing::error!(partition, offset, %error, "a message of the partials topic is left out");
+                tell_rebuilds(partition, &state.fold.missed(newest), "a message is unreadable");
+                return Ok(());
+            }
+        };
+        let before = state.fold.watermark();
+        state.fold.hold_beside(state.threshold.bytes());
+        let applied = state.fold.apply(&partials);
+        self.context.board.folded(&Folded {
+            partition,
+            offset,
+            facts: &partials.facts,
+            before,
+            after: state.fold.watermark(),
+            applied: &applied,
+        });
+        tell_rebuilds(partition, &applied.rebuilds, "another plan or release made a message");
+        self.count(partition, &applied);
+        for late in &applied.late {
+            self.announcer.late(late)?;
+        }
+        self.judge(partition, &applied, &partials.facts)?;
+        for results in applied.results {
+            self.give_out(partition, offset, results)?;
+        }
+        Ok(())
+    }
+
+    /// No point behind a message is newer: `ingest` refuses what is further ahead of its clock than the skew, once for
+    /// that and once for a difference between the clocks.
+    fn newest_before(&self, message: &BorrowedMessage<'_>) -> i64 {
+        let sent = message.timestamp().to_millis().map(|ms| ms.saturating_mul(1_000_000));
+        let skew = self.context.config.ingest.max_future_skew * 2;
+        let skew = nanoseconds(skew);
+        sent.unwrap_or_else(|| self.context.clock.now_ns()).saturating_add(skew)
+    }
+
+    /// Goes on with the windows that are rebuilt from the archive.
+    pub(super) fn rebuild(&mut self) -> Result<()> {
+        self.rebuilds.advance(&mut self.partitions, &self.outputs, &self.tables)
+    }
+
+    fn give_out(&mut self, partition: i32, offset: i64, results: Results) -> Result<()> {
+        let name = &results.rollup.name;
+        let Some(table) = self.tables.get(name).and_then(|tables| tables.get(results.tier)) else {
+            return Ok(());
+        };
+        let table = Arc::clone(table);
+        let labels = TierLabels { rollup: name.clone(), tier: table.tier.clone() };
+        let rows = results.rows.num_rows() as u64;
+        let metrics = &self.context.metrics;
+        match results.kind {
+            ResultKind::Open => return Ok(()),
+            ResultKind::Corrected => {
+                metrics.rollup.corrected_rows.get_or_create(&labels).inc_by(rows);
+            }
+            ResultKind::Closed => {
+                let mut ends = results.window_ends.clone();
+                ends.dedup();
+                metrics.rollup.windows_closed.get_or_create(&labels).inc_by(ends.len() as u64);
+            }
+        }
+        self.tell(Event::Rows { table: table.name.clone(), rows: results.rows.clone() });
+        self.outputs.write(RollupRows {
+            table,
+            rows: results.rows,
+            withdrawn: results.withdrawn,
+            partition,
+            offset,
+        })
+    }
+
+    fn tell(&self, event: Event) {
+        if let Some(events) = &self.events {
+            // Nobody may be listening, which is fine.
+            let _ = events.send(event);
+        }
+    }
+
+    fn count(&self, partition: i32, applied: &Applied) {
+        let metrics = &self.context.metrics.rollup;
+        for (rollup, points) in &applied.points {
+            metrics.points.get_or_create(&RollupLabels { rollup: rollup.clone() }).inc_by(*points);
+        }
+        for late in &applied.late {
+            let age = age_label(Duration::from_nanos(late.age.unsigned_abs()));
+            let labels = AgeLabels { rollup: late.rollup.name.clone(), age };
+            metrics.late_points.get_or_create(&labels).inc_by(late.points);
+        }
+        for overflow in &applied.overflows {
+            let labels = RollupLabels { rollup: overflow.rollup.clone() };
+            metrics.overflow_points.get_or_create(&labels).inc_by(overflow.points);
+            metrics.overflow_groups.get_or_create(&labels).inc_by(overflow.groups);
+            if overflow.is_first {
+                warn_of_overflow(partition, overflow);
+            }
+        }
+        self.context.failed(&applied.failures);
+        for (rollup, points) in &applied.set_aside {
+            metrics.set_aside_points.get_or_create(&RollupLabels { rollup: rollup.clone() }).inc_by(*points);
+        }
+    }
+
+    /// Starts a checkpoint of every partition that moved, unless one is under way or the sink is behind.
+    pub(super) fn checkpoint(&mut self) -> Result<()> {
+        if !self.outputs.takes_checkpoint() {
+            return Ok(());
+        }
+        let mut states = Vec::new();
+        for (partition, state) in &mut self.partitions {
+            if state.next > state.checkpointed {
+                states.push(PartitionState {
+                    partition: *partition,
+                    offset: state.next,
+                    state: state.fold.capture(),
+                    alerts: state.threshold.capture(),
+                });
+            }
+        }
+        if states.is_empty() {
+            return Ok(());
+        }
+        self.outputs.checkpoint(states)
+    }
+
+    /// Offsets that may be committed now.
+    pub(super) fn committable(&mut self) -> Result<Commit> {
+        let durable = self.outputs.durable()?.unwrap_or_default();
+        Ok(self.note_durable(durable))
+    }
+
+    fn note_durable(&mut self, durable: Vec<(i32, i64)>) -> Commit {
+        let topic = &self.context.config.topics.partials;
+        let mut commit = Vec::new();
+        for (partition, offset) in durable {
+            if let Some(state) = self.partitions.get_mut(&partition) {
+                state.checkpointed = offset;
+                commit.push((topic.clone(), partition, offset, String::new()));
+            }
+        }
+        commit
+    }
+
+    /// Removes snapshots that a commit has made unnecessary.
+    pub(super) fn clean_up(&self, committed: &Commit) {
+        for (_, partition, offset, _) in committed {
+            let snapshots = self.snapshots.clone();
+            let (partition, offset) = (*partition, *offset);
+            self.context.runtime.spawn(async move {
+                if let Err(error) = snapshots.remove_before(partition, offset).await {
+                    tracing::warn!(partition, %error, "old snapshots not removed");
+                }
+            });
+        }
+    }
+
+    /// Waits until everything given out is durable, and returns the offsets to commit. When the sink or storage does not
+    /// answer in time, the rest is dropped: the next owner gives it out again.
+    pub(super) fn finish(&mut self) -> Result<(Commit, Finished)> {
+        let clock = self.context.clock.clone();
+        let until = clock.monotonic() + HANDOVER;
+        let mut newest = BTreeMap::new();
+        // The first round settles a checkpoint under way, the second takes in what came after it.
+        for last in [false, true] {
+            match self.outputs.settle(until.saturating_sub(clock.monotonic()))? {
+                Settled::Nothing => {}
+                Settled::Durable(durable) => {
+                    newest.extend(self.note_durable(durable).into_iter().map(|entry| (entry.1, entry)));
+                }
+                Settled::Unanswered => {
+                    tracing::warn!("the sink does not answer: the next owner writes what it did not take");
+                    self.abandon();
+                    return Ok((newest.into_values().collect(), Finished::InPart));
+                }
+            }
+            if !last {
+                self.checkpoint()?;
+            }
+        }
+        Ok((newest.into_values().collect(), Finished::Whole))
+    }
+
+    /// Drops what has not been written, of all partitions.
+    pub(super) fn abandon(&mut self) {
+        self.partitions.clear();
+        self.rebuilds.abandon();
+        self.context.board.partitions_released();
+        self.outputs.abandon();
+    }
+
+    /// Shows progress on `/metrics` and to `why`.
+    pub(super) fn report(&self) {
+        let views = self.partitions.iter().map(|(partition, state)| {
+            (*partition, view(&state.fold, *partition, state.next, state.checkpointed, state.heard))
+        });
+        self.context.board.partitions(views);
+        let metrics = &self.context.metrics.rollup;
+        metrics.watermark_holder.clear();
+        let state = self.partitions.values().map(|held| held.fold.bytes() + held.threshold.bytes()).sum();
+        self.context.metrics.memory.hold("state", state);
+        self.context.metrics.memory.hold("results", self.outputs.queued_bytes());
+        for (partition, state) in &self.partitions {
+            if let Some(watermark) = state.fold.watermark() {
+                let seconds = watermark as f64 / 1e9;
+                metrics
+                    .watermark_seconds
+                    .get_or_create(&PartitionLabels { partition: *partition })
+                    .set(seconds);
+            }
+            if let Some(holder) = state.fold.holder() {
+                let (topic, source_partition) = holder.source;
+                let labels = HolderLabels { partition: *partition, topic, source_partition };
+                metrics.watermark_holder.get_or_create(&labels).set(1);
+            }
+            for (rollup, rows, _) in state.fold.sizes() {
+                let labels = StateLabels { partition: *partition, rollup: rollup.to_owned() };
+                metrics.state_rows.get_or_create(&labels).set(rows as i64);
+            }
+        }
+    }
+
+    fn load(&self, assigned: &Assigned) -> Result<Partition> {
+        let options = self.context.config.ingest.watermark();
+        let rollups = &self.context.catalog.rollups;
+        let bounds = self.context.shares.bounds(&self.context.config, assigned.partition);
+        let mut threshold = self.alerting.threshold();
+        let mut missed = assigned.log.0 > assigned.offset.unwrap_or(0);
+        let Some(offset) = assigned.offset else {
+            // Storage that cannot be listed holds the first snapshot, and says so then.
+            let newest = self.context.runtime.block_on(self.snapshots.newest_offset(assigned.partition));
+            let (partition, end) = (assigned.partition, assigned.log.1);
+            if newest.ok().flatten().is_some_and(|newest| newest > end) {
+                tracing::error!(
+                    partition,
+                    end,
+                    "the partials topic was made again, and states of open windows are gone with it: these are rebuilt from raw points"
+                );
+                missed = true;
+            }
+            let fold = Fold::new(rollups, options).bounded(bounds);
+            let fold = fold.watching_open(|rollup, tier| threshold.watches_open(rollup, tier));
+            return Ok(Partition::new(fold, threshold, 0, missed));
+        };
+        let started = self.context.clock.monotonic();
+        let bytes = self.context.runtime.block_on(self.snapshots.get(assigned.partition, offset))?;
+        let restored = Fold::restore(rollups, options, &bytes).map_err(|error| {
+            Error::Refused(format!(
+                "the snapshot of partition {} at offset {offset} cannot be used: {error}: restore it, or run the \
+                 release that wrote it; to start anew, delete the consumer group",
+                assigned.partition
+            ))
+        })?;
+        tell_changes(assigned.partition, &restored);
+        threshold
+            .restore(restored.alerts.as_bytes())
+            .map_err(|error| Error::Refused(format!("unreadable alert states in a snapshot: {error}")))?;
+        let took = self.context.clock.monotonic().saturating_sub(started);
+        self.context.metrics.rollup.restore_seconds.observe(took.as_secs_f64());
+        let fold = restored.fold.bounded(bounds);
+        let fold = fold.watching_open(|rollup, tier| threshold.watches_open(rollup, tier));
+        Ok(Partition::new(fold, threshold, offset, missed))
+    }
+}
+
+impl Share for RollupShare {
+    fn assigned(&mut self, partitions: &[Assigned]) -> Result<Vec<Option<i64>>> {
+        let states = if partitions.is_empty() { States::default() } else { States::read(&self.context)? };
+        for assigned in partitions {
+            assigned.check_offset()?;
+            let mut partition = self.load(assigned)?;
+            let deciders = deciders_of(&self.context, &partition.threshold);
+            partition.told = states.of(assigned.partition, partition.next, assigned.log.1, &deciders);
+            partition.compared = states.compared(assigned.partition);
+            if partition.told.is_none() {
+                partition.compared.deciders = deciders;
+            }
+            self.partitions.insert(assigned.partition, partition);
+        }
+        self.context.readiness.ready("rollup");
+        Ok(partitions.iter().map(|assigned| Some(assigned.offset?.max(assigned.log.0))).collect())
+    }
+
+    /// Whatever is written now could overwrite newer results of another owner.
+    fn lost(&mut self) -> Result<()> {
+        self.abandon();
+        Err(Error::Interrupted("the group has given the partitions to another member"))
+    }
+
+    /// Results under way are settled before another owner can write newer ones.
+    fn revoked(&mut self, partitions: &[Source], _: Membership<'_>) -> Result<Commit> {
+        if partitions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let finished = self.finish();
+        for (_, partition) in partitions {
+            self.partitions.remove(partition);
+        }
+        self.rebuilds.keep(&self.partitions);
+        self.report();
+        match finished {
+            Ok((commit, Finished::Whole)) => Ok(commit),
+            Ok((_, Finished::InPart)) => {
+                Err(Error::Interrupted("the sink did not acknowledge the rows in time"))
+            }
+            Err(error) => {
+                self.abandon();
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Results as rules see them.
+pub(crate) fn window_rows(results: &[Results]) -> Vec<WindowRows<'_>> {
+    let rows = results.iter().map(|results| WindowRows {
+        rollup: &results.rollup.name,
+        tier: &results.tier().name,
+        rows: &results.rows,
+        window_ends: &results.window_ends,
+        corrected: results.kind == ResultKind::Corrected,
+        withdrawn: results.withdrawn.as_ref(),
+    });
+    rows.collect()
+}

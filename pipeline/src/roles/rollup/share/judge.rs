@@ -1,0 +1,89 @@
+//! Rules over what messages led to, and what is announced of them.
+
+use operators::fold::Applied;
+use operators::threshold::{Failure, StageTimes};
+use operators::watermark::EpochFacts;
+
+use super::{RollupShare, window_rows};
+use crate::alerting::progress::Progress;
+use crate::error::Result;
+use crate::roles::rollup::Event;
+use crate::roles::rollup::told::{Compared, deciders_of};
+use crate::telemetry::{AlertLabels, RuleLabels};
+use crate::time::Time;
+
+impl RollupShare {
+    /// Evaluates the rules on what a message led to, and announces what changed.
+    pub(super) fn judge(&mut self, partition: i32, applied: &Applied, facts: &EpochFacts) -> Result<()> {
+        let Some(state) = self.partitions.get_mut(&partition) else { return Ok(()) };
+        let times = StageTimes {
+            sample: facts.newest(),
+            ingested: Some(facts.wall),
+            evaluated: Some(self.context.clock.now_ns()),
+        };
+        state.threshold.leave_out(&state.fold.unknown());
+        let mut transitions = state.threshold.look(&window_rows(&applied.open), times);
+        transitions.extend(state.threshold.apply(
+            &window_rows(&applied.results),
+            state.fold.watermark(),
+            times,
+        ));
+        for Failure { rule, message } in state.threshold.take_failures() {
+            let labels = RuleLabels { rule: rule.clone() };
+            self.context.metrics.notify.rule_failures.get_or_create(&labels).inc();
+            let key = format!("rule {rule}");
+            if let Some(held_back) = self.context.lines.take(&key, self.context.clock.monotonic()) {
+                tracing::error!(rule, message, held_back, "a rule could not judge a row; one line a minute");
+            }
+        }
+        transitions.iter_mut().for_each(|transition| transition.partition = Some(partition));
+        if let Some(told) = &state.told {
+            transitions.retain(|transition| !told.holds_back(transition));
+        }
+        if let Some(told) = state.told.take_if(|told| told.is_due(state.next)) {
+            let mut difference = told.difference(&state.threshold, partition, state.fold.watermark());
+            for transition in &mut difference {
+                (transition.partition, transition.times) = (Some(partition), times);
+            }
+            if !difference.is_empty() {
+                tracing::warn!(
+                    partition,
+                    alerts = difference.len(),
+                    "alerts that were announced are not what the present rules and rollups make of the log: it is said"
+                );
+            }
+            transitions.append(&mut difference);
+            state.compared = told.compared(deciders_of(&self.context, &state.threshold));
+        }
+        for transition in transitions {
+            let labels = AlertLabels { rule: transition.rule.clone(), status: transition.status.as_str() };
+            self.context.metrics.notify.transitions.get_or_create(&labels).inc();
+            self.announcer.alert(&transition)?;
+            self.tell(Event::Alert(Box::new(transition)));
+        }
+        Ok(())
+    }
+
+    /// Says how far event time has come, of the partitions in which it moved or stands for another reason.
+    pub(in crate::roles::rollup) fn announce_progress(&mut self) -> Result<()> {
+        let now = self.context.clock.now_ns();
+        for (partition, state) in &mut self.partitions {
+            let Some(watermark) = state.fold.watermark() else { continue };
+            let held_by = state.fold.holder().map(|holder| {
+                let (topic, number) = holder.source;
+                format!("{topic}-{number}: {}", holder.reason)
+            });
+            let before = state.announced.as_ref().filter(|before| before.watermark == Time(watermark));
+            let moved_at = before.map_or(Time(now), |before| before.moved_at);
+            let Compared { deciders: rules, held_back, until } = state.compared.clone();
+            let next = Some(state.next);
+            let progress =
+                Progress { watermark: Time(watermark), moved_at, held_by, rules, held_back, until, next };
+            if state.announced.as_ref() != Some(&progress) {
+                self.announcer.progress(*partition, &progress)?;
+                state.announced = Some(progress);
+            }
+        }
+        Ok(())
+    }
+}
