@@ -23,6 +23,7 @@ mod random;
 mod readme;
 mod real;
 mod receivers;
+mod reference;
 mod rollups;
 mod stream;
 mod table;
@@ -45,6 +46,7 @@ fn main() {
         documents::trials(),
         layers::trials(),
         readme::trials(),
+        reference::trials(),
         receivers::trials(),
         alertmanager::trials(),
         real::trials(),

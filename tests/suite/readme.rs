@@ -1,5 +1,6 @@
-//! The commands that the README shows run as they are written.
+//! The commands that the README and the pages under `docs/` show run as they are written.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -7,11 +8,16 @@ use std::process::Command;
 use libtest_mimic::Trial;
 use tidemark_tests::tidemark::Tidemark;
 
+use crate::documents::documents;
+
 pub(crate) fn trials() -> Vec<Trial> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the project's folder");
-    let readme = fs::read_to_string(root.join("README.md")).expect("the project has a README");
-    let commands = commands_of(&readme);
-    assert!(!commands.is_empty(), "the README shows commands in ```sh blocks");
+    let documents = documents(root).expect("the project's documents can be listed");
+    let mut commands = BTreeSet::new();
+    for document in documents {
+        commands.extend(commands_of(&fs::read_to_string(&document).expect("a document is text")));
+    }
+    assert!(commands.len() >= 5, "documents show commands in ```sh blocks: {commands:?}");
     let trial = |command: String| {
         Trial::test(format!("readme::{command}"), move || {
             run(root, &command);
@@ -22,10 +28,10 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 /// Lines of the ```sh blocks: those need no server. What needs one stands in ```console blocks.
-fn commands_of(readme: &str) -> Vec<String> {
+fn commands_of(document: &str) -> Vec<String> {
     let mut commands = Vec::new();
     let mut is_shell = false;
-    for line in readme.lines() {
+    for line in document.lines() {
         if line.starts_with("```") {
             is_shell = line == "```sh";
         } else if is_shell && !line.trim().is_empty() {

@@ -17,7 +17,7 @@ pub(super) fn trials() -> Vec<(&'static str, Body)> {
     vec![("a_stranger_reads_rollups_with_a_client_of_influxdb", read_with_a_client)]
 }
 
-// The README shows what follows, up to the next line of this kind.
+// The guide shows what follows, up to the next line of this kind.
 // ---
 #[derive(Debug, Default, FromDataPoint)]
 struct Cpu {
@@ -37,16 +37,16 @@ async fn read(client: &Client, bucket: &str, host: &str) -> Result<Vec<Cpu>, Req
 }
 // ---
 
-/// The README shows the code that runs here.
-fn assert_readme_shows_it() {
+/// The guide shows the code that runs here.
+fn assert_guide_shows_it() {
     let code = include_str!("influx_client.rs").split("// ---").nth(1).expect("between two lines");
     let code = code.trim_start_matches('-').trim();
-    let readme = include_str!("../../../README.md");
-    assert!(readme.contains(code), "the README shows another code than this:\n{code}");
+    let guide = include_str!("../../../docs/guide/querying.md");
+    assert!(guide.contains(code), "docs/guide/querying.md shows another code than this:\n{code}");
 }
 
 fn read_with_a_client(servers: &Servers) {
-    assert_readme_shows_it();
+    assert_guide_shows_it();
     let topic = servers.kafka.unique_topic("client", 2);
     let deployment = Deployment::new(servers, "client", &topic, 2);
     let mut tidemark = deployment.process("data", &[("cpu_by_host", ROLLUP)]);
