@@ -93,7 +93,7 @@ impl Gaps {
         self.gaps.iter_mut().for_each(|gap| gap.other_fields = true);
     }
 
-    /// Windows that end by `watermark` may have been given out by whoever had the states that are missing here.
+    /// Windows that end by `watermark` may have been emitted by the owner that had the states missing here.
     pub(crate) fn may_be_written(&mut self, watermark: Option<i64>) {
         if let Some(newest) = self.gaps.last_mut() {
             newest.written = newest.written.max(watermark);

@@ -11,8 +11,8 @@
 //! - `overflow`: bounds on groups and state, and the group that takes what is beyond them
 //! - `gaps`, `rebuild`: windows that the stream cannot give whole, computed from raw points instead
 //! - `threshold`: alert rules over closed windows
-//! - `dispatch`: who is told of which alerts, and when
-//! - `detach`: rows in memory of their own
+//! - `dispatch`: who is notified of which alerts, and when
+//! - `detach`: rows in memory of their own; `time`: times as text
 //! - `watermark`, `window`, `state`, `keys`, `stages`: the parts of the fold and of the plans it runs
 
 pub mod decode;
@@ -35,6 +35,7 @@ mod state;
 #[cfg(test)]
 mod testing;
 pub mod threshold;
+mod time;
 pub mod watermark;
 pub mod window;
 

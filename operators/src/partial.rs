@@ -46,7 +46,7 @@ pub fn aggregate(
     aggregate_each(rollups, || points.to_vec(), facts, partitions)
 }
 
-/// As [`aggregate`], of points that `points` gives anew for each rollup.
+/// As [`aggregate`], of points that `points` yields again for each rollup.
 pub fn aggregate_each<B>(
     rollups: &[Arc<Rollup>],
     points: impl Fn() -> B,

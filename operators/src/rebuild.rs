@@ -129,7 +129,7 @@ pub enum Change {
         lateness_before: Option<i64>,
         /// Whether HAVING or the columns computed from the aggregates are others now.
         other_results: bool,
-        /// Tiers that begin anew, as the snapshot does not have them.
+        /// Tiers that start over, as the snapshot does not have them.
         new_tiers: Vec<String>,
     },
     /// The states of this many windows are of another plan or format and left out.

@@ -55,7 +55,7 @@ fn another_plan_begins_at_a_window_and_its_open_windows_are_rebuilt() {
     assert_eq!(all_seconds(&fold.rebuilds()), [(30, 100, Some(95))]);
     assert!(fold.rebuilds()[0].gap.other_fields, "total is no more");
 
-    // A process of ingest that was not started anew yet: its window is concerned too.
+    // An ingest process that has not restarted yet: its window is concerned too.
     let applied = fold.apply(&message(&before, &[("a", 101, 4.0)]));
     assert_eq!(all_seconds(&applied.rebuilds), [(30, 110, Some(95))]);
     assert_eq!(seconds(&fold.rebuilds()[0]), (30, 110, Some(101)), "it may have closed windows until 101");

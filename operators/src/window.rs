@@ -13,7 +13,8 @@ use std::ops::Range;
 
 use chrono_tz::Tz;
 
-const HOUR: i64 = 3_600_000_000_000;
+use crate::time::HOUR;
+
 const DAY: i64 = 24 * HOUR;
 
 /// Time cut into equal pieces: their length, and the zone whose clock they follow.

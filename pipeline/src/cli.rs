@@ -67,7 +67,7 @@ enum Command {
     Demo(DemoArgs),
     /// Validate configuration, SQL and rules, without a server
     Check {
-        /// Also say which rollups go on with the state under `state/` of the storage, and which begin anew and when
+        /// Also say which rollups go on with the state under `state/` of the storage, and which start over and when
         #[arg(long)]
         against_state: bool,
         /// Also ask the brokers whether the topics exist, and are set up as they have to be
@@ -97,7 +97,7 @@ enum Command {
     /// those two ranks in a hundred below and above its own. The range is widened to whole windows, and only windows
     /// that the stream has finished with are judged.
     ///
-    /// Exit status: 0 equal, 1 different, 2 could not be told.
+    /// Exit status: 0 equal, 1 different, 2 could not be notified.
     #[command(verbatim_doc_comment)]
     Reconcile(ReconcileArgs),
     /// Rebuild windows of a rollup from the archived points, while the pipeline runs
@@ -115,18 +115,18 @@ enum Command {
     /// the end of the old ones; after a crash in that moment, until the next run. Waits for --grace between the steps.
     #[command(verbatim_doc_comment)]
     Compact(CompactArgs),
-    /// Alerts: what fires, who was told and why not, silences, acknowledgements, the ledger
+    /// Alerts: what fires, who was notified and why not, silences, acknowledgements, the ledger
     #[command(subcommand)]
     Alerts(AlertsCommand),
     /// Test alert rules: series that are made up, and the alerts and notifications that they must lead to
     ///
     /// Each FILE has tests of the rules that it names. Points go through rollups, rules, routes and silences as in the
-    /// pipeline, with the watermark and the lateness of the configuration, so late points correct windows; nobody is told,
+    /// pipeline, with the watermark and the lateness of the configuration, so late points correct windows; nobody is notified,
     /// nothing is waited for, and no secret is read. `config/alerts_test.toml` explains every key.
     ///
     /// Exit status: 0 all passed, 1 some failed, 2 a file has a mistake.
     Test(TestArgs),
-    /// Say what receivers would have been told of archived points, by these rules and by others
+    /// Say what receivers would have been notified of archived points, by these rules and by others
     ///
     /// Runs the rollups' SELECTs over the archive, and rules, routes, silences and mutes over their windows, as the
     /// pipeline does. Windows that end behind --from and not behind --to count, once and with all their points: what late
@@ -134,7 +134,7 @@ enum Command {
     /// alert, unless --warm-up reads what was before. Points count that came too late for the pipeline. Wall time is event
     /// time and `max_out_of_orderness`. Tells nobody, needs no Kafka, and reads no secret.
     ///
-    /// Exit status: 0 done, and equal with --against; 1 different; 2 could not be told.
+    /// Exit status: 0 done, and equal with --against; 1 different; 2 could not be notified.
     Backtest(BacktestArgs),
     /// Ask the process that runs on this machine, by the address of [http], how it is
     ///

@@ -36,7 +36,7 @@ pub enum Error {
          the storage that the role used before; to start from scratch, delete the consumer group"
     )]
     NoSnapshot { path: String },
-    /// The role ended in order, to begin anew with what has changed.
+    /// The role ended in order, to start over with what has changed.
     #[error("{0} changed")]
     Changed(&'static str),
 }

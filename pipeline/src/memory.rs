@@ -2,7 +2,7 @@
 //!
 //! A fixed part is the program itself: code, plans, clients, threads. The rest is divided by weight over what the
 //! process's roles hold. Nobody asks for memory at run time: each part keeps within its share by itself, by ending
-//! epochs early, pausing partitions, starting the series table anew, or sending new groups to overflow groups. So a
+//! epochs early, pausing partitions, emptying the series table, or sending new groups to overflow groups. So a
 //! full budget slows the process down and never ends it.
 
 use operators::overflow::Bounds;

@@ -1,16 +1,10 @@
-//! A notification: what the alerting side tells a person or a program about a group of alerts, whatever the
-//! way it travels. Times are nanoseconds since the epoch, UTC.
-//!
-//! Its JSON is kept on a topic and read by other releases: keys are only ever added, and have a default.
+//! A notification about a group of alerts, as every sink of alerts takes it. Times are nanoseconds since the epoch, UTC.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::{Deserialize, Deserializer, Serialize};
-
 /// Whether an alert began or ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
     Firing,
     Resolved,
@@ -25,16 +19,15 @@ impl fmt::Display for Status {
     }
 }
 
-/// Why a group is told now.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+/// Why the group is notified now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Reason {
     /// Alerts began, ended or were corrected.
     #[default]
     Changed,
     /// Nothing changed, and the alerts have fired for long.
     Repeated,
-    /// Those who were told before did not acknowledge it.
+    /// The receivers notified before did not acknowledge it.
     Escalated,
 }
 
@@ -54,8 +47,8 @@ impl fmt::Display for Reason {
     }
 }
 
-/// What one receiver is told at once about one group of alerts.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// One message to one receiver about one group of alerts.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Notification {
     /// The key under which a receiver counts it once; the same for every attempt.
     pub id: String,
@@ -64,66 +57,46 @@ pub struct Notification {
     /// Of the group within the receiver, the same from the first notification to the last: mails thread on
     /// it, and it is Alertmanager's `groupKey`.
     pub group_key: String,
-    #[serde(default)]
     pub group_labels: BTreeMap<String, String>,
     /// At least one; firing first.
     pub alerts: Vec<Alert>,
-    #[serde(default)]
     pub reason: Reason,
-    /// What else a reader should know, a sentence each.
-    #[serde(default)]
+    /// Further sentences for the reader.
     pub notes: Vec<String>,
 }
 
 /// The newest state of one alert of the group.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Alert {
-    /// Ids of the transitions that are told with this notification for the first time, oldest first; empty
-    /// for a repeated one.
-    #[serde(default)]
+    /// Ids of the transitions that this notification announces, oldest first; empty for a repeated one.
     pub transitions: Vec<String>,
-    #[serde(default)]
     pub incident: String,
     pub status: Status,
     pub rule: String,
-    #[serde(default)]
     pub severity: String,
     /// The labels of the rule and of the group it fired for.
-    #[serde(default)]
     pub labels: BTreeMap<String, String>,
-    #[serde(default)]
     pub summary: String,
-    #[serde(default)]
     pub description: String,
     /// The aggregates that the condition looked at.
-    #[serde(default, deserialize_with = "numbers")]
     pub values: BTreeMap<String, f64>,
     pub starts_at: i64,
     /// Set once resolved.
-    #[serde(default)]
     pub ends_at: Option<i64>,
     pub window_start: i64,
     pub window_end: i64,
     /// `condition`, `no_data`, `correction`, `forgotten` or `rule_changed`.
-    #[serde(default = "condition")]
     pub cause: String,
     /// The window is still open; it is confirmed or withdrawn when it closes.
-    #[serde(default)]
     pub provisional: bool,
-    #[serde(default)]
     pub owner: Option<String>,
     /// What to do about it: an address, or text.
-    #[serde(default)]
     pub runbook: Option<String>,
     /// Where to look at the rollup behind the alert.
-    #[serde(default)]
     pub generator_url: Option<String>,
     /// Event time of the newest sample behind the alert.
-    #[serde(default)]
     pub sample: Option<i64>,
-    #[serde(default)]
     pub ingested: Option<i64>,
-    #[serde(default)]
     pub evaluated: Option<i64>,
 }
 
@@ -191,16 +164,6 @@ pub(crate) fn fnv<'a>(texts: impl Iterator<Item = &'a str>) -> u64 {
     hash
 }
 
-/// Numbers that are not finite are null in JSON, and left out when it is read.
-fn numbers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, f64>, D::Error> {
-    let values = BTreeMap::<String, Option<f64>>::deserialize(deserializer)?;
-    Ok(values.into_iter().filter_map(|(name, value)| Some((name, value?))).collect())
-}
-
-fn condition() -> String {
-    "condition".into()
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -221,7 +184,7 @@ pub(crate) mod tests {
             ends_at: None,
             window_start: 1_699_999_940_000_000_000,
             window_end: 1_700_000_000_000_000_000,
-            cause: condition(),
+            cause: "condition".into(),
             provisional: false,
             owner: None,
             runbook: None,
@@ -303,19 +266,5 @@ pub(crate) mod tests {
         {
             assert_eq!((notification.status(), notification.firing()), (status, firing));
         }
-    }
-
-    #[test]
-    fn json_is_read_back_without_numbers_it_cannot_hold_and_without_later_keys() {
-        let json = serde_json::to_string(&group()).unwrap();
-        assert_eq!(serde_json::from_str::<Notification>(&json).unwrap(), group());
-        let mut nan = example();
-        nan.alerts[0].values.insert("avg".into(), f64::NAN);
-        let read: Notification = serde_json::from_str(&serde_json::to_string(&nan).unwrap()).unwrap();
-        assert_eq!(read.alerts[0].values, BTreeMap::from([("max".into(), 100.0)]));
-        let first = r#"{"id":"i","receiver":"r","group_key":"g","later":1,"alerts":[{"status":"firing",
-            "rule":"r","starts_at":1,"window_start":0,"window_end":1}]}"#;
-        let read: Notification = serde_json::from_str(first).unwrap();
-        assert_eq!((read.reason, read.alerts[0].cause.as_str()), (Reason::Changed, "condition"));
     }
 }

@@ -1,4 +1,4 @@
-//! What people are told in plain words, the same by mail and in a chat.
+//! What people are notified in plain words, the same by mail and in a chat.
 
 use crate::timestamp::rfc3339;
 use crate::{Alert, Notification, Reason, Status};
@@ -30,9 +30,9 @@ pub(crate) fn upper(status: Status) -> &'static str {
 pub(crate) fn notes(notification: &Notification) -> Vec<String> {
     let reason = match notification.reason {
         Reason::Changed => None,
-        Reason::Repeated => Some("Told again: it is still firing."),
+        Reason::Repeated => Some("Notified again: it is still firing."),
         Reason::Escalated => {
-            Some("Escalated: it is still firing, and nobody who was told has acknowledged it.")
+            Some("Escalated: it is still firing, and nobody who was notified has acknowledged it.")
         }
     };
     reason.map(str::to_owned).into_iter().chain(notification.notes.iter().cloned()).collect()
@@ -47,7 +47,7 @@ pub(crate) fn remarks(alert: &Alert) -> Vec<String> {
         ("no_data", Status::Resolved) => Some("Ended because there is no data, not because it recovered."),
         ("correction", Status::Firing) => Some("Correction: with late data, the alert does fire."),
         ("correction", Status::Resolved) => Some(
-            "Correction: late data changed what was judged before. What was told about this alert is withdrawn; these times hold.",
+            "Correction: late data changed what was judged before. What was notified about this alert is withdrawn; these times hold.",
         ),
         ("forgotten", _) => Some(
             "Ended because nothing was heard of it for so long that it is forgotten; it may not have recovered.",
@@ -128,7 +128,7 @@ mod tests {
     fn what_is_no_change_says_so() {
         for (reason, expected) in [
             (Reason::Changed, vec!["late"]),
-            (Reason::Repeated, vec!["Told again", "late"]),
+            (Reason::Repeated, vec!["Notified again", "late"]),
             (Reason::Escalated, vec!["Escalated", "late"]),
         ] {
             let notification = Notification { reason, notes: vec!["late".into()], ..example() };

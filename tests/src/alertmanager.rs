@@ -66,7 +66,7 @@ impl Alertmanager {
     }
 
     /// Its groups of alerts, a receiver each, as `GET /api/v2/alerts/groups` gives them. A resolved alert stays in its
-    /// group until the receiver was told.
+    /// group until the receiver was notified.
     pub fn groups(&self) -> Vec<Value> {
         self.get("/api/v2/alerts/groups")
     }

@@ -49,7 +49,7 @@ pub struct Delivery {
     /// The recipients that were not refused, in their order.
     pub to: Vec<String>,
     pub encrypted: bool,
-    /// Whether the client was told that its mail is taken.
+    /// Whether the client got the answer that its mail is taken.
     pub acknowledged: bool,
     pub taken_at: SystemTime,
     pub mail: Mail,

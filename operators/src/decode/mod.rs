@@ -23,6 +23,7 @@ pub use bounds::TextBounds;
 pub use rejection::{MAX_EXCERPT_BYTES, MAX_REJECTIONS, Reason, Rejection};
 
 use crate::series::SeriesTable;
+use crate::time::rfc3339;
 use rejection::Fault;
 use std::time::Duration;
 
@@ -226,8 +227,8 @@ impl Outcome<'_> {
         if time < self.oldest {
             let detail = format!(
                 "the timestamp is before the oldest accepted time (is its unit right?), oldest={}, found={}",
-                time::shown_time(self.oldest),
-                time::shown_time(time)
+                rfc3339(self.oldest),
+                rfc3339(time)
             );
             return Err(Fault::of_time(Reason::TimestampTooOld, detail, time));
         }
@@ -235,8 +236,8 @@ impl Outcome<'_> {
             let detail = format!(
                 "the timestamp is further ahead than max_future_skew (is the sender's clock right?), latest={}, \
                  found={}",
-                time::shown_time(self.latest),
-                time::shown_time(time)
+                rfc3339(self.latest),
+                rfc3339(time)
             );
             return Err(Fault::of_time(Reason::FutureTimestamp, detail, time));
         }

@@ -2,7 +2,7 @@
 //!
 //! A parser turns text into values, and most of a point's text is needed as it stands: the name and the
 //! labels are the key that their series is known by. So this looks no further than strings, brackets,
-//! commas and colons. What is inside of a value is checked by whoever reads it, and what nobody reads is
+//! commas and colons. What is inside of a value is checked by its reader, and what nobody reads is
 //! not checked: bare words (`NaN`, which some encoders write) and bytes that are not UTF-8 spoil the
 //! value they are in, not the message.
 //!

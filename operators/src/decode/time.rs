@@ -13,7 +13,7 @@
 //! nanosecond, never rounded through a float: digits beyond that are cut off towards the past.
 
 use super::rejection::{Fault, Reason, shown};
-use chrono::{DateTime, Utc};
+use chrono::DateTime;
 
 const SECONDS_BELOW: u64 = 100_000_000_000;
 const MILLISECONDS_BELOW: u64 = 100_000_000_000_000;
@@ -38,11 +38,6 @@ pub(super) fn parse_nanoseconds(text: &[u8]) -> Result<i64, Fault> {
             format!("the timestamp must be whole nanoseconds since the epoch, found=`{}`", shown(text));
         Fault::new(Reason::BadTimestamp, detail)
     })
-}
-
-/// A time for people to read.
-pub(super) fn shown_time(nanoseconds: i64) -> String {
-    DateTime::<Utc>::from_timestamp_nanos(nanoseconds).to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true)
 }
 
 /// The usual case: up to 18 digits.
@@ -240,7 +235,7 @@ mod tests {
 
         #[test]
         fn rfc3339_round_trip(time in any::<i64>()) {
-            prop_assert_eq!(parse_time(shown_time(time).as_bytes()).ok(), Some(time));
+            prop_assert_eq!(parse_time(crate::time::rfc3339(time).as_bytes()).ok(), Some(time));
         }
     }
 }

@@ -1,12 +1,13 @@
-//! Due groups to dispatches: what has changed, what is escalated, what is told again.
+//! Due groups to dispatches: what has changed, what is escalated, what is notified again.
 
 use super::digest::Digest;
 use super::group::{Hold, Open, Suppression, Untold};
 use super::policy::{Target, Timing};
-use super::queue::{DispatchAlert, Origin, Queued, Reason, name, rfc3339};
+use super::queue::{DispatchAlert, Origin, Queued, Reason, name};
 use super::record::Key;
 use super::{Dispatcher, Effect, Entry, What};
 use crate::threshold::Transition;
+use crate::time::rfc3339;
 use std::collections::BTreeSet;
 
 /// What a flush takes out of a member.
@@ -50,14 +51,14 @@ impl Dispatcher {
         self.schedule(hash);
     }
 
-    /// Something in the group has changed and is to be told.
+    /// Something in the group has changed and is to be notified.
     pub(super) fn freshen(&mut self, hash: Digest, now: i64) {
         let Some(group) = self.groups.get_mut(&hash) else { return };
         if group.fresh.is_empty() {
             return;
         }
         let timing = timing(&self.policy.timing(&group.target), &group.target);
-        // After a quiet interval too: what happens at one moment comes one by one, and is told together.
+        // After a quiet interval too: what happens at one moment comes one by one, and is notified together.
         let together = now.saturating_add(timing.wait);
         // The last may have been by a clock that was ahead: nothing waits for longer than the interval.
         let last = group.last.map(|last| last.min(now));
@@ -187,7 +188,7 @@ impl Dispatcher {
         });
         let escalates = target.is_escalation() && taken.iter().any(|taken| taken.fires);
         let reason = if escalates { Reason::Escalated } else { Reason::Changed };
-        let alerts = taken.iter().map(|taken| told(&taken.untold)).collect();
+        let alerts = taken.iter().map(|taken| notified(&taken.untold)).collect();
         let members: Vec<Digest> = taken.iter().map(|taken| taken.alert).collect();
         let dispatched = self.dispatch(hash, reason, alerts, &members, now);
         if let Some(group) = self.groups.get_mut(&hash) {
@@ -209,7 +210,7 @@ impl Dispatcher {
         }
     }
 
-    /// Makes dispatches, notes in the members by which one they were told, and gives out the first if none is under
+    /// Makes dispatches, notes in the members by which one they were notified, and gives out the first if none is under
     /// way. Each alert has its member at the same position, and the id of its dispatch in what is returned.
     fn dispatch(
         &mut self,
@@ -243,7 +244,7 @@ impl Dispatcher {
         ids
     }
 
-    /// Whoever is to be told next, if the alert still fires then.
+    /// The receivers to notify next, if the alert still fires then.
     fn escalate(&mut self, hash: Digest, alert: Digest, untold: &Untold, now: i64) {
         let Some(group) = self.groups.get(&hash) else { return };
         let Some(route) = self.policy.route(&group.target.route) else { return };
@@ -255,7 +256,7 @@ impl Dispatcher {
                 }
                 let target = Target { route: name.clone(), receiver, after: step.after };
                 let Some(known) = self.alerts.get(&alert) else { return };
-                // Who has been told before is told again, but of no transition for the first time.
+                // Who has been notified before is notified again, but of no transition for the first time.
                 let is_told = known.groups.iter().filter_map(|hash| self.groups.get(hash)).any(|group| {
                     group.target.receiver == target.receiver && group.target.after < target.after
                 });
@@ -317,7 +318,7 @@ pub(super) fn timing(timing: &Timing, target: &Target) -> Timing {
 }
 
 /// What a dispatch says of an incident.
-fn told(untold: &Untold) -> (DispatchAlert, Option<String>) {
+fn notified(untold: &Untold) -> (DispatchAlert, Option<String>) {
     let transition = untold.transition.clone();
     let note = (untold.merged > 0).then(|| {
         let began = rfc3339(transition.starts_at);
@@ -336,7 +337,7 @@ impl Suppression {
         }
     }
 
-    /// Why an incident that was held back by it is told to nobody.
+    /// Why an incident that was held back by it is notified to nobody.
     pub(super) fn ended(&self) -> &'static str {
         match self {
             Self::Silence(_) => "it was over while it was silenced",

@@ -1,4 +1,4 @@
-//! A group: what a receiver is told together, and what it was told.
+//! A group: what a receiver is notified together, and what it was notified.
 
 use super::digest::Digest;
 use super::inhibit::Place;
@@ -11,16 +11,16 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Incidents of one alert that may wait untold. Beyond it the oldest one takes the next ones in.
 const MOST_UNTOLD: usize = 20;
 
-/// Where a group is, who is told, and which timers run.
+/// Where a group is, who is notified, and which timers run.
 #[derive(Clone, Debug)]
 pub(super) struct Group {
     pub(super) target: Target,
     pub(super) labels: BTreeMap<String, String>,
     /// When the newest dispatch of changes was made.
     pub(super) last: Option<i64>,
-    /// When the changes are told.
+    /// When the changes are notified.
     pub(super) due: Option<i64>,
-    /// When what still fires is told again.
+    /// When what still fires is notified again.
     pub(super) repeat_at: Option<i64>,
     pub(super) queue: Queue,
     members: BTreeMap<Digest, Member>,
@@ -57,9 +57,9 @@ pub(super) struct Open {
 pub(super) struct Untold {
     /// The newest.
     pub(super) transition: Transition,
-    /// All that are not told.
+    /// All that are not notified.
     pub(super) ids: Vec<String>,
-    /// When it is to be escalated. 0 in groups that are told first.
+    /// When it is to be escalated. 0 in groups that are notified first.
     pub(super) eligible: i64,
     pub(super) held: Option<Hold>,
     /// How many of the ids the ledger says to be held by this.
@@ -68,7 +68,7 @@ pub(super) struct Untold {
     pub(super) merged: usize,
 }
 
-/// Why something is not told now.
+/// Why something is not notified now.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(super) struct Hold {
     pub(super) by: Suppression,

@@ -1,4 +1,4 @@
-//! Which firing alerts keep others from being told.
+//! Which firing alerts keep others from being notified.
 
 use super::digest::Digest;
 use super::matcher::{all_match, write_quoted};
@@ -12,7 +12,7 @@ pub(super) type Place = (usize, String);
 /// The firing alerts that are sources, by rule and equal labels.
 ///
 /// An alert is not inhibited by itself. One that is both source and target is inhibited only by alerts that are not
-/// both, as in Alertmanager: otherwise two alerts could keep each other from being told.
+/// both, as in Alertmanager: otherwise two alerts could keep each other from being notified.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Inhibitors {
     rules: Vec<Inhibition>,

@@ -129,7 +129,7 @@ impl Dispatcher {
         self.recheck_freed(&freed, now);
     }
 
-    /// Of an incident that does not fire, as far as is known. A correction is told once more, to whom the alert is
+    /// Of an incident that does not fire, as far as is known. A correction is notified once more, to whom the alert is
     /// routed now.
     fn resolved_again(&mut self, alert: Digest, transition: &Transition, now: i64) {
         if transition.cause != Cause::Correction {
@@ -171,7 +171,7 @@ impl Dispatcher {
             if is_first {
                 self.apply(hash, alert, over, id, now);
             } else if let Some(mut member) = self.take_member(hash, alert) {
-                // The receiver is told as one of those who were told first.
+                // The receiver is notified as one of those who were notified first.
                 member.untold.retain(|untold| untold.transition.incident != over.incident);
                 member.open = member.open.filter(|open| open.transition.incident != over.incident);
                 self.put_member(hash, alert, member);
@@ -180,7 +180,7 @@ impl Dispatcher {
         }
     }
 
-    /// What a group has to tell of an alert after this transition. `id` is None when it is told nowhere here.
+    /// What a group has to tell of an alert after this transition. `id` is None when it is notified nowhere here.
     pub(super) fn apply(
         &mut self,
         hash: Digest,
@@ -202,7 +202,7 @@ impl Dispatcher {
                 }
                 self.log_ids(transition, id, &target, What::Confirmed, None, "the receiver knows", now);
             }
-            // Only what was told first is escalated.
+            // Only what was notified first is escalated.
             (None, _) if !is_open && target.is_escalation() => {}
             (Some(position), Status::Resolved) if !is_open && member.untold[position].is_firing() => {
                 let hold = self.suppression(alert, transition, &target, now);
@@ -231,13 +231,13 @@ impl Dispatcher {
         }
     }
 
-    /// The receivers of groups that are told first.
+    /// The receivers of groups that are notified first.
     pub(super) fn first_told(&self, groups: &BTreeSet<Digest>) -> BTreeSet<String> {
         let targets = groups.iter().filter_map(|hash| Some(&self.groups.get(hash)?.target));
         targets.filter(|target| !target.is_escalation()).map(|target| target.receiver.clone()).collect()
     }
 
-    /// Groups in the order in which they are told, and whether it is the first one of its receiver.
+    /// Groups in the order in which they are notified, and whether it is the first one of its receiver.
     fn in_order(&self, groups: &BTreeSet<Digest>) -> Vec<(Digest, bool)> {
         let mut ordered: Vec<(i64, Digest, &str)> = groups
             .iter()
@@ -336,7 +336,7 @@ fn is_quiet(member: &Member, transition: &Transition) -> bool {
     })
 }
 
-/// Why nobody is told of an incident that was not told, and now is over; and what held it back.
+/// Why nobody is notified of an incident that was not notified, and now is over; and what held it back.
 fn untold_end<'a>(
     untold: &Untold,
     over: &Transition,
@@ -350,5 +350,5 @@ fn untold_end<'a>(
         return Some(("it was over before it was to be escalated", None));
     }
     let is_withdrawn = untold.transition.provisional && over.cause == Cause::Correction;
-    is_withdrawn.then_some(("it was withdrawn before it was told", None))
+    is_withdrawn.then_some(("it was withdrawn before it was notified", None))
 }

@@ -22,7 +22,7 @@ pub struct Entry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receiver: Option<String>,
     /// The id of the silence, the alert that inhibits, the mute, who acknowledged, the dispatch in its place, the
-    /// receiver that was told instead.
+    /// receiver that was notified instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
     /// For people.
@@ -35,9 +35,9 @@ pub struct Entry {
 pub enum What {
     /// A firing or resolved transition came in.
     Received,
-    /// A pending one came in; nobody is told.
+    /// A pending one came in; nobody is notified.
     Pending,
-    /// What was pending is not any more; nobody is told.
+    /// What was pending is not any more; nobody is notified.
     Inactive,
     /// It says what the receiver knows already.
     Confirmed,
@@ -51,7 +51,7 @@ pub enum What {
     Acknowledged,
     /// It is part of a dispatch.
     Dispatched,
-    /// It is part of a dispatch to those who are told next.
+    /// It is part of a dispatch to those who are notified next.
     Escalated,
     /// The dispatch is part of another one.
     Replaced,
@@ -60,11 +60,11 @@ pub enum What {
     Delivered,
     /// There will be no further attempt.
     GaveUp,
-    /// No receiver is to be told.
+    /// No receiver is to be notified.
     NotRouted,
     /// The receiver does not take resolved alerts.
     NotSent,
-    /// It was over before the receiver was told that it had begun; nobody is told.
+    /// It was over before the receiver was notified of its begin; nobody is notified.
     EndedUntold,
 }
 

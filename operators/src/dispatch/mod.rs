@@ -1,19 +1,19 @@
-//! The dispatcher: who is told of which alerts, and when.
+//! The dispatcher: who is notified of which alerts, and when.
 //!
 //! A state machine without clock and I/O. Transitions, commands of people, the outcomes of deliveries and the time come
 //! in; what is to be sent and what is to be recorded comes out. Equal inputs give equal outputs, ids included, so the
 //! live role, a replay of history and a test of a configuration run the same code.
 //!
 //! - Every firing and resolved transition ends, for each receiver that it is routed to, in exactly one dispatch, or in
-//!   a ledger entry that says why that receiver is not told.
+//!   a ledger entry that says why that receiver is not notified.
 //! - Of a group, one dispatch is under way at a time. The next is given out when it has been settled.
-//! - A receiver that was told that an alert fires is told that it is over, silenced or not, if it takes that at all.
+//! - A receiver that was notified of an alert is notified of its end, silenced or not, if it takes that at all.
 //! - [`Dispatcher::restore`] from all records that [`Dispatcher::changes`] gave makes a machine that goes on as this one.
 //!
 //! In the order in which an alert meets them:
 //! - `policy`, `matcher`: routes, receivers and which alerts they are for
 //! - `intake`: transitions and commands, into the groups that they belong to
-//! - `group`: what a receiver was told of each alert, and what is still to be told
+//! - `group`: what a receiver was notified of each alert, and what is still to be notified
 //! - `silence`, `inhibit`, `mute`: what holds alerts back
 //! - `flush`: due groups to dispatches, escalation, repetition
 //! - `queue`, `settle`: dispatches under way and behind, their outcomes, and many made one when a receiver is away
@@ -91,7 +91,7 @@ pub struct Dispatcher {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 struct Alert {
     transition: Transition,
-    /// Where it is to be told.
+    /// Where it is to be notified.
     groups: BTreeSet<Digest>,
 }
 
@@ -123,7 +123,7 @@ impl Dispatcher {
         std::mem::take(&mut self.effects)
     }
 
-    /// Gives out what was under way when the state was written once more. The receiver may have it: whoever was at it may have
+    /// Gives out what was under way when the state was written once more. The receiver may have it: the former owner may have
     /// sent it, and did not live to say so.
     pub fn resume(&mut self) {
         let known = self

@@ -1,4 +1,4 @@
-//! Who is to be told of what: routes, receivers, inhibitions, as checked values. Durations and times are nanoseconds.
+//! Who is to be notified of what: routes, receivers, inhibitions, as checked values. Durations and times are nanoseconds.
 
 use super::digest::{Digest, Parts};
 use super::matcher::{Matcher, all_match, write_quoted};
@@ -15,15 +15,15 @@ pub struct Policy {
     pub routes: Vec<Route>,
     pub inhibitions: Vec<Inhibition>,
     pub mutes: Vec<Mute>,
-    /// Nobody else is told anything.
+    /// Nobody else is notified anything.
     pub receivers: BTreeMap<String, ReceiverPolicy>,
-    /// How often the receivers that a rule names itself are told again. 0 is never.
+    /// How often the receivers that a rule names itself are notified again. 0 is never.
     pub default_repeat: i64,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ReceiverPolicy {
-    /// Whether it is told that an alert is over.
+    /// Whether it is notified of the end of alerts.
     pub send_resolved: bool,
 }
 
@@ -38,7 +38,7 @@ pub struct Route {
     pub group_wait: i64,
     /// The least time between two dispatches of what changed in a group.
     pub group_interval: i64,
-    /// How often what still fires is told again. 0 is never.
+    /// How often what still fires is notified again. 0 is never.
     pub repeat_interval: i64,
     /// Names of mutes.
     pub mutes: Vec<String>,
@@ -47,7 +47,7 @@ pub struct Route {
     pub goes_on: bool,
 }
 
-/// Who else is told, when an alert still fires so long after the route's receivers were told, and nobody took it on.
+/// Who else is notified, when an alert still fires so long after the route's receivers were notified, and nobody took it on.
 #[derive(Clone, Debug, Default)]
 pub struct Escalation {
     /// More than 0.
@@ -55,7 +55,7 @@ pub struct Escalation {
     pub receivers: Vec<String>,
 }
 
-/// Which alerts are told together.
+/// Which alerts are notified together.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum GroupBy {
     /// Every alert alone, and at once.
@@ -67,7 +67,7 @@ pub enum GroupBy {
     All,
 }
 
-/// While a source fires, targets with equal labels are not told.
+/// While a source fires, targets with equal labels are not notified.
 #[derive(Clone, Debug, Default)]
 pub struct Inhibition {
     pub source: Vec<Matcher>,
@@ -115,7 +115,7 @@ pub(super) struct Target {
     /// Empty for the receivers that a rule names itself.
     pub(super) route: String,
     pub(super) receiver: String,
-    /// The step's delay. 0 for those who are told first.
+    /// The step's delay. 0 for those who are notified first.
     pub(super) after: i64,
 }
 
@@ -151,7 +151,7 @@ impl Target {
     }
 }
 
-/// When the groups of a target are told.
+/// When the groups of a target are notified.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timing {
     pub(super) wait: i64,
@@ -160,7 +160,7 @@ pub(super) struct Timing {
     pub(super) repeat: i64,
 }
 
-/// Where an alert is to be told.
+/// Where an alert is to be notified.
 #[derive(Debug)]
 pub(super) struct Routed {
     /// With the labels of its group there.
@@ -174,7 +174,7 @@ impl Policy {
         self.routes.iter().find(|route| route.name == name)
     }
 
-    /// Alerts of a route that is gone are told at once and alone, like those of the rule's own receivers.
+    /// Alerts of a route that is gone are notified at once and alone, like those of the rule's own receivers.
     pub(super) fn timing(&self, target: &Target) -> Timing {
         match self.route(&target.route) {
             Some(route) if route.group_by != GroupBy::None => Timing {

@@ -3,7 +3,7 @@
 use super::digest::Parts;
 use super::policy::Target;
 use crate::threshold::{Status, Transition};
-use chrono::{DateTime, SecondsFormat};
+use crate::time::rfc3339;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
@@ -34,7 +34,7 @@ pub struct Dispatch {
 pub struct DispatchAlert {
     /// The newest of its incident.
     pub transition: Transition,
-    /// The ids of those that the receiver is told with it for the first time.
+    /// The ids of those that the receiver is notified with it for the first time.
     pub transitions: Vec<String>,
 }
 
@@ -164,7 +164,7 @@ impl Origin<'_> {
     }
 }
 
-const LATE: &str = "told late, the receiver was away: ";
+const LATE: &str = "sent late, the receiver was away: ";
 
 fn late(transition: &Transition) -> String {
     let ended = transition.ends_at.unwrap_or(transition.window_end);
@@ -178,10 +178,6 @@ pub(super) fn name(transition: &Transition) -> String {
         let _ = write!(name, " {label}={value}");
     }
     name
-}
-
-pub(super) fn rfc3339(nanoseconds: i64) -> String {
-    DateTime::from_timestamp_nanos(nanoseconds).to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }
 
 /// A dispatch that is not settled.

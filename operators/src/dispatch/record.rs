@@ -98,7 +98,7 @@ impl Dispatcher {
     /// [`Dispatcher::resume`].
     ///
     /// The policy may be another one. Groups of routes that are gone tell what is unsettled, and that alerts are over,
-    /// if their receivers still exist; receivers that are new are told what fires.
+    /// if their receivers still exist; new receivers are notified of what fires.
     pub fn restore(policy: Policy, records: impl Iterator<Item = (String, Vec<u8>)>) -> Result<Self> {
         let mut dispatcher = Self::new(policy);
         dispatcher.is_restored = true;

@@ -39,7 +39,7 @@ impl Dispatcher {
         self.run_due(now);
     }
 
-    /// The dispatch will not be delivered. `told_by_fallback` is the receiver that was told instead, if any was.
+    /// The dispatch will not be delivered. `told_by_fallback` is the receiver that was notified instead, if any was.
     pub fn gave_up(&mut self, dispatch_id: &str, reason: &str, told_by_fallback: Option<&str>, now: i64) {
         self.advance(now);
         if let Some((hash, queued)) = self.pop(dispatch_id, now) {
@@ -58,7 +58,7 @@ impl Dispatcher {
             return None;
         }
         let queued = group.queue.pop()?;
-        // Nobody is told again soon after having been told late.
+        // Nobody is notified again soon after having been notified late.
         let repeat = self.policy.timing(&group.target).repeat;
         group.repeat_at = (repeat > 0).then(|| now.saturating_add(repeat));
         self.dispatches.remove(id);
@@ -81,11 +81,11 @@ impl Dispatcher {
         else {
             return;
         };
-        let mut told = BTreeMap::new();
+        let mut notified = BTreeMap::new();
         for dispatch in &coalesced.new {
             self.dispatches.insert(dispatch.id.clone(), hash);
             self.changed.insert(Key::Dispatch(dispatch.id.clone()));
-            told.extend(dispatch.alerts.iter().map(|alert| (&alert.transition.incident, &dispatch.id)));
+            notified.extend(dispatch.alerts.iter().map(|alert| (&alert.transition.incident, &dispatch.id)));
         }
         let old: BTreeSet<&String> = coalesced.old.iter().map(|dispatch| &dispatch.id).collect();
         let retold: Vec<(Digest, String, String)> = group
@@ -94,7 +94,7 @@ impl Dispatcher {
             .filter_map(|(alert, member)| {
                 let open = member.open.as_ref().filter(|open| old.contains(&open.dispatch))?;
                 let incident = &open.transition.incident;
-                Some((*alert, incident.clone(), (*told.get(incident)?).clone()))
+                Some((*alert, incident.clone(), (*notified.get(incident)?).clone()))
             })
             .collect();
         for (alert, incident, dispatch) in retold {
@@ -178,7 +178,7 @@ impl Dispatcher {
             self.schedule(hash);
         }
 
-        // Receivers that the policy did not have before are told what fires.
+        // Receivers that are new in the policy are notified of what fires.
         for (alert, known) in self.alerts.clone() {
             let mut receivers = self.first_told(&known.groups);
             for (target, labels) in self.policy.targets(&known.transition).targets {
@@ -232,7 +232,7 @@ impl Dispatcher {
             if let Some(open) = member.open {
                 let ids = [&open.transition.id];
                 let reason =
-                    "the receiver is gone from the configuration, and will not be told that it is over";
+                    "the receiver is gone from the configuration, and will not be notified of its end";
                 self.log_ids(&open.transition, ids, &target, What::GaveUp, None, reason, now);
             }
             for untold in member.untold {

@@ -17,7 +17,7 @@ pub enum Command {
     Acknowledge(Acknowledge),
 }
 
-/// Alerts that match are not told. Times are nanoseconds since the epoch.
+/// Alerts that match are not notified. Times are nanoseconds since the epoch.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Silence {
     pub id: String,
@@ -32,7 +32,7 @@ pub struct Silence {
 }
 
 impl Silence {
-    /// Whether it keeps the alert from being told now.
+    /// Whether it keeps the alert from being notified now.
     pub fn covers(&self, alert: &Transition, now: i64) -> bool {
         let is_active = self.starts_at <= now && now < self.ends_at;
         is_active && !self.matchers.is_empty() && all_match(&self.matchers, AlertLabels(alert))

@@ -1,4 +1,4 @@
-//! How an alert stands with its receivers, for people who ask why they were or were not told.
+//! How an alert stands with its receivers, for people who ask why they were or were not notified.
 
 use super::Dispatcher;
 use super::digest::Digest;
@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Standing {
     pub receiver: String,
-    /// The name of the group in which it is told.
+    /// The name of the group in which it is notified.
     pub group: String,
     #[serde(flatten)]
     pub state: State,
@@ -27,7 +27,7 @@ pub enum State {
         until: Option<i64>,
     },
     /// Delivered.
-    Told {
+    Notified {
         at: i64,
         dispatch: String,
     },
@@ -65,7 +65,7 @@ impl Dispatcher {
         self.alerts.get(&fingerprint(rule, labels)).map(|alert| &alert.transition)
     }
 
-    /// Empty if nobody is to be told of the alert, or nothing of it is left to tell.
+    /// Empty if nobody is to be notified of the alert, or nothing of it is left to tell.
     pub fn standing(&self, rule: &str, labels: &BTreeMap<String, String>, now: i64) -> Vec<Standing> {
         self.standings().of(rule, labels, now)
     }
@@ -154,7 +154,7 @@ impl Dispatcher {
         let Some(open) = &member.open else { return State::Waiting { until: group.due } };
         match self.commands.acknowledged(&open.transition.incident) {
             Some(acknowledge) => State::Acknowledged { by: acknowledge.by.clone() },
-            None => State::Told { at: open.at, dispatch: open.dispatch.clone() },
+            None => State::Notified { at: open.at, dispatch: open.dispatch.clone() },
         }
     }
 }

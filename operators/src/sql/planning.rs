@@ -1,4 +1,4 @@
-//! DataFusion's planning errors in words for whoever wrote the file: at the token that is wrong, with what to write.
+//! DataFusion's planning errors in words for the author of the file: at the token that is wrong, with what to write.
 
 use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;

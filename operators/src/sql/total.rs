@@ -175,7 +175,7 @@ impl Total {
 }
 
 /// Whether the rows are not those that the expression is for. Optimizers evaluate expressions over no columns at all, to
-/// learn whether these are constant, and must be told that they are not.
+/// learn whether these are constant, and must learn that they are not.
 fn lacks_columns(expr: &dyn PhysicalExpr, rows: &RecordBatch) -> bool {
     expr.downcast_ref::<Column>().is_some_and(|column| column.index() >= rows.num_columns())
         || expr.children().into_iter().any(|child| lacks_columns(child.as_ref(), rows))

@@ -23,12 +23,12 @@ impl RuleState {
     /// Takes in what the other rules have said, and evaluates the windows up to `watermark`.
     pub(super) fn compose(
         &mut self,
-        said: &[Transition],
+        emitted: &[Transition],
         watermark: Option<i64>,
         transitions: &mut Vec<Transition>,
     ) {
         let Some(until) = watermark.map(|now| self.rule.windows.ended_by(now)) else { return };
-        let mut changes = self.operand_changes(said);
+        let mut changes = self.operand_changes(emitted);
         changes.sort_by_key(|change| change.at);
         let mut changes = changes.into_iter().peekable();
         loop {
@@ -71,15 +71,15 @@ impl RuleState {
     fn evaluate(&mut self, end: i64, transitions: &mut Vec<Transition>) {
         let rule = &self.rule;
         let wording = Wording { rule, rows: None };
-        let mut said = Vec::new();
+        let mut emitted = Vec::new();
         let mut keys: Vec<_> = self.groups.keys().cloned().collect();
         keys.sort_unstable();
         for key in keys {
             let Some(group) = self.groups.get_mut(&key) else { continue };
             let verdict = Verdict::of(Some(holds(rule, group.firing)));
-            group.judge(verdict, end, rule, end, &mut said);
-            for said in said.drain(..) {
-                transitions.push(wording.transition(&group.tags, said, None, i64::MIN));
+            group.judge(verdict, end, rule, end, &mut emitted);
+            for emitted in emitted.drain(..) {
+                transitions.push(wording.transition(&group.tags, emitted, None, i64::MIN));
             }
             if group.firing == 0 && group.history.is_idle() {
                 self.groups.remove(&key);
@@ -87,9 +87,9 @@ impl RuleState {
         }
     }
 
-    fn operand_changes(&self, said: &[Transition]) -> Vec<OperandChange> {
+    fn operand_changes(&self, emitted: &[Transition]) -> Vec<OperandChange> {
         let mut changes = Vec::new();
-        for transition in said {
+        for transition in emitted {
             // That data are missing is another alert than the rule's own.
             let of_absence = transition.labels.contains_key(NO_DATA_LABEL);
             let fires = match transition.status {

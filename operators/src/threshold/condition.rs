@@ -137,7 +137,7 @@ fn subquery() -> Complaint {
     Complaint::new("a condition cannot hold a subquery", "compute what it needs in the rollup's own SELECT")
 }
 
-/// An error of DataFusion's, in words for whoever wrote the rule.
+/// An error of DataFusion's, in words for the author of the rule.
 pub(super) fn explain(error: &DataFusionError, schema: &DFSchema) -> Complaint {
     let root = error.find_root();
     if let DataFusionError::SchemaError(schema_error, _) = root

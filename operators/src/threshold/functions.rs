@@ -2,7 +2,7 @@
 //!
 //! - `lag(x)`: the value in the group's window before; null in the first.
 //! - `change(x)`: `x - lag(x)`.
-//! - `rate(x)`: the increase of a counter a second. A value below the one before means that the counter began anew at zero.
+//! - `rate(x)`: the increase of a counter a second. A value below the one before means that the counter was reset to zero.
 //! - `ema(x, alpha)`: the exponential moving average, `alpha · x + (1 - alpha) · ema` of the window before, which begins with
 //!   the first value.
 //!
@@ -92,7 +92,7 @@ mod tests {
         check(Function::Lag, &values, &[None, Some(10.0), None, Some(30.0)]);
         check(Function::Change, &values, &[None, Some(20.0), None, Some(-10.0)]);
         check(Function::Ema { alpha: 0.5 }, &values, &[Some(10.0), Some(20.0), None, Some(20.0)]);
-        // Over twenty seconds the counter began anew and came to 20.
+        // Within twenty seconds the counter was reset and reached 20.
         check(Function::Rate, &values, &[None, Some(2.0), None, Some(1.0)]);
         check(Function::Lag, &[Some(f64::NAN), Some(1.0)], &[None, None]);
     }

@@ -34,7 +34,7 @@ pub(super) struct Group {
 
 /// What changed for a group.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Said {
+pub(super) struct Emitted {
     pub(super) change: Change,
     pub(super) cause: Cause,
     /// End of the window that made the change.
@@ -83,21 +83,21 @@ impl Group {
         end: i64,
         rule: &Rule,
         final_until: i64,
-        said: &mut Vec<Said>,
+        emitted: &mut Vec<Emitted>,
     ) {
         self.seen = self.seen.max(end);
-        self.step(verdict, end, rule, final_until, said);
+        self.step(verdict, end, rule, final_until, emitted);
     }
 
     /// The condition is true in a window that is still open, and stays so.
-    pub(super) fn fire_early(&mut self, end: i64, said: &mut Vec<Said>) {
+    pub(super) fn fire_early(&mut self, end: i64, emitted: &mut Vec<Emitted>) {
         let fires = matches!(self.history.state.phase, Phase::Firing { .. });
         if fires || self.early.is_some() || end <= self.history.state.last {
             return;
         }
         self.early = Some(end);
         let (change, revision) = (Change::Fired { since: end }, self.revision);
-        said.push(Said {
+        emitted.push(Emitted {
             change,
             cause: Cause::Condition,
             end,
@@ -108,14 +108,14 @@ impl Group {
     }
 
     /// The windows up to `until` have closed: withdraws what had fired in one of them and was not confirmed.
-    pub(super) fn withdraw_early(&mut self, until: i64, said: &mut Vec<Said>) {
+    pub(super) fn withdraw_early(&mut self, until: i64, emitted: &mut Vec<Emitted>) {
         let Some(end) = self.early.filter(|end| *end <= until) else { return };
         self.early = None;
         let is_confirmed = matches!(self.history.state.phase, Phase::Firing { since, .. } if since <= end);
         if !is_confirmed {
             let (change, revision) = (Change::Resolved { since: end }, self.revision);
             let cause = Cause::Correction;
-            said.push(Said { change, cause, end, is_absence: false, revision, is_provisional: false });
+            emitted.push(Emitted { change, cause, end, is_absence: false, revision, is_provisional: false });
         }
     }
 
@@ -127,7 +127,7 @@ impl Group {
         rule: &Rule,
         unknown: &Unknown,
         final_until: i64,
-        said: &mut Vec<Said>,
+        emitted: &mut Vec<Emitted>,
     ) -> bool {
         if rule.missing() == MissingData::Keep && rule.spec.forget_after.is_none() {
             return true;
@@ -142,11 +142,11 @@ impl Group {
                 self.seen = self.seen.max(end);
             }
             if end.saturating_sub(self.seen) >= forget_after {
-                self.resolve(Cause::Forgotten, end, said);
+                self.resolve(Cause::Forgotten, end, emitted);
                 return false;
             }
             let verdict = if unknown.has(end) { Verdict::UNKNOWN } else { Verdict::MISSING };
-            self.step(verdict, end, rule, final_until, said);
+            self.step(verdict, end, rule, final_until, emitted);
             if self.history.is_idle() && !remembers_all(rule) {
                 break;
             }
@@ -162,11 +162,11 @@ impl Group {
         end: i64,
         rule: &Rule,
         final_until: i64,
-        said: &mut Vec<Said>,
+        emitted: &mut Vec<Emitted>,
     ) {
         if end > self.history.state.last {
             // It had no row there, and nobody asked.
-            return self.judge(verdict, end, rule, final_until, said);
+            return self.judge(verdict, end, rule, final_until, emitted);
         }
         self.seen = self.seen.max(end);
         let (patience, windows) = (&rule.patience, &rule.windows);
@@ -178,7 +178,7 @@ impl Group {
         for (changes, is_absence) in [(changes, false), (of_absence.unwrap_or_default(), true)] {
             for change in changes {
                 self.revision += 1;
-                said.push(Said {
+                emitted.push(Emitted {
                     change,
                     cause: Cause::Correction,
                     end,
@@ -191,7 +191,7 @@ impl Group {
     }
 
     /// Ends what is firing, whatever the verdicts.
-    pub(super) fn resolve(&mut self, cause: Cause, end: i64, said: &mut Vec<Said>) {
+    pub(super) fn resolve(&mut self, cause: Cause, end: i64, emitted: &mut Vec<Emitted>) {
         let histories = [(Some(&mut self.history), false), (self.absence.as_deref_mut(), true)];
         for (history, is_absence) in
             histories.into_iter().filter_map(|(history, kind)| Some((history?, kind)))
@@ -204,7 +204,7 @@ impl Group {
                 }
             };
             history.state.phase = Phase::Inactive;
-            said.push(Said {
+            emitted.push(Emitted {
                 change,
                 cause,
                 end,
@@ -222,7 +222,14 @@ impl Group {
         }
     }
 
-    fn step(&mut self, verdict: Verdict, end: i64, rule: &Rule, final_until: i64, said: &mut Vec<Said>) {
+    fn step(
+        &mut self,
+        verdict: Verdict,
+        end: i64,
+        rule: &Rule,
+        final_until: i64,
+        emitted: &mut Vec<Emitted>,
+    ) {
         let counted = verdict.counted(rule.missing());
         let (patience, windows) = (&rule.patience, &rule.windows);
         let change = self.history.step(end, counted, patience, windows, final_until);
@@ -231,12 +238,12 @@ impl Group {
             // A dead man's alert begins with silence and ends with a row: both are about data.
             let of_data = verdict.is_missing() || rule.is_dead_man();
             let cause = if of_data { Cause::NoData } else { Cause::Condition };
-            said.push(Said { change, cause, end, is_absence: false, revision, is_provisional: false });
+            emitted.push(Emitted { change, cause, end, is_absence: false, revision, is_provisional: false });
         }
         if let Some(absence) = &mut self.absence
             && let Some(change) = absence.step(end, verdict.of_absence(), patience, windows, final_until)
         {
-            said.push(Said {
+            emitted.push(Emitted {
                 change,
                 cause: Cause::NoData,
                 end,

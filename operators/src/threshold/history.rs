@@ -62,11 +62,11 @@ impl History {
             self.recent.set(end, verdict, windows);
         }
         let change = self.state.step(verdict, end, patience)?;
-        Some(self.said(change))
+        Some(self.emitted(change))
     }
 
     /// The same incident keeps its time.
-    fn said(&mut self, change: Change) -> Change {
+    fn emitted(&mut self, change: Change) -> Change {
         match change {
             Change::Pending { since } => {
                 self.said_since = Some(since);
@@ -167,7 +167,7 @@ impl History {
         changes
     }
 
-    /// What has to be shown when nothing has to be told.
+    /// What has to be shown when nothing has to be notified.
     fn difference_of_pending(&self, before: Phase) -> Option<Change> {
         match (before, self.state.phase) {
             // What fired was taken back before, and may yet come true.
@@ -200,7 +200,7 @@ impl History {
     }
 }
 
-/// What turns the incidents that were told into those that are true.
+/// What turns the incidents that were notified into those that are true.
 fn difference(before: &[Incident], after: &[Incident]) -> Vec<Change> {
     let mut changes = Vec::new();
     let mut matched = vec![false; after.len()];
@@ -272,9 +272,9 @@ mod tests {
         check(0, "--+", 3, '-', &[Resolved { since: 3 }]);
         // Did not fire, and is so now.
         check(0, "---", 3, '+', &[Fired { since: 3 }]);
-        // An incident that nobody was told of, and is over.
+        // An incident that nobody was notified of, and is over.
         check(0, "---", 2, '+', &[Fired { since: 2 }, Resolved { since: 2 }]);
-        // One that was told, was over, and never was.
+        // One that was notified, was over, and never was.
         check(0, "-+-", 2, '-', &[Resolved { since: 2 }]);
         // It goes on: what had resolved it did not.
         check(0, "-+-", 3, '+', &[Fired { since: 2 }]);

@@ -143,7 +143,7 @@ impl RuleState {
             let mut tags = Tags::new(rows.rows, &self.rule.tags)?;
             let verdicts = Verdicts::new(&self.rule, rows.rows);
             let wording = Wording { rule: &self.rule, rows: Some(rows.rows) };
-            let mut said = Vec::new();
+            let mut emitted = Vec::new();
             for (row, &end) in rows.window_ends.iter().enumerate() {
                 if verdicts.of(row).condition() != Some(true) || end <= self.newest {
                     continue;
@@ -151,9 +151,9 @@ impl RuleState {
                 let key = tags.key(row).to_vec();
                 let rule = &self.rule;
                 let group = self.groups.entry(key).or_insert_with(|| Group::new(tags.values.clone(), rule));
-                group.fire_early(end, &mut said);
-                for said in said.drain(..) {
-                    transitions.push(wording.transition(&group.tags, said, Some(row), starts.value(row)));
+                group.fire_early(end, &mut emitted);
+                for emitted in emitted.drain(..) {
+                    transitions.push(wording.transition(&group.tags, emitted, Some(row), starts.value(row)));
                 }
             }
             failure = failure.or(verdicts.failure);
@@ -234,7 +234,7 @@ impl RuleState {
         let RuleSource::Rows { rollup, tier, .. } = &self.rule.source else { return Ok(()) };
         let rule = &self.rule;
         let wording = Wording { rule, rows: None };
-        let mut said = Vec::new();
+        let mut emitted = Vec::new();
         for given in given.iter().filter(|given| given.rollup == *rollup && given.tier == *tier) {
             let Some(withdrawn) = given.withdrawn.filter(|_| !self.groups.is_empty()) else { continue };
             let mut tags = Tags::new(given.rows, &rule.tags)?;
@@ -250,9 +250,9 @@ impl RuleState {
                 let (key, end) = (tags.key(row).to_vec(), rule.windows.end(*start));
                 let group = self.groups.get_mut(&key).filter(|_| end > final_until);
                 let Some(group) = group.filter(|_| !left.contains(&(key, end))) else { continue };
-                group.correct(Verdict::MISSING, end, rule, final_until, &mut said);
-                for said in said.drain(..) {
-                    transitions.push(wording.transition(&group.tags, said, None, i64::MIN));
+                group.correct(Verdict::MISSING, end, rule, final_until, &mut emitted);
+                for emitted in emitted.drain(..) {
+                    transitions.push(wording.transition(&group.tags, emitted, None, i64::MIN));
                 }
             }
         }
@@ -275,7 +275,7 @@ impl RuleState {
         let mut tags = Tags::new(rows, &self.rule.tags)?;
         let verdicts = Verdicts::new(&self.rule, rows);
         let wording = Wording { rule: &self.rule, rows: Some(rows) };
-        let mut said = Vec::new();
+        let mut emitted = Vec::new();
         // A query may leave out a tag by which its rows differ.
         let is_query = matches!(self.rule.source, RuleSource::Query { .. });
         let mut judged: HashSet<(Vec<u8>, i64)> = HashSet::new();
@@ -311,19 +311,19 @@ impl RuleState {
                 group.history = History::all_false(end, self.newest);
             }
             if corrected {
-                group.correct(verdict, end, rule, final_until, &mut said);
+                group.correct(verdict, end, rule, final_until, &mut emitted);
             } else {
-                if known && !group.pass(end - 1, rule, &self.unknown, final_until, &mut said) {
+                if known && !group.pass(end - 1, rule, &self.unknown, final_until, &mut emitted) {
                     *group = Group::new(group.tags.clone(), rule);
                 }
-                group.judge(verdict, end, rule, final_until, &mut said);
+                group.judge(verdict, end, rule, final_until, &mut emitted);
             }
-            for said in said.drain(..) {
+            for emitted in emitted.drain(..) {
                 // Windows without a row, before this one, have no values.
-                let of_row = said.end == end;
+                let of_row = emitted.end == end;
                 transitions.push(wording.transition(
                     &group.tags,
-                    said,
+                    emitted,
                     of_row.then_some(row),
                     starts.value(row),
                 ));
@@ -343,14 +343,14 @@ impl RuleState {
             return;
         }
         let wording = Wording { rule, rows: None };
-        let mut said = Vec::new();
+        let mut emitted = Vec::new();
         let mut forgotten = Vec::new();
         for (key, group) in &mut self.groups {
-            let remembered = group.pass(until, rule, &self.unknown, final_until, &mut said);
-            group.withdraw_early(until, &mut said);
+            let remembered = group.pass(until, rule, &self.unknown, final_until, &mut emitted);
+            group.withdraw_early(until, &mut emitted);
             group.settle(final_until, rule);
-            for said in said.drain(..) {
-                transitions.push(wording.transition(&group.tags, said, None, i64::MIN));
+            for emitted in emitted.drain(..) {
+                transitions.push(wording.transition(&group.tags, emitted, None, i64::MIN));
             }
             if !remembered || group.is_idle(rule, newest) {
                 forgotten.push(key.clone());

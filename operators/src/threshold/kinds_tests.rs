@@ -65,7 +65,7 @@ fn take(threshold: &mut Threshold, event: Event) -> Vec<Transition> {
 }
 
 /// `minute region rule status since minute`, with the cause where it is not the condition.
-pub(super) fn said(transitions: &[Transition]) -> String {
+pub(super) fn emitted(transitions: &[Transition]) -> String {
     let mut text = Vec::new();
     for transition in transitions {
         let cause = match transition.cause {
@@ -95,7 +95,7 @@ fn check(specs: &[RuleSpec], events: &[Event], expected: &str) {
     }
     let last = &specs[specs.len() - 1].name;
     transitions.retain(|transition| transition.rule == *last);
-    assert_eq!(said(&transitions), expected, "{events:?}");
+    assert_eq!(emitted(&transitions), expected, "{events:?}");
     let ids: std::collections::HashSet<_> = transitions.iter().map(|transition| &transition.id).collect();
     assert_eq!(ids.len(), transitions.len(), "each transition has an id of its own");
     assert_eq!(threshold.take_failures(), []);
@@ -263,7 +263,7 @@ fn a_row_that_late_points_take_away_is_missing() {
     let expected =
         "2 eu firing since 2, 2 eu no-data firing since 2 (correction), 2 eu resolved since 2 (correction)";
     check(&[no_data], &events, expected);
-    // Its fields were taken back only to be written anew.
+    // Its fields were withdrawn only to be written again.
     let again = [
         Close(&[(1, "eu", LOW)]),
         Close(&[(2, "eu", HIGH)]),
@@ -362,7 +362,7 @@ fn a_ratio_of_two_rollups() {
     let rows =
         [closed(&cpu, &cpu_ends), WindowRows { rollup: "memory_by_region", ..closed(&memory, &memory_ends) }];
     let transitions = threshold.apply(&rows, Some(MINUTE), StageTimes::default());
-    assert_eq!(said(&transitions), "1 eu firing since 1");
+    assert_eq!(emitted(&transitions), "1 eu firing since 1");
     assert_eq!(transitions[0].values, BTreeMap::from([("ratio".into(), 1.6)]));
     assert_eq!(threshold.take_failures(), []);
 }
@@ -400,15 +400,15 @@ fn alerts_of_rules_that_are_gone_are_resolved() {
     take(&mut before, Close(&[(1, "eu", HIGH)]));
     let mut after = build(&[RuleSpec { name: "other".into(), ..spec() }]);
     after.restore(&before.snapshot()).unwrap();
-    assert_eq!(said(&take(&mut after, Time(2))), "1 eu resolved since 1 (rule_changed)");
-    assert_eq!(said(&take(&mut after, Time(3))), "");
+    assert_eq!(emitted(&take(&mut after, Time(2))), "1 eu resolved since 1 (rule_changed)");
+    assert_eq!(emitted(&take(&mut after, Time(3))), "");
     // One that cannot be used for a mistake in it is not gone.
     let mut mistaken = Threshold::new(Vec::new()).set_aside(["cpu_high".to_owned()]);
     mistaken.restore(&before.snapshot()).unwrap();
-    assert_eq!(said(&take(&mut mistaken, Time(2))), "");
+    assert_eq!(emitted(&take(&mut mistaken, Time(2))), "");
     let mut mended = build(&[spec()]);
     mended.restore(&mistaken.snapshot()).unwrap();
-    assert_eq!(said(&take(&mut mended, Close(&[(3, "eu", LOW)]))), "3 eu resolved since 1");
+    assert_eq!(emitted(&take(&mut mended, Close(&[(3, "eu", LOW)]))), "3 eu resolved since 1");
 }
 
 proptest! {

@@ -59,9 +59,9 @@ fn owner_and_runbook_are_templates() {
     };
     let mut threshold = Threshold::new(vec![compile_over(texts, &shape(), &[]).unwrap()]);
     let (rows, ends) = batch(&[(1, "eu", Some(95.0))]);
-    let said = threshold.apply(&[closed(&rows, &ends)], None, StageTimes::default());
-    assert_eq!(said[0].owner.as_deref(), Some("team-eu"));
-    assert_eq!(said[0].runbook.as_deref(), Some("https://wiki.example/cpu_high?region=eu"));
+    let emitted = threshold.apply(&[closed(&rows, &ends)], None, StageTimes::default());
+    assert_eq!(emitted[0].owner.as_deref(), Some("team-eu"));
+    assert_eq!(emitted[0].runbook.as_deref(), Some("https://wiki.example/cpu_high?region=eu"));
     let misspelt = RuleSpec { runbook: Some("{{ labels.regoin }}".into()), ..spec() };
     assert!(refusal(misspelt).contains("key `runbook`"), "it is found when the rule is read");
 }
@@ -84,9 +84,9 @@ fn templates_end_soon_and_take_little_memory() {
         let Ok(rule) = rule else { continue };
         let mut threshold = Threshold::new(vec![rule]);
         let (rows, ends) = batch(&[(1, "eu", Some(95.0))]);
-        let said = threshold.apply(&[closed(&rows, &ends)], None, StageTimes::default());
-        assert!(said[0].description.len() < 20_000, "{template}");
-        assert_eq!(said[0].status, Status::Firing);
+        let emitted = threshold.apply(&[closed(&rows, &ends)], None, StageTimes::default());
+        assert!(emitted[0].description.len() < 20_000, "{template}");
+        assert_eq!(emitted[0].status, Status::Firing);
     }
     let long: Result<_, (_, Complaint)> =
         Templates::compile(&RuleSpec { summary: "x".repeat(20_000), ..spec() }, &[], &[]);

@@ -8,7 +8,7 @@
 
 use super::Threshold;
 use super::composite::operands;
-use super::group::{Group, Said};
+use super::group::{Emitted, Group};
 use super::history::History;
 use super::judge::RuleState;
 use super::state::{Change, Phase};
@@ -80,9 +80,9 @@ impl Threshold {
         at: i64,
         place: &str,
     ) -> Vec<Transition> {
-        let standing = self.standing().into_iter().filter(|said| changed.contains(&said.rule));
-        let held: BTreeMap<Key, Transition> = standing.map(|said| (key(&said), said)).collect();
-        let (mut said, mut ended) = (Vec::new(), BTreeSet::new());
+        let standing = self.standing().into_iter().filter(|emitted| changed.contains(&emitted.rule));
+        let held: BTreeMap<Key, Transition> = standing.map(|emitted| (key(&emitted), emitted)).collect();
+        let (mut emitted, mut ended) = (Vec::new(), BTreeSet::new());
         for (key, known) in announced.0.iter().filter(|(_, known)| changed.contains(&known.rule)) {
             if self.set_aside.contains_key(&known.rule) {
                 continue;
@@ -93,16 +93,16 @@ impl Threshold {
             });
             if !goes_on {
                 ended.insert(known.incident.as_str());
-                said.push(over(known, at, place));
+                emitted.push(over(known, at, place));
             }
         }
         for (key, held) in held {
             if announced.status(&key) != Some(held.status) || ended.contains(held.incident.as_str()) {
-                // Receivers may have been told that it is over, and take its id for known.
-                said.push(Transition { id: named_id(&[&held.id, "stands", place]), ..held });
+                // Receivers may have been notified of its end, and take its id for known.
+                emitted.push(Transition { id: named_id(&[&held.id, "stands", place]), ..held });
             }
         }
-        said
+        emitted
     }
 
     /// The state of each alert that is pending or fires, as a transition.
@@ -126,14 +126,14 @@ impl RuleState {
             let Some(change) = stands(history) else { continue };
             let (end, revision) = (history.state.last, group.revision);
             let cause = Cause::RuleChanged;
-            let said = Said { change, cause, end, is_absence, revision, is_provisional: false };
-            standing.push(wording.transition(&group.tags, said, None, i64::MIN));
+            let emitted = Emitted { change, cause, end, is_absence, revision, is_provisional: false };
+            standing.push(wording.transition(&group.tags, emitted, None, i64::MIN));
         }
         if let Some(end) = group.early() {
             let (change, revision) = (Change::Fired { since: end }, group.revision);
             let cause = Cause::Condition;
-            let said = Said { change, cause, end, is_absence: false, revision, is_provisional: true };
-            standing.push(wording.transition(&group.tags, said, None, i64::MIN));
+            let emitted = Emitted { change, cause, end, is_absence: false, revision, is_provisional: true };
+            standing.push(wording.transition(&group.tags, emitted, None, i64::MIN));
         }
     }
 }

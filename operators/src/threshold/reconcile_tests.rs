@@ -67,8 +67,11 @@ fn fold(threshold: &mut Threshold, log: &[Vec<Row>], others: &mut Others, held_b
         if message.len() == 1 && message[0].2.is_none() {
             given.clear();
         }
-        let said = threshold.apply(&given, Some(until), StageTimes::default());
-        said.iter().filter(|said| !held_back.contains(&said.rule)).for_each(|said| others.hear(said));
+        let emitted = threshold.apply(&given, Some(until), StageTimes::default());
+        emitted
+            .iter()
+            .filter(|emitted| !held_back.contains(&emitted.rule))
+            .for_each(|emitted| others.hear(emitted));
     }
 }
 
@@ -116,8 +119,8 @@ proptest! {
             let until = end.max(saved + 1).min(log.len());
             fold(&mut threshold, &log[saved..until], &mut others, &changed);
             let at = until as i64 * MINUTE;
-            for said in threshold.reconcile(&announced, &changed, at, &life.to_string()) {
-                others.hear(&said);
+            for emitted in threshold.reconcile(&announced, &changed, at, &life.to_string()) {
+                others.hear(&emitted);
             }
             compared = deciders;
             if !changed.is_empty() {
@@ -128,10 +131,10 @@ proptest! {
             let held = of(threshold.standing().into_iter());
             prop_assert_eq!(&of(others.states.values().cloned()), &held, "what is shown");
             let firing = |incident: &str| held.iter().any(|(it, _, status)| it == incident && status == "firing");
-            let told: Vec<&String> = others.firing.keys().filter(|incident| !firing(incident)).collect();
-            prop_assert_eq!(told, Vec::<&String>::new(), "nobody is left with an alert that is over");
+            let notified: Vec<&String> = others.firing.keys().filter(|incident| !firing(incident)).collect();
+            prop_assert_eq!(notified, Vec::<&String>::new(), "nobody is left with an alert that is over");
             for (incident, _, status) in &held {
-                prop_assert!(status != "firing" || others.firing.contains_key(incident), "all that fires is told");
+                prop_assert!(status != "firing" || others.firing.contains_key(incident), "all that fires is notified");
             }
             // The last messages of a life may be in no snapshot.
             let kept = end.saturating_sub(lost).max(saved);

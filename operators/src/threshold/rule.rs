@@ -107,7 +107,7 @@ impl Watched {
     }
 }
 
-/// A mistake in a rule, for whoever wrote it.
+/// A mistake in a rule, for its author.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 #[error("alert rule `{rule}`, key `{key}`: {message}; {remedy}")]
 pub struct RuleError {
@@ -284,11 +284,6 @@ impl Rule {
     /// Of what decides the rule's verdicts: it changes with the condition, and not with texts or receivers.
     pub fn hash(&self) -> &str {
         &self.hash
-    }
-
-    /// Names of the labels that every alert of the rule has.
-    pub fn label_names(&self) -> impl Iterator<Item = &str> {
-        self.tags.iter().map(|(_, name)| name.as_str()).chain(self.spec.labels.keys().map(String::as_str))
     }
 
     /// The rollup and tier whose open windows it wants to see.

@@ -1,6 +1,6 @@
 //! The states of all rules as JSON, part of the snapshot of a `rollup` partition.
 
-use super::group::{Group, Said};
+use super::group::{Emitted, Group};
 use super::judge::{Remembered, RuleState};
 use super::state::Change;
 use super::tags::group_key;
@@ -25,7 +25,7 @@ pub(super) struct RuleSnapshot {
     groups: Vec<Group>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     memories: Vec<Remembered>,
-    /// What receivers are told by when the rule is gone.
+    /// What receivers are notified by when the rule is gone.
     #[serde(default)]
     severity: String,
     #[serde(default)]
@@ -146,15 +146,15 @@ impl RuleSnapshot {
     fn end(self, rule: &str) -> Vec<Transition> {
         let mut transitions = Vec::new();
         for mut group in self.groups {
-            let mut said: Vec<Said> = Vec::new();
-            group.resolve(Cause::RuleChanged, self.newest, &mut said);
-            for said in said {
-                let (status, starts_at) = match said.change {
+            let mut emitted: Vec<Emitted> = Vec::new();
+            group.resolve(Cause::RuleChanged, self.newest, &mut emitted);
+            for emitted in emitted {
+                let (status, starts_at) = match emitted.change {
                     Change::Resolved { since } => (Status::Resolved, since),
                     Change::Ended { since } => (Status::Inactive, since),
                     _ => continue,
                 };
-                let absence = said.is_absence.then_some((NO_DATA_LABEL, "true"));
+                let absence = emitted.is_absence.then_some((NO_DATA_LABEL, "true"));
                 let names = self.tags.iter().map(String::as_str);
                 let of_group = || names.clone().zip(group.tags.iter().map(String::as_str)).chain(absence);
                 let mut labels = self.labels.clone();
@@ -164,7 +164,7 @@ impl RuleSnapshot {
                         .map(|(name, tag)| (name.into(), tag.into())),
                 );
                 transitions.push(Transition {
-                    id: transition_id(rule, of_group(), said.end, status, said.revision),
+                    id: transition_id(rule, of_group(), emitted.end, status, emitted.revision),
                     incident: incident_id(rule, of_group(), starts_at),
                     rule: rule.to_owned(),
                     status,
@@ -176,13 +176,13 @@ impl RuleSnapshot {
                     description: String::new(),
                     values: BTreeMap::new(),
                     starts_at,
-                    ends_at: Some(said.end),
-                    window_start: said.end,
-                    window_end: said.end,
+                    ends_at: Some(emitted.end),
+                    window_start: emitted.end,
+                    window_end: emitted.end,
                     receivers: self.receivers.clone(),
                     cause: Cause::RuleChanged,
                     provisional: false,
-                    revision: said.revision,
+                    revision: emitted.revision,
                     rule_hash: String::new(),
                     owner: None,
                     runbook: None,

@@ -305,7 +305,7 @@ mod tests {
     fn keeps_firing_for_a_while() {
         let keep = Patience { keep: 2, ..Patience::default() };
         check_with(keep, &[(1, "+"), (2, "-"), (3, "-"), (4, "-")], &[(1, fired(1)), (4, resolved(1))]);
-        // A true one in between, or one that is neither, begins the wait anew; null says nothing.
+        // A true one in between, or one that is neither, restarts the wait; null has no effect.
         check_with(keep, &[(1, "+"), (2, "-"), (3, "+"), (4, "-"), (5, "-")], &[(1, fired(1))]);
         check_with(keep, &[(1, "+-"), (2, "-+"), (3, "--"), (4, "-+"), (5, "-+")], &[(1, fired(1))]);
         check_with(keep, &[(1, "+"), (2, "-"), (3, "?"), (4, "-")], &[(1, fired(1)), (4, resolved(1))]);

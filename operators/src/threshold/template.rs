@@ -14,11 +14,12 @@
 
 use super::rule::{Complaint, RuleSpec, listed, nearest};
 use super::transition::Transition;
-use chrono::{DateTime, SecondsFormat};
 use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value, context};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;
+
+use crate::time::rfc3339;
 
 /// Bytes of a rendered text. Longer ones are cut.
 const LONGEST: usize = 16 << 10;
@@ -197,7 +198,7 @@ impl Templates {
     }
 }
 
-/// What is told in place of a template that failed.
+/// What is notified in place of a template that failed.
 fn fallback(transition: &Transition, key: &str, error: &minijinja::Error) -> String {
     let mut text = format!("{} {}", transition.rule, transition.status);
     for (name, label) in &transition.labels {
@@ -256,10 +257,6 @@ impl io::Write for Bounded {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-fn rfc3339(nanoseconds: i64) -> String {
-    DateTime::from_timestamp_nanos(nanoseconds).to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }
 
 fn fixed(number: f64, digits: usize) -> String {

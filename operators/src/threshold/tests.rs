@@ -89,7 +89,7 @@ fn evaluate(threshold: &mut Threshold, rows: &[Row]) -> Vec<Transition> {
     apply(threshold, &closed(&rows, &ends), newest)
 }
 
-/// People are told of; the rest is only shown.
+/// People are notified of; the rest is only shown.
 fn apply(threshold: &mut Threshold, rows: &WindowRows<'_>, watermark: Option<i64>) -> Vec<Transition> {
     let mut transitions = threshold.apply(std::slice::from_ref(rows), watermark, StageTimes::default());
     transitions.retain(|transition| transition.status.is_told());

@@ -32,7 +32,7 @@ impl Status {
         }
     }
 
-    /// Whether people are told: of what was only pending they are not.
+    /// Whether people are notified: of what was only pending they are not.
     pub fn is_told(self) -> bool {
         matches!(self, Status::Firing | Status::Resolved)
     }
@@ -147,7 +147,7 @@ pub struct SystemAlert<'a> {
 }
 
 impl SystemAlert<'_> {
-    /// The same `since` gives the same ids, whoever notices.
+    /// The same `since` gives the same ids in every process.
     pub fn transition(&self, summary: String, description: String) -> Transition {
         let Self { rule, status, since, at, .. } = *self;
         let nothing = || std::iter::empty::<(&str, &str)>();

@@ -1,6 +1,6 @@
 //! Windows without a row of a group: because there is none, or because the stream cannot give them whole.
 
-use super::kinds_tests::{build, minutes, query, said};
+use super::kinds_tests::{build, emitted, minutes, query};
 use super::tests::{MINUTE, Row, batch, closed, spec};
 use super::*;
 
@@ -13,12 +13,12 @@ fn unknown(rollup: &str, first: i64, last: i64) -> UnknownWindows {
 
 fn close(threshold: &mut Threshold, rows: &[Row], until: i64) -> String {
     let (rows, ends) = batch(rows);
-    said(&threshold.apply(&[closed(&rows, &ends)], Some(until * MINUTE), StageTimes::default()))
+    emitted(&threshold.apply(&[closed(&rows, &ends)], Some(until * MINUTE), StageTimes::default()))
 }
 
 #[test]
 fn windows_that_the_stream_cannot_give_whole_say_nothing() {
-    for (missing_data, told) in [
+    for (missing_data, notified) in [
         (MissingData::Alert, "4 eu firing since 4 (no_data)"),
         (MissingData::NoData, "4 eu no-data firing since 4 (no_data)"),
         (MissingData::Ok, ""),
@@ -27,7 +27,7 @@ fn windows_that_the_stream_cannot_give_whole_say_nothing() {
         close(&mut threshold, &[(1, "eu", LOW)], 1);
         threshold.leave_out(&[unknown("cpu_by_region", 2, 3)]);
         assert_eq!(close(&mut threshold, &[], 3), "", "{missing_data:?}");
-        assert_eq!(close(&mut threshold, &[], 4), told, "{missing_data:?}: the first that is whole");
+        assert_eq!(close(&mut threshold, &[], 4), notified, "{missing_data:?}: the first that is whole");
     }
     // What is missing ends no alert, and brings the end of an alert that is forgotten no nearer.
     let forgetful = RuleSpec { forget_after: Some(minutes(3)), ..spec() };
@@ -55,9 +55,9 @@ fn both(threshold: &mut Threshold, left: &[Row], right: &[Row], until: i64) -> S
     if right.num_rows() > 0 {
         given.push(WindowRows { rollup: "memory_by_region", ..closed(&right, &right_ends) });
     }
-    let told = said(&threshold.apply(&given, Some(until * MINUTE), StageTimes::default()));
+    let notified = emitted(&threshold.apply(&given, Some(until * MINUTE), StageTimes::default()));
     assert_eq!(threshold.take_failures(), []);
-    told
+    notified
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! From what changed to the message that says so.
 
-use super::group::Said;
+use super::group::Emitted;
 use super::rule::Rule;
 use super::state::Change;
 use super::transition::{StageTimes, Status, Transition, incident_id, provisional_id, transition_id};
@@ -24,19 +24,19 @@ impl Wording<'_> {
     pub(super) fn transition(
         &self,
         tags: &[String],
-        said: Said,
+        emitted: Emitted,
         row: Option<usize>,
         window_start: i64,
     ) -> Transition {
         let spec = &self.rule.spec;
-        let (status, starts_at, ends_at) = match said.change {
+        let (status, starts_at, ends_at) = match emitted.change {
             Change::Pending { since } => (Status::Pending, since, None),
             Change::Fired { since } => (Status::Firing, since, None),
-            Change::Resolved { since } => (Status::Resolved, since, Some(said.end)),
-            Change::Ended { since } => (Status::Inactive, since, Some(said.end)),
+            Change::Resolved { since } => (Status::Resolved, since, Some(emitted.end)),
+            Change::Ended { since } => (Status::Inactive, since, Some(emitted.end)),
         };
         let names = self.rule.tags.iter().map(|(_, name)| name.as_str());
-        let absence = said.is_absence.then_some((NO_DATA_LABEL, "true"));
+        let absence = emitted.is_absence.then_some((NO_DATA_LABEL, "true"));
         let group = || names.clone().zip(tags.iter().map(String::as_str)).chain(absence);
         let mut labels = spec.labels.clone();
         labels
@@ -46,11 +46,11 @@ impl Wording<'_> {
             _ => BTreeMap::new(),
         };
         let window_start =
-            if row.is_some() { window_start } else { said.end.saturating_sub(self.rule.windows.size()) };
+            if row.is_some() { window_start } else { emitted.end.saturating_sub(self.rule.windows.size()) };
         let mut transition = Transition {
-            id: match said.is_provisional {
-                true => provisional_id(&spec.name, group(), said.end, said.revision),
-                false => transition_id(&spec.name, group(), said.end, status, said.revision),
+            id: match emitted.is_provisional {
+                true => provisional_id(&spec.name, group(), emitted.end, emitted.revision),
+                false => transition_id(&spec.name, group(), emitted.end, status, emitted.revision),
             },
             incident: incident_id(&spec.name, group(), starts_at),
             rule: spec.name.clone(),
@@ -63,11 +63,11 @@ impl Wording<'_> {
             starts_at,
             ends_at,
             window_start,
-            window_end: said.end,
+            window_end: emitted.end,
             receivers: spec.receivers.clone(),
-            cause: said.cause,
-            provisional: said.is_provisional,
-            revision: said.revision,
+            cause: emitted.cause,
+            provisional: emitted.is_provisional,
+            revision: emitted.revision,
             rule_hash: self.rule.hash.clone(),
             owner: spec.owner.clone(),
             runbook: spec.runbook.clone(),
@@ -75,7 +75,7 @@ impl Wording<'_> {
             partition: None,
         };
         self.rule.templates.render(&mut transition);
-        if said.is_absence {
+        if emitted.is_absence {
             transition.summary = format!("no data: {}", transition.summary);
         }
         transition

@@ -58,7 +58,7 @@ impl Alerting {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Another number than before: something has changed, and whoever works by it should begin anew.
+    /// Counts changes: a session that works by older rules should start over.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }

@@ -17,7 +17,7 @@ use crate::time::Time;
 
 /// Windows remembered for each tier of a rollup and partition.
 const WINDOWS: usize = 256;
-/// The newest changes of a window that are told one by one; all are counted.
+/// The newest changes of a window that are notified one by one; all are counted.
 const CHANGES: usize = 4;
 
 /// One window in one rollup partition.

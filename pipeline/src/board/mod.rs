@@ -224,7 +224,7 @@ impl Board {
         self.sink(|sink| {
             sink.flushed = Some(now);
             sink.checkpoint_since = None;
-            // It is told once a second only, and by now it is over.
+            // It is notified once a second only, and by now it is over.
             sink.trouble = None;
         });
     }

@@ -8,7 +8,7 @@ use crate::time::{Time, milliseconds};
 /// Open windows told one by one.
 const OPEN_WINDOWS: usize = 100;
 
-/// The state of `fold` after everything before `next_offset`, with the open windows of every tier: whoever answers
+/// The state of `fold` after everything before `next_offset`, with the open windows of every tier: who answers
 /// keeps those of one. `heard`: when the newest facts came in, by this process's clock. What sources are judged by is their
 /// age at that moment: the clocks of their owners may be apart from this one.
 pub(crate) fn view(
@@ -20,12 +20,12 @@ pub(crate) fn view(
 ) -> PartitionView {
     let open = fold.open_windows().map(|(tier, windows)| {
         let count = windows.len();
-        let told = windows.into_iter().take(OPEN_WINDOWS).map(|(start, rows)| OpenWindow {
+        let notified = windows.into_iter().take(OPEN_WINDOWS).map(|(start, rows)| OpenWindow {
             start: Time(start),
             end: Time(tier.windows.end(start)),
             rows,
         });
-        (tier.table.clone(), OpenWindows { oldest: told.collect(), count })
+        (tier.table.clone(), OpenWindows { oldest: notified.collect(), count })
     });
     let open = open.collect();
     let sources: Vec<SourceStanding> =

@@ -1,4 +1,4 @@
-//! What one process knows of itself: the body of `/api/status`. Its names are documented in the README and stay.
+//! What one process knows of itself: the body of `/api/status`. Its names are listed in `docs/reference/http-api.md` and stay.
 //!
 //! Times are RFC 3339 in UTC, names ending in `_ms` are milliseconds, others are counts and offsets.
 
@@ -17,7 +17,7 @@ pub struct Status {
     pub instance: String,
     pub version: String,
     pub started: Time,
-    /// When this was told.
+    /// When this was notified.
     pub now: Time,
     /// Parts of the process that are not ready, and why.
     pub waiting: BTreeMap<String, String>,
@@ -94,7 +94,7 @@ pub struct RollupStatus {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RollupPartition {
     pub partition: i32,
-    /// Told by its owner, or read from its newest snapshot because nobody told it.
+    /// Notified by its owner, or read from its newest snapshot because nobody notified it.
     pub from: Origin,
     /// The next offset of the partials topic to be merged.
     pub next_offset: i64,

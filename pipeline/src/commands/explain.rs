@@ -1,4 +1,4 @@
-//! `tidemark explain <rollup>`: what a rollup does, for whoever wrote its SQL or reads its results.
+//! `tidemark explain <rollup>`: what a rollup does, for authors of its SQL and readers of its results.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -144,7 +144,7 @@ fn state(text: &mut String, rollup: &Rollup, catalog: &Catalog) {
     line(
         text,
         "fingerprint",
-        &format!("{:016x}; a query with another one starts anew at a window boundary", rollup.fingerprint),
+        &format!("{:016x}; a query with another one starts over at a window boundary", rollup.fingerprint),
     );
 }
 

@@ -23,7 +23,7 @@ use crate::config::Config;
 use crate::roles::rollup::tables_of;
 use crate::storage::cold::{Cold, POINTS, VERSIONS};
 
-/// How often a query starts anew because compaction has deleted what it was about to read, which takes a query
+/// How often a query starts over because compaction has deleted what it was about to read, which takes a query
 /// that lasts longer than the grace of the compaction.
 const ATTEMPTS: usize = 10;
 

@@ -1,4 +1,4 @@
-//! What people would have been told: the rules and routes of a configuration over the rows of windows, by the threshold
+//! What people would have been notified: the rules and routes of a configuration over the rows of windows, by the threshold
 //! operator and the dispatcher of the live roles, without Kafka, a clock, or anyone to tell.
 //!
 //! Wall time is an argument: who has no other lets it be ahead of the watermark by the bound on disorder, as it is where
@@ -37,8 +37,8 @@ pub(crate) struct Simulation {
 /// What came of it since it was taken last.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
-    /// In the order in which it was told.
-    pub(crate) told: Vec<Told>,
+    /// In the order in which it was notified.
+    pub(crate) notified: Vec<Notified>,
     pub(crate) ledger: Vec<Entry>,
     /// Rules that rows could not be judged by, and why.
     pub(crate) failures: BTreeSet<(String, String)>,
@@ -53,20 +53,20 @@ pub(crate) struct AlertKey {
 
 /// A notification.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(crate) struct Told {
+pub(crate) struct Notified {
     /// Wall time.
     pub(crate) at: Time,
     pub(crate) receiver: String,
     pub(crate) reason: Reason,
     pub(crate) group: String,
     /// Those that fire come first.
-    pub(crate) alerts: Vec<ToldAlert>,
+    pub(crate) alerts: Vec<NotifiedAlert>,
     /// Sentences for people.
     pub(crate) notes: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(crate) struct ToldAlert {
+pub(crate) struct NotifiedAlert {
     #[serde(flatten)]
     pub(crate) alert: AlertKey,
     pub(crate) status: Status,
@@ -75,7 +75,7 @@ pub(crate) struct ToldAlert {
     pub(crate) ends_at: Option<Time>,
     pub(crate) summary: String,
     pub(crate) cause: Cause,
-    /// The ids of what is told by it, as in the webhooks of the pipeline.
+    /// The ids of what is notified by it, as in the webhooks of the pipeline.
     pub(crate) transitions: Vec<String>,
 }
 
@@ -156,7 +156,7 @@ impl Simulation {
         self.settle(self.now);
     }
 
-    /// Lets wall time pass without event time: what is due by `until` is told at its own moment.
+    /// Lets wall time pass without event time: what is due by `until` is notified at its own moment.
     pub(crate) fn advance(&mut self, until: i64) {
         while let Some(due) = self.dispatcher.next_due().filter(|due| *due <= until) {
             self.now = self.now.max(due);
@@ -187,7 +187,7 @@ impl Simulation {
                 match effect {
                     Effect::Log(entry) => self.outcome.ledger.push(entry),
                     Effect::Send(dispatch) | Effect::Replaced { by: dispatch, .. } => {
-                        self.outcome.told.push(Told::of(&dispatch, now));
+                        self.outcome.notified.push(Notified::of(&dispatch, now));
                         self.dispatcher.sent(&dispatch.id, now);
                     }
                 }
@@ -198,7 +198,7 @@ impl Simulation {
 
 impl Outcome {
     pub(crate) fn extend(&mut self, later: Self) {
-        self.told.extend(later.told);
+        self.notified.extend(later.notified);
         self.ledger.extend(later.ledger);
         self.failures.extend(later.failures);
     }
@@ -221,9 +221,9 @@ impl fmt::Display for AlertKey {
     }
 }
 
-impl Told {
+impl Notified {
     fn of(dispatch: &Dispatch, now: i64) -> Self {
-        let mut alerts: Vec<ToldAlert> = dispatch.alerts.iter().map(ToldAlert::of).collect();
+        let mut alerts: Vec<NotifiedAlert> = dispatch.alerts.iter().map(NotifiedAlert::of).collect();
         // The order of equals stays as it is.
         alerts.sort_by_key(|alert| alert.status == Status::Resolved);
         Self {
@@ -243,9 +243,9 @@ impl Told {
     }
 }
 
-impl ToldAlert {
-    fn of(told: &DispatchAlert) -> Self {
-        let transition = &told.transition;
+impl NotifiedAlert {
+    fn of(notified: &DispatchAlert) -> Self {
+        let transition = &notified.transition;
         Self {
             alert: AlertKey::of(transition),
             status: transition.status,
@@ -254,7 +254,7 @@ impl ToldAlert {
             ends_at: transition.ends_at.map(Time),
             summary: transition.summary.clone(),
             cause: transition.cause,
-            transitions: told.transitions.clone(),
+            transitions: notified.transitions.clone(),
         }
     }
 }

@@ -79,14 +79,19 @@ fn step(simulation: &mut Simulation, minute: i64, rows: &[(&str, f64)], correcte
 }
 
 /// `seconds receiver (reason) host status, …`
-fn told(outcome: &Outcome) -> Vec<String> {
-    let line = |told: &Told| {
+fn notified(outcome: &Outcome) -> Vec<String> {
+    let line = |notified: &Notified| {
         let alerts =
-            told.alerts.iter().map(|alert| format!("{} {}", alert.alert.labels["host"], alert.status));
+            notified.alerts.iter().map(|alert| format!("{} {}", alert.alert.labels["host"], alert.status));
         let alerts = alerts.collect::<Vec<_>>().join(", ");
-        format!("{} {} {} {alerts}", told.at.0 / 1_000_000_000, told.receiver, told.reason.as_str())
+        format!(
+            "{} {} {} {alerts}",
+            notified.at.0 / 1_000_000_000,
+            notified.receiver,
+            notified.reason.as_str()
+        )
     };
-    outcome.told.iter().map(line).collect()
+    outcome.notified.iter().map(line).collect()
 }
 
 #[test]
@@ -94,15 +99,15 @@ fn everything_is_told_at_its_own_time() {
     let mut simulation = simulation();
     assert_eq!(simulation.sources().iter().collect::<Vec<_>>(), [&("cpu".to_owned(), "1m".to_owned())]);
     step(&mut simulation, 1, &[("a", 95.0), ("b", 95.0)], false, 1);
-    assert_eq!(told(&simulation.take()), Vec::<String>::new());
+    assert_eq!(notified(&simulation.take()), Vec::<String>::new());
     let pending = simulation.active().values().map(|alert| alert.status).collect::<Vec<_>>();
     assert_eq!(pending, [Status::Pending, Status::Pending]);
     step(&mut simulation, 2, &[("a", 95.0), ("b", 10.0)], false, 2);
-    assert_eq!(simulation.active().len(), 1, "b was never told of");
-    // The rule's own receiver at once, the group when it has waited; then whoever is next, and again after an hour.
+    assert_eq!(simulation.active().len(), 1, "b was never notified of");
+    // The rule's own receiver at once, the group when it has waited; then the next one, and again after an hour.
     simulation.advance(80 * MINUTE);
     assert_eq!(
-        told(&simulation.take()),
+        notified(&simulation.take()),
         [
             "125 direct changed a firing",
             "155 grouped changed a firing",
@@ -115,8 +120,12 @@ fn everything_is_told_at_its_own_time() {
     simulation.finish();
     assert!(simulation.active().is_empty());
     let outcome = simulation.take();
-    assert_eq!(told(&outcome)[0], "4865 direct changed a resolved", "{outcome:?}");
-    assert!(told(&outcome).contains(&"4895 grouped changed a resolved".to_owned()), "{:?}", told(&outcome));
+    assert_eq!(notified(&outcome)[0], "4865 direct changed a resolved", "{outcome:?}");
+    assert!(
+        notified(&outcome).contains(&"4895 grouped changed a resolved".to_owned()),
+        "{:?}",
+        notified(&outcome)
+    );
 }
 
 #[test]
@@ -135,16 +144,16 @@ fn corrections_and_silences() {
     step(&mut simulation, 1, &[("a", 95.0), ("b", 95.0)], false, 1);
     step(&mut simulation, 2, &[("a", 10.0), ("b", 95.0)], false, 2);
     let outcome = simulation.take();
-    assert_eq!(told(&outcome), Vec::<String>::new(), "b is silenced, and a was over in time");
+    assert_eq!(notified(&outcome), Vec::<String>::new(), "b is silenced, and a was over in time");
     assert!(outcome.ledger.iter().any(|entry| entry.what == What::Silenced), "{:?}", outcome.ledger);
     // A late point of the second minute: `a` should have fired.
     step(&mut simulation, 2, &[("a", 99.0)], true, 3);
     let outcome = simulation.take();
-    assert_eq!(told(&outcome), ["185 direct changed a firing"]);
-    assert_eq!(outcome.told[0].alerts[0].cause, Cause::Correction);
-    // What still fires as the silence ends is told then.
+    assert_eq!(notified(&outcome), ["185 direct changed a firing"]);
+    assert_eq!(outcome.notified[0].alerts[0].cause, Cause::Correction);
+    // What still fires as the silence ends is notified then.
     simulation.advance(10 * MINUTE);
-    let later = told(&simulation.take());
+    let later = notified(&simulation.take());
     assert!(later.contains(&"600 direct changed b firing".to_owned()), "{later:?}");
 }
 

@@ -51,7 +51,7 @@ impl Environment {
         environment
     }
 
-    /// The same for commands that send nothing: secrets in files and variables are not read, so that whoever may not see
+    /// The same for commands that send nothing: secrets in files and variables are not read, so that a person who may not see
     /// them can test a configuration that names them.
     #[must_use]
     pub fn without_secrets(mut self) -> Self {

@@ -7,7 +7,7 @@ use toml::Spanned;
 use super::error::ConfigError;
 use super::source::Source;
 
-/// A text and where it stands, so that whoever compiles it later can point at it.
+/// A text and where it stands, so that a later compiler can point at it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Located {
     pub text: String,

@@ -1,4 +1,4 @@
-//! `[[route]]`, `[[inhibit]]` and `[[mute]]` of `config/alerts.toml`: who is told of which alerts, and when.
+//! `[[route]]`, `[[inhibit]]` and `[[mute]]` of `config/alerts.toml`: who is notified of which alerts, and when.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::time::nanoseconds;
 /// How long the first alert of a group waits for others, where a route groups.
 const GROUP_WAIT: Duration = Duration::from_secs(10);
 const GROUP_INTERVAL: Duration = Duration::from_secs(300);
-/// How often what still fires is told again.
+/// How often what still fires is notified again.
 pub(super) const REPEAT: Duration = Duration::from_secs(4 * 3_600);
 pub(super) const LONGEST: Duration = Duration::from_secs(30 * 86_400);
 

@@ -51,8 +51,8 @@ pub struct RuleTest {
     /// When what is said, in the order of the file.
     pub said: Vec<(i64, Said)>,
     pub expected: Vec<ExpectedAlerts>,
-    pub told: Vec<ExpectedNotification>,
-    /// Receivers that must be told nothing.
+    pub notified: Vec<ExpectedNotification>,
+    /// Receivers that must be notified nothing.
     pub quiet: Vec<String>,
 }
 
@@ -310,7 +310,9 @@ impl Checks<'_> {
             gaps,
             said,
             expected,
-            told: notifications.map(|told| self.notification(told, start)).collect::<Result<_, _>>()?,
+            notified: notifications
+                .map(|notified| self.notification(notified, start))
+                .collect::<Result<_, _>>()?,
             quiet: check_receivers(self.source, raw.quiet, &self.receivers)?,
         })
     }

@@ -83,9 +83,9 @@ fn a_test_is_read() {
     assert_eq!(said, [0, 120]);
     assert!(matches!(&test.said[0].1, Said::Silence(silence) if silence.ends_at == start + 3_600 * SECOND));
     assert_eq!((from_start(test.expected[0].at), test.expected[0].firing.len()), (180, 1));
-    let told = &test.told[0];
-    assert_eq!((told.status, told.reason), (Some(Status::Firing), Some(Reason::Repeated)));
-    assert_eq!(told.alerts.as_ref().unwrap()[0], test.expected[0].firing[0]);
+    let notified = &test.notified[0];
+    assert_eq!((notified.status, notified.reason), (Some(Status::Firing), Some(Reason::Repeated)));
+    assert_eq!(notified.alerts.as_ref().unwrap()[0], test.expected[0].firing[0]);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Files of silences, for `tidemark backtest`: what would not have been told, had somebody said so.
+//! Files of silences, for `tidemark backtest`: what would not have been notified, had somebody said so.
 
 use std::path::Path;
 

@@ -31,11 +31,6 @@ impl Readiness {
         self.lock().remove(part);
     }
 
-    /// Whether nothing is being waited for.
-    pub fn is_ready(&self) -> bool {
-        self.lock().is_empty()
-    }
-
     /// The parts that are not ready, with their reasons.
     pub fn reasons(&self) -> BTreeMap<String, String> {
         self.lock().clone()

@@ -10,7 +10,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use super::{ConsumerSettings, KafkaError, Plain, consumer_config, create};
 use crate::config::KafkaConfig;
 
-/// Which messages a reader is given, and what it is told of the ends of logs.
+/// Which messages a reader is given, and what it is notified of the ends of logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Isolation {
     /// Those of transactions that are committed; logs end where the first open transaction begins.

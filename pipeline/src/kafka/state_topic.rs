@@ -1,6 +1,6 @@
 //! Topics that hold a state: the newest record of each key is what holds, and one without a value removes it.
 //!
-//! They are read without a consumer group, from the beginning to the end, by whoever wants to know.
+//! They are read without a consumer group, from the beginning to the end, by any reader.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -130,7 +130,7 @@ impl Reader {
                     take(record);
                 }
                 None if heard.elapsed() > SILENCE => {
-                    // Whoever reads may try again.
+                    // The reader may try again.
                     let cause = kafka::cause(&self.consumer);
                     let brokers = self.brokers.clone();
                     return Err(KafkaError::Unreachable { brokers, timeout: SILENCE, cause });

@@ -50,7 +50,7 @@ impl Assigned {
         (self.topic.clone(), self.partition)
     }
 
-    /// Refuses an offset beyond the end of the log: the topic was made anew, and its messages would be taken for
+    /// Refuses an offset beyond the end of the log: the topic was created again, and its messages would be taken for
     /// known ones. Warns of messages that were removed before anyone read them.
     pub(crate) fn check_offset(&self) -> Result<()> {
         let Some(offset) = self.offset else { return Ok(()) };
@@ -58,7 +58,7 @@ impl Assigned {
         if offset > end {
             return Err(Error::Refused(format!(
                 "the group has read topic `{topic}` partition {partition} to offset {offset}, but it ends at {end}: it \
-                 was made anew; use another group and another `url` in [storage], or restore the topic"
+                 was created again; use another group and another `url` in [storage], or restore the topic"
             )));
         }
         if offset < begin {

@@ -1,7 +1,7 @@
 //! The text that is committed with a source offset: how far the archive is, and which files it is about to write.
 //!
 //! `archive=100` says that everything before offset 100 is durable. `archive=100,150,180` also says that the chunks
-//! [100, 150) and [150, 180) may be on their way to storage: whoever takes the partition over cuts its own chunks at the
+//! [100, 150) and [150, 180) may be on their way to storage: the next owner of the partition cuts its own chunks at the
 //! same places, and so writes the same files again. That makes it harmless when a file of the former owner, even of one
 //! that was frozen for an hour, reaches storage at any later time.
 

@@ -1,6 +1,6 @@
 //! A notification as an email: subject, text, HTML and the ids that thread it.
 //!
-//! The Message-ID comes from the notification's id, so a message that is sent twice can be told to be one.
+//! The Message-ID comes from the notification's id, so a message that is sent twice can be notified to be one.
 //! All messages of a group refer to one id that no message has: mail readers then show firing and resolved
 //! as one thread (RFC 5322, 3.6.4).
 

@@ -1,4 +1,4 @@
-//! What all sinks that post over HTTP can be told.
+//! What all sinks that post over HTTP can be notified.
 
 use std::collections::BTreeMap;
 use std::fmt;

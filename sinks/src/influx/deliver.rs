@@ -206,7 +206,7 @@ impl Delivery {
         }
     }
 
-    /// Waits for ever once requests may not be sent any more: whoever took the permit away drops the sink.
+    /// Waits for ever once requests may not be sent any more: the owner of the permit drops the sink.
     async fn permitted(&self) {
         if self.permit.get().is_some_and(|permit| !permit()) {
             warn!(server = self.client.place, "nothing more is sent: others may own these rows by now");

@@ -1,5 +1,5 @@
 //! Checks server, organisation and bucket before the first write, so that a typing error in the
-//! configuration is told at start-up and not an hour later.
+//! configuration is notified at start-up and not an hour later.
 
 use serde_json::Value;
 use tracing::info;

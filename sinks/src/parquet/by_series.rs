@@ -12,9 +12,8 @@ use arrow::buffer::OffsetBuffer;
 use arrow::compute::{cast, concat_batches, take};
 use arrow::datatypes::{DataType, Field, Float64Type, Schema, TimeUnit, TimestampNanosecondType};
 
+use super::live::HOUR;
 use crate::Error;
-
-const HOUR: i64 = 3_600_000_000_000;
 
 /// Points, and the series that they are of.
 #[derive(Debug, Clone)]

@@ -12,8 +12,8 @@
 //!    if this process is killed there, until the next run.
 //! 4. **Grace** again, then the staged copy is deleted.
 //!
-//! Only chunks below the archive's safe offset are merged: those beyond it may still be deleted and written anew
-//! by whoever takes their partition over. A file covers offsets, not names, so a chunk that an owner of the past
+//! Only chunks below the archive's safe offset are merged: those beyond it may still be deleted and written again
+//! by the next owner of their partition. A file covers offsets, not names, so a chunk that an owner of the past
 //! writes once more does not count again.
 
 use std::collections::BTreeMap;
@@ -169,7 +169,7 @@ impl RawCompactor {
         if !self.create(&published, bytes.into()).await? {
             return Ok(Step::Contended);
         }
-        // Looked at anew: what is deleted must be covered by the published file that counts now, even if this
+        // Listed again: what is deleted must be covered by the published file that counts now, even if this
         // process was stopped for so long that others have gone on.
         let hour = HourFiles::list(&self.store, folder).await?;
         if let Some(newest) = hour.compacted.first().filter(|newest| newest.published) {

@@ -148,7 +148,7 @@ async fn chunks_beyond_the_safe_offset_are_left_to_their_owner() {
         paths(&store).await.iter().map(|path| path.filename().unwrap().to_owned()).collect();
     let unsafe_chunks = names.iter().filter(|name| name.starts_with("points-")).count();
     assert_eq!((unsafe_chunks, names.len()), (4, 6), "{names:?}");
-    // A take-over deletes them and writes them anew, cut elsewhere.
+    // A take-over deletes them and writes them again, cut elsewhere.
     let expected = seen(&store).await;
     let archive = RawArchive::new(store.clone(), Path::default());
     for partition in [0, 1] {

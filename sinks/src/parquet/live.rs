@@ -25,7 +25,8 @@ use tracing::debug;
 use crate::Error;
 use crate::timestamp::time;
 
-pub(crate) const HOUR: i64 = 3_600_000_000_000;
+/// The archive has a folder for each hour of event time; in nanoseconds.
+pub const HOUR: i64 = 3_600_000_000_000;
 const DAY: i64 = 24 * HOUR;
 
 /// Days that are listed, and hours that are looked at, at once.

@@ -16,7 +16,7 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 
 use super::*;
 
-const HOUR: i64 = 3_600_000_000_000;
+const HOUR: i64 = super::super::live::HOUR;
 
 /// Name, labels, time and value of a point.
 pub(crate) type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], i64, f64);

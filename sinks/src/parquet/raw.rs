@@ -227,9 +227,8 @@ mod tests {
     use parquet::file::reader::{FileReader, SerializedFileReader};
 
     use super::*;
+    use crate::parquet::live::HOUR;
     use crate::parquet::points::tests::{Row, points, read, shown};
-
-    const HOUR: i64 = 3_600_000_000_000;
 
     fn chunk(topic: &str, partition: i32, first_offset: i64, times: &[i64]) -> RawChunk {
         let rows: Vec<Row<'_>> =

@@ -8,7 +8,7 @@
 //! | `reason` | top | `changed`, `repeated`, `escalated` |
 //! | `notes` | top | sentences for people |
 //! | `values` | alert | the numbers behind the condition, null where one is not finite; as Grafana's |
-//! | `transitions` | alert | ids of what is told for the first time |
+//! | `transitions` | alert | ids of what is notified for the first time |
 //! | `incident` | alert | the same from firing to resolved |
 //! | `cause` | alert | `condition`, `no_data`, `correction`, `forgotten`, `rule_changed` |
 //! | `provisional` | alert | whether it will be confirmed or withdrawn |

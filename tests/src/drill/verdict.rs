@@ -12,7 +12,7 @@ use crate::influx::{Field, Key};
 use crate::kafka::Message;
 use crate::oracle::{self, Rows};
 
-/// Differences that are told one by one.
+/// Differences that are notified one by one.
 const SHOWN: usize = 5;
 
 /// How a round ended.

@@ -109,7 +109,7 @@ fn made_again(servers: &Servers) {
     assert!(!tidemark.wait_for_end().success(), "{}", tidemark.log_text());
     let log = tidemark.log_text();
     assert!(
-        log.contains("it was made anew")
+        log.contains("it was created again")
             || log.contains("it was made again")
             || log.contains("the archive holds files of topic"),
         "{log}"

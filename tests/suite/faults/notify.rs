@@ -55,7 +55,7 @@ fn taken_back(servers: &Servers) {
     tidemark.call(&["alerts", "unsilence", &silences[0]]);
     tidemark.run("ingest,rollup,notify");
     http.wait_for(1, PATIENCE);
-    wait_for(&mut tidemark, "a", "`hook` was told at");
+    wait_for(&mut tidemark, "a", "`hook` was notified at");
     wait_for(&mut tidemark, "b", &format!("for silence {}", silences[1]));
     let posts = http.requests();
     assert_eq!(posts.len(), 1, "{posts:?}");

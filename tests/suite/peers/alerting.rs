@@ -11,10 +11,9 @@ use operators::threshold::{
     Cause, MissingData, Rule, RuleSpec, StageTimes, Status, Threshold, Transition, Watched, Watches,
     WindowRows,
 };
-use serde_json::json;
 use sinks::email::{EmailConfig, EmailSink, Tls};
 use sinks::webhook::{WebhookConfig, WebhookSink};
-use sinks::{HttpConfig, Notification, Sink};
+use sinks::{Alert, HttpConfig, Notification, Reason, Sink};
 use tidemark_tests::hmac::hmac_sha256;
 use tidemark_tests::http::Http;
 use tidemark_tests::smtp::{Action, Security, Smtp};
@@ -163,7 +162,7 @@ fn away() {
     assert_eq!(alert.transition.status, Status::Resolved);
     let ids: Vec<&String> = transitions.iter().map(|transition| &transition.id).collect();
     assert_eq!(alert.transitions.iter().collect::<Vec<_>>(), ids);
-    assert!(dispatch.notes[0].starts_with("told late, the receiver was away"), "{:?}", dispatch.notes);
+    assert!(dispatch.notes[0].starts_with("sent late, the receiver was away"), "{:?}", dispatch.notes);
     dispatcher.sent(&dispatch.id, 10);
     let further = dispatcher.take_effects();
     assert!(further.iter().all(|effect| matches!(effect, Effect::Log(_))), "{further:#?}");
@@ -248,9 +247,38 @@ fn runtime() -> Runtime {
 }
 
 pub(crate) fn notification() -> Arc<Notification> {
-    let alert = json!({ "status": "firing", "rule": "High", "starts_at": START, "window_start": START, "window_end": START });
-    let notification = json!({ "id": "n1", "receiver": "hook", "group_key": "{}:{}", "alerts": [alert] });
-    Arc::new(serde_json::from_value(notification).unwrap())
+    let alert = Alert {
+        transitions: vec![],
+        incident: String::new(),
+        status: sinks::Status::Firing,
+        rule: "High".to_owned(),
+        severity: String::new(),
+        labels: BTreeMap::new(),
+        summary: String::new(),
+        description: String::new(),
+        values: BTreeMap::new(),
+        starts_at: START,
+        ends_at: None,
+        window_start: START,
+        window_end: START,
+        cause: "condition".to_owned(),
+        provisional: false,
+        owner: None,
+        runbook: None,
+        generator_url: None,
+        sample: None,
+        ingested: None,
+        evaluated: None,
+    };
+    Arc::new(Notification {
+        id: "n1".to_owned(),
+        receiver: "hook".to_owned(),
+        group_key: "{}:{}".to_owned(),
+        group_labels: BTreeMap::new(),
+        alerts: vec![alert],
+        reason: Reason::Changed,
+        notes: vec![],
+    })
 }
 
 const PATIENCE: Duration = Duration::from_secs(60);

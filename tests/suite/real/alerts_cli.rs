@@ -41,7 +41,7 @@ fn people(servers: &Servers) {
     let posts = http.wait_for(1, PATIENCE);
     assert_eq!(posts[0].json()["alerts"][0]["labels"]["host"], "b");
     ask_until(&mut tidemark, "a", &format!("for silence {id} of ada, new disks"));
-    ask_until(&mut tidemark, "b", "`hook` was told at");
+    ask_until(&mut tidemark, "b", "`hook` was notified at");
     let listed = tidemark.call(&["alerts", "list"]);
     assert!(listed.contains("firing   cpu_high{host=\"a\"}") && listed.contains("{host=\"b\"}"), "{listed}");
     assert!(tidemark.call(&["alerts", "silences"]).contains("active"));
@@ -53,7 +53,7 @@ fn people(servers: &Servers) {
     tidemark.call(&["alerts", "unsilence", &id]);
     let posts = http.wait_for(2, PATIENCE);
     assert_eq!(posts[1].json()["alerts"][0]["labels"]["host"], "a");
-    ask_until(&mut tidemark, "a", "`hook` was told at");
+    ask_until(&mut tidemark, "a", "`hook` was notified at");
 
     let shown = tidemark.call(&["alerts", "show", &incident[..13]]);
     assert!(shown.contains("received") && shown.contains("delivered hook"), "{shown}");
@@ -62,7 +62,7 @@ fn people(servers: &Servers) {
     let page: Value = serde_json::from_str(&tidemark.page("/api/alerts").expect("an answer")).expect("JSON");
     assert_eq!(page["alerts"].as_array().map(Vec::len), Some(2), "{page}");
     let answer = tidemark.page("/api/alerts/why?rule=cpu_high&host=a").expect("an answer");
-    assert!(answer.contains("`hook` was told at"), "{answer}");
+    assert!(answer.contains("`hook` was notified at"), "{answer}");
     assert!(tidemark.terminate().success(), "{}", tidemark.log_text());
 }
 
@@ -90,7 +90,7 @@ fn repeats(servers: &Servers) {
     };
     wait_for(&mut tidemark, "b", 2);
     let of_b = |post: &tidemark_tests::http::Request| post.json()["alerts"][0]["labels"]["host"] == "b";
-    let post = http.requests().into_iter().find(of_b).expect("it was told");
+    let post = http.requests().into_iter().find(of_b).expect("it was notified");
     let incident = post.json()["alerts"][0]["incident"].as_str().expect("an incident").to_owned();
     tidemark.call(&["alerts", "ack", &incident, "--by", "grace"]);
     ask_until(&mut tidemark, "b", "grace has acknowledged it");

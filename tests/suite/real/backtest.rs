@@ -83,14 +83,14 @@ fn same_as_live(servers: &Servers) {
         let line = |id: &Id| format!("{id:?}: {:?}, not {:?}", told.get(id), expected.get(id));
         all.into_iter().filter(differs).map(line).collect::<Vec<_>>()
     };
-    wait_until(PATIENCE, "the same to be told", || match differences() {
+    wait_until(PATIENCE, "the same to be notified", || match differences() {
         none if none.is_empty() => Ok(()),
         some => Err(format!("{} differ, of {}: {:#?}", some.len(), expected.len(), &some[..1])),
     });
     assert!(tidemark.terminate().success(), "{}", tidemark.log_text());
     assert_eq!(differences(), [""; 0]);
     let whole = of_receivers(&hook, &pager).values().flatten().count();
-    assert!(whole > expected.len() / 2, "{whole} of {} are told as they are", expected.len());
+    assert!(whole > expected.len() / 2, "{whole} of {} are notified as they are", expected.len());
 
     // Other rules: a difference, and one that the exit status tells.
     let text = std::fs::read_to_string(tidemark.directory().join("alerts.toml")).unwrap();
@@ -104,7 +104,7 @@ fn same_as_live(servers: &Servers) {
     backtest(&tidemark, &["--against", "missing.toml"], 2);
 }
 
-/// The example rules, with receivers that are told of each alert once.
+/// The example rules, with receivers that are notified of each alert once.
 fn rules(hook: &str, pager: &str) -> String {
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/alerts.toml");
     let example = std::fs::read_to_string(example).unwrap();
@@ -121,12 +121,12 @@ fn rules(hook: &str, pager: &str) -> String {
     rules + &receiver("hook", hook) + &receiver("pager", pager)
 }
 
-/// A receiver, and a transition that it is told.
+/// A receiver, and a transition that it is notified.
 type Id = (String, String);
 
-/// What it is told of each. None where it is told of a later one of the same incident with it: months in seconds are more
+/// What it is notified of each. None where it is notified of a later one of the same incident with it: months in seconds are more
 /// than one alert's notifications can follow, and what waits long becomes one.
-type Told = BTreeMap<Id, Option<Alert>>;
+type Notified = BTreeMap<Id, Option<Alert>>;
 
 #[derive(Debug, PartialEq, Eq)]
 struct Alert {
@@ -143,8 +143,8 @@ fn backtest(tidemark: &Tidemark, options: &[&str], status: i32) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_default()
 }
 
-fn of_backtest(report: &Value) -> Told {
-    let mut all = Told::new();
+fn of_backtest(report: &Value) -> Notified {
+    let mut all = Notified::new();
     for told in report["notifications"].as_array().unwrap() {
         for alert in told["alerts"].as_array().unwrap() {
             let mut labels = labels(&alert["labels"]);
@@ -158,8 +158,8 @@ fn of_backtest(report: &Value) -> Told {
 }
 
 /// Each notification once, however often it was sent.
-fn of_receivers(hook: &Http, pager: &Http) -> Told {
-    let mut all = Told::new();
+fn of_receivers(hook: &Http, pager: &Http) -> Notified {
+    let mut all = Notified::new();
     for (receiver, http) in [("hook", hook), ("pager", pager)] {
         for requests in http.by_key("idempotency-key").values() {
             for alert in requests[0].json()["alerts"].as_array().unwrap() {
@@ -173,7 +173,7 @@ fn of_receivers(hook: &Http, pager: &Http) -> Told {
 }
 
 fn add(
-    all: &mut Told,
+    all: &mut Notified,
     receiver: &str,
     told: &Value,
     starts_at: &Value,
@@ -191,7 +191,7 @@ fn add(
     // The last one made it what it is.
     for id in told["transitions"].as_array().unwrap().iter().rev().map(text) {
         let before = all.insert((receiver.to_owned(), id.clone()), alert.take());
-        assert!(before.is_none(), "{receiver} is told twice of {id}");
+        assert!(before.is_none(), "{receiver} is notified twice of {id}");
     }
 }
 

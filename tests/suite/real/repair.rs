@@ -82,7 +82,7 @@ fn mended_in_influx(servers: &Servers) {
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(!refused.status.success() && said.contains("not final yet"), "{said}");
     let unknown = tidemark.command().args(["reconcile", "nab", "--from", "2014-02-14"]).output().unwrap();
-    assert_eq!(unknown.status.code(), Some(2), "what could not be told is not a difference");
+    assert_eq!(unknown.status.code(), Some(2), "what could not be notified is not a difference");
     finish(tidemark);
 }
 

@@ -1,4 +1,4 @@
-//! Histories of alerts, and what is told of them.
+//! Histories of alerts, and what is notified of them.
 
 mod property;
 mod scenarios;
@@ -96,7 +96,7 @@ fn shown(dispatch: &Dispatch) -> String {
     format!("{} {} {alerts}", dispatch.receiver, dispatch.reason.as_str())
 }
 
-/// The parts of effects that are not already told by the inputs, with the second at which they come.
+/// The parts of effects that are not already notified by the inputs, with the second at which they come.
 fn shown_effects(effects: &[Effect], now: i64) -> Vec<String> {
     let lines = effects.iter().filter_map(|effect| match effect {
         Effect::Send(dispatch) => Some(format!("send {}", shown(dispatch))),

@@ -34,7 +34,7 @@ fn groups_wait_for_others_and_tell_changes_at_their_interval() {
     s.check(&[]);
     s.until(330);
     s.check(&["330: send ops changed A:resolved[A/resolved@100]"]);
-    // What begins and ends between two flushes is told once.
+    // What begins and ends between two flushes is notified once.
     s.fire("cpu", "region=eu host=a", "A2");
     s.until(400);
     s.resolve("cpu", "region=eu host=a", "A2");
@@ -111,7 +111,7 @@ fn what_is_silenced_is_told_when_the_silence_ends_or_never() {
         "50: EndedUntold ops A/resolved@50 by S",
         "100: send ops changed B:firing[B/firing@0]",
     ]);
-    // Told before it was silenced: it is not repeated, its end is told.
+    // Notified before it was silenced: it is not repeated, its end is notified.
     s.command("t", Some(&silence("T", "host=b", 200, 100_000)));
     s.until(9000);
     s.check(&[]);
@@ -137,7 +137,7 @@ fn a_source_inhibits_its_targets_until_it_is_over() {
         equal: vec!["host".into()],
     }];
     let mut s = Simulation::new(policy);
-    // Both are sources and targets: they do not keep each other from being told.
+    // Both are sources and targets: they do not keep each other from being notified.
     s.fire("down", "host=a n=1", "D1");
     s.fire("down", "host=a n=2", "D2");
     s.fire("cpu", "host=a", "A");
@@ -291,7 +291,7 @@ fn an_incident_while_the_receiver_is_away_is_told_once() {
     assert_eq!(
         head.dispatch.notes,
         [
-            "told late, the receiver was away: cpu host=a began 1970-01-01T00:01:00Z, ended 1970-01-01T00:01:00Z"
+            "sent late, the receiver was away: cpu host=a began 1970-01-01T00:01:00Z, ended 1970-01-01T00:01:00Z"
         ]
     );
     // Another failure changes nothing: there is nothing behind it.
@@ -444,7 +444,7 @@ fn group_keys_are_those_of_alertmanager_in_form() {
     assert_eq!(sent.id, "40ed3be3-9fed-5821-ac06-ea3175eadeb5", "the id of a known dispatch changed");
 }
 
-/// A clock that was an hour ahead while something was told, and is right again: in the same process, and in the next one.
+/// A clock that was an hour ahead while something was notified, and is right again: in the same process, and in the next one.
 #[test]
 fn what_was_told_by_a_clock_that_was_ahead_delays_nothing() {
     for restarts in [false, true] {

@@ -33,7 +33,7 @@ fn standing_says_why() {
     };
     assert_eq!(last_error.as_deref(), Some("refused"));
     s.back();
-    assert!(matches!(&of(&s, "region=eu")[0].1, State::Told { at, .. } if *at == 30 * SECOND));
+    assert!(matches!(&of(&s, "region=eu")[0].1, State::Notified { at, .. } if *at == 30 * SECOND));
     s.command("k", Some(&acknowledge("A")));
     assert_eq!(of(&s, "region=eu")[0].1, State::Acknowledged { by: "ann".into() });
 
@@ -104,7 +104,7 @@ fn a_new_policy_takes_over_what_fires() {
 }
 
 /// A process died between sending and hearing the answer. Were the next one to make one notification of this and what came
-/// since, under a new key, the receiver would be told twice.
+/// since, under a new key, the receiver would be notified twice.
 #[test]
 fn what_was_under_way_stays_what_it_is_after_a_restart() {
     let mut policy = policy();

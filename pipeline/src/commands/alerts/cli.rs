@@ -1,4 +1,4 @@
-//! `tidemark alerts`: what fires, who was told, and why not; silences and acknowledgements.
+//! `tidemark alerts`: what fires, who was notified, and why not; silences and acknowledgements.
 //!
 //! The topics have it all, so it works wherever Kafka is reached, whichever processes run.
 
@@ -42,7 +42,7 @@ pub enum AlertsCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Why was somebody told of an alert, or why not?
+    /// Why was somebody notified of an alert, or why not?
     Why {
         rule: String,
         /// Some labels of the alert, `host=a`

@@ -1,4 +1,4 @@
-//! What the topics say of alerts: read by whoever asks, whichever processes run.
+//! What the topics say of alerts: read for each question, whichever processes run.
 //!
 //! Of the topics that grow, only what the question is about is kept, and of that the newest.
 
@@ -26,7 +26,7 @@ pub(crate) struct KnownRule {
     pub(crate) mistake: Option<String>,
 }
 
-/// The rules' file as it is read by whoever asks.
+/// The rules' file as it is read for a question.
 #[derive(Debug, Default)]
 pub(crate) struct Rules {
     pub(crate) rules: Vec<KnownRule>,
@@ -105,20 +105,20 @@ impl Evidence {
         // `rollup` does not know of it.
         let of_pipeline = evidence.dispatcher.alerts().filter(|alert| alert.rule == BEHIND_RULE);
         evidence.active.extend(of_pipeline.cloned().collect::<Vec<_>>());
-        let told = evidence.told(question);
-        evidence.ledger = Ledger::read(config, question, &told)?;
+        let notified = evidence.notified(question);
+        evidence.ledger = Ledger::read(config, question, &notified)?;
         evidence.transitions = read_transitions(config, question, &evidence.ledger)?;
         Ok(evidence)
     }
 
     /// The dispatches that the alerts in question stand with, and when they were made. The ledger says what became of them.
-    fn told(&self, question: &Question) -> BTreeMap<String, i64> {
+    fn notified(&self, question: &Question) -> BTreeMap<String, i64> {
         let alerts = self.active.iter().filter(|alert| question.is_about(&alert.rule, &alert.labels));
         let all = self.dispatcher.standings();
         let standings = alerts.flat_map(|alert| all.of(&alert.rule, &alert.labels, self.now));
         standings
             .filter_map(|standing| match standing.state {
-                State::Told { at, dispatch } => Some((dispatch, at)),
+                State::Notified { at, dispatch } => Some((dispatch, at)),
                 // Here and now its attempts are in the standing.
                 State::Sending { dispatch, .. } if !matches!(question, Question::Now) => Some((dispatch, 0)),
                 _ => None,
@@ -135,7 +135,7 @@ impl Evidence {
         self.silences().find(|silence| silence.id == id)
     }
 
-    /// The silence that keeps an alert from being told now. Of several, the one that ends last.
+    /// The silence that keeps an alert from being notified now. Of several, the one that ends last.
     pub(crate) fn silence_of(&self, alert: &Transition) -> Option<&Silence> {
         self.silences()
             .filter(|silence| silence.covers(alert, self.now))

@@ -63,7 +63,7 @@ pub(crate) struct Ids {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Outcome<'l> {
     Delivered(&'l Entry),
-    /// With the receiver that was told instead, if any was.
+    /// With the receiver that was notified instead, if any was.
     GaveUp(&'l Entry),
     /// It is under way.
     Open,
@@ -72,8 +72,12 @@ pub(crate) enum Outcome<'l> {
 impl Ledger {
     /// Reads what a question is about, and what became of the dispatches that were `told`, with the times at which these
     /// were made.
-    pub(super) fn read(config: &Config, question: &Question, told: &BTreeMap<String, i64>) -> Result<Self> {
-        Self::select(question, told, |since, take| {
+    pub(super) fn read(
+        config: &Config,
+        question: &Question,
+        notified: &BTreeMap<String, i64>,
+    ) -> Result<Self> {
+        Self::select(question, notified, |since, take| {
             reader(config, since)?.read_to_end(|record| {
                 if let Some(entry) = parse(&record) {
                     take(entry);
@@ -86,15 +90,15 @@ impl Ledger {
     /// `each` hands out all entries of a time and later.
     fn select(
         question: &Question,
-        told: &BTreeMap<String, i64>,
+        notified: &BTreeMap<String, i64>,
         each: impl Fn(Option<i64>, &mut dyn FnMut(Entry)) -> Result<()>,
     ) -> Result<Self> {
-        let mut kept = Kept::new(told.keys().cloned().collect());
+        let mut kept = Kept::new(notified.keys().cloned().collect());
         let mut ids = Ids::default();
         match question {
             // What became of them is written after they were made.
             Question::Now => {
-                let Some(oldest) = told.values().min() else { return Ok(Self::default()) };
+                let Some(oldest) = notified.values().min() else { return Ok(Self::default()) };
                 each(Some(*oldest), &mut |entry| kept.take(entry, false))?;
             }
             Question::Alerts { .. } => each(None, &mut |entry| {

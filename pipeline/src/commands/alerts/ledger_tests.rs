@@ -34,9 +34,9 @@ const LEDGER: [&str; 11] = [
     "9 delivered e9 - b",
 ];
 
-fn select(question: &Question, told: &[(&str, i64)]) -> (Ledger, Vec<String>) {
-    let told = told.iter().map(|(id, at)| ((*id).to_owned(), *at)).collect();
-    let ledger = Ledger::select(question, &told, |since, take| {
+fn select(question: &Question, notified: &[(&str, i64)]) -> (Ledger, Vec<String>) {
+    let notified = notified.iter().map(|(id, at)| ((*id).to_owned(), *at)).collect();
+    let ledger = Ledger::select(question, &notified, |since, take| {
         LEDGER
             .into_iter()
             .map(entry)
@@ -89,8 +89,8 @@ fn what_a_question_is_about_is_kept_with_what_became_of_its_dispatches() {
         (id("d1"), &[], &of_a),
         (id("e"), &[], &["9 delivered e9"]),
     ];
-    for (question, told, expected) in cases {
-        assert_eq!(select(&question, told).1, expected, "{question:?} {told:?}");
+    for (question, notified, expected) in cases {
+        assert_eq!(select(&question, notified).1, expected, "{question:?} {notified:?}");
     }
     let (several, _) = select(&id("i"), &[]);
     assert_eq!(several.ids.incidents.into_iter().collect::<Vec<_>>(), ["i1", "i2"]);

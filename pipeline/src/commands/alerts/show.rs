@@ -9,7 +9,7 @@ use serde::Serialize;
 use sinks::plain;
 
 use super::evidence::Evidence;
-use super::words::{judged, name_of, stands, told, written};
+use super::words::{judged, name_of, notified, stands, written};
 use crate::alerting::progress::Stall;
 use crate::time::Time;
 
@@ -100,12 +100,14 @@ pub(crate) fn show<'e>(evidence: &'e Evidence, prefix: &str) -> Result<Shown<'e>
     incidents.extend(said.map(|said| said.incident.as_str()));
     let by_dispatch = match ids.dispatches.iter().collect::<Vec<_>>().as_slice() {
         [dispatch] => {
-            let told =
+            let notified =
                 evidence.ledger.entries.iter().filter(|entry| entry.dispatch.as_ref() == Some(*dispatch));
-            let told: BTreeSet<&str> =
-                told.map(|entry| entry.incident.as_str()).filter(|incident| !incident.is_empty()).collect();
+            let notified: BTreeSet<&str> = notified
+                .map(|entry| entry.incident.as_str())
+                .filter(|incident| !incident.is_empty())
+                .collect();
             // Otherwise the beginning is that of something else, too.
-            (told == incidents).then_some(*dispatch)
+            (notified == incidents).then_some(*dispatch)
         }
         _ => None,
     };
@@ -143,7 +145,7 @@ pub(crate) fn show_text(shown: &Shown<'_>) -> String {
         Shown::Dispatch { dispatch, ledger } => {
             let _ = writeln!(text, "dispatch {dispatch}, which tells again what is known");
             for entry in ledger {
-                let _ = writeln!(text, "  {}", told(entry));
+                let _ = writeln!(text, "  {}", notified(entry));
             }
         }
     }
@@ -164,7 +166,7 @@ fn incident_text(text: &mut String, incident: &Incident<'_>) {
     }
     for (position, entry) in incident.ledger.iter().enumerate() {
         let dispatch = entry.dispatch.as_ref().map_or(String::new(), |id| format!("\n    dispatch {id}"));
-        lines.insert((entry.at, true, position), format!("{}{dispatch}", told(entry)));
+        lines.insert((entry.at, true, position), format!("{}{dispatch}", notified(entry)));
     }
     for ((at, is_entry, _), line) in &lines {
         let _ = match is_entry {

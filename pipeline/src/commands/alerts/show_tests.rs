@@ -5,7 +5,7 @@ use crate::commands::alerts::why::tests::{Stage, transition};
 
 const MINUTE: i64 = 60_000_000_000;
 
-/// Host a fired and was told, told again, and is over. Its dispatches.
+/// Host a fired and was notified, told again, and is over. Its dispatches.
 fn told_twice() -> (Stage, Vec<String>) {
     let mut stage = Stage::new();
     let mut fired = transition("cpu_high", "a", Status::Firing, 6);
@@ -130,7 +130,7 @@ fn lists_and_silences_as_text() {
     stage.say(&transition("host_down", "c", Status::Pending, 5));
     let text = |rule, status| list_text(&stage.evidence, &list(&stage.evidence, rule, status));
     let cpu = "firing   cpu_high{host=\"b\"} warning since 1970-01-01T00:01:00Z, incident incident-cpu_high-b\n  CPU of \
-               b\n  `oncall` was told at 1970-01-01T00:10:00Z";
+               b\n  `oncall` was notified at 1970-01-01T00:10:00Z";
     assert_eq!(text(Some("cpu_high"), None), cpu);
     assert_eq!(text(None, Some("firing")), cpu);
     assert!(text(None, None).contains("\npending  host_down{host=\"c\"}"));

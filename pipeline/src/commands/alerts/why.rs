@@ -1,4 +1,4 @@
-//! Why was somebody told of an alert, or why not: one answer, and what it rests on. Pure.
+//! Why was somebody notified of an alert, or why not: one answer, and what it rests on. Pure.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,7 +8,7 @@ use operators::threshold::{Status, Transition};
 use serde::Serialize;
 
 use super::evidence::Evidence;
-use super::words::{judged, outcomes, stands, told, written};
+use super::words::{judged, notified, outcomes, stands, written};
 use crate::config::suggest;
 use crate::time::Time;
 use crate::time::nanoseconds;
@@ -145,7 +145,7 @@ fn firing(evidence: &Evidence, state: &Transition) -> Answer {
     let since = format!("firing since {}", Time(state.starts_at));
     let entries = evidence.ledger.of_incident(&state.incident);
     let mut lines = vec![judged(state)];
-    lines.extend(entries.iter().map(|entry| told(entry)));
+    lines.extend(entries.iter().map(|entry| notified(entry)));
     let is_taken_in = |alert: &Transition| {
         alert.incident == state.incident && alert.rule == state.rule && alert.labels == state.labels
     };
@@ -164,13 +164,13 @@ fn firing(evidence: &Evidence, state: &Transition) -> Answer {
             nobody = reason;
             continue;
         };
-        let clause = format!("`{receiver}` is not told: {reason}");
+        let clause = format!("`{receiver}` is not notified: {reason}");
         if !clauses.contains(&clause) && !standings.iter().any(|standing| standing.receiver == *receiver) {
             clauses.push(clause);
         }
     }
     if clauses.is_empty() {
-        clauses.push(format!("nobody is to be told: {nobody}"));
+        clauses.push(format!("nobody is to be notified: {nobody}"));
     }
     Answer { answer: format!("{since}: {}", clauses.join("; ")), evidence: lines }
 }
@@ -198,7 +198,7 @@ fn over(evidence: &Evidence, last: &Transition) -> Answer {
         }
     }
     let mut lines = vec![judged(last)];
-    lines.extend(entries.iter().map(|entry| told(entry)));
+    lines.extend(entries.iter().map(|entry| notified(entry)));
     Answer { answer, evidence: lines }
 }
 
@@ -214,7 +214,7 @@ fn never(evidence: &Evidence, rule: &str) -> Answer {
     Answer {
         answer: format!("not firing: the ledger has its last incident, of {}", Time(incident[0].at)),
         evidence: std::iter::once(written(&last.labels))
-            .chain(incident.iter().map(|entry| told(entry)))
+            .chain(incident.iter().map(|entry| notified(entry)))
             .collect(),
     }
 }

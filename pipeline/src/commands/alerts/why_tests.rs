@@ -154,7 +154,7 @@ fn sent() {
     let sent = stage.say(&transition("cpu_high", "a", Status::Firing, 6));
     stage.evidence.dispatcher.sent(&sent[0], 7 * MINUTE);
     stage.note();
-    let expected = "firing since 1970-01-01T00:01:00Z: `oncall` was told at 1970-01-01T00:07:00Z";
+    let expected = "firing since 1970-01-01T00:01:00Z: `oncall` was notified at 1970-01-01T00:07:00Z";
     check(&stage, "cpu_high", expected);
     // With everything that it rests on.
     let text = stage.ask("cpu_high", &[]);
@@ -188,7 +188,7 @@ fn silenced() {
     let mut stage = Stage::new();
     stage.command("silence/s1", silence());
     assert!(stage.say(&transition("cpu_high", "a", Status::Firing, 6)).is_empty());
-    let expected = "firing since 1970-01-01T00:01:00Z: `oncall` is not told, for silence s1 of ada, new disks until \
+    let expected = "firing since 1970-01-01T00:01:00Z: `oncall` is not notified, for silence s1 of ada, new disks until \
                     1970-01-01T01:00:00Z";
     check(&stage, "cpu_high", expected);
 }
@@ -199,7 +199,7 @@ fn silenced_after_it_was_told_and_over_before_it_was() {
     let sent = stage.say(&transition("cpu_high", "a", Status::Firing, 6));
     stage.evidence.dispatcher.sent(&sent[0], 7 * MINUTE);
     stage.command("silence/s1", silence());
-    let expected = "firing since 1970-01-01T00:01:00Z: `oncall` was told at 1970-01-01T00:07:00Z, and is not told again, for \
+    let expected = "firing since 1970-01-01T00:01:00Z: `oncall` was notified at 1970-01-01T00:07:00Z, and is not notified again, for \
                     silence s1 of ada until 1970-01-01T01:00:00Z";
     check(&stage, "cpu_high", expected);
 
@@ -208,7 +208,7 @@ fn silenced_after_it_was_told_and_over_before_it_was() {
     stage.say(&transition("cpu_high", "a", Status::Firing, 6));
     stage.say(&transition("cpu_high", "a", Status::Resolved, 9));
     let expected = "not firing: it was from 1970-01-01T00:01:00Z, and resolved at 1970-01-01T00:09:00Z (condition): `oncall` \
-                    was not told: it was over while it was silenced (s1)";
+                    was not notified: it was over while it was silenced (s1)";
     check(&stage, "cpu_high", expected);
 }
 
@@ -217,27 +217,27 @@ fn muted() {
     let mut stage = Stage::new();
     stage.say(&Transition { receivers: Vec::new(), ..transition("muted", "a", Status::Firing, 6) });
     let text = stage.ask("muted", &[("host", "a")]);
-    let expected = "firing since 1970-01-01T00:01:00Z: `team` is not told, for the mute `always` until ";
+    let expected = "firing since 1970-01-01T00:01:00Z: `team` is not notified, for the mute `always` until ";
     assert!(text.starts_with(expected), "{text}");
 }
 
 #[test]
 fn given_up() {
-    for (fallback, instead) in [(None, ""), (Some("mail"), "; `mail` was told instead")] {
+    for (fallback, instead) in [(None, ""), (Some("mail"), "; `mail` was notified instead")] {
         let mut stage = Stage::new();
         let sent = stage.say(&transition("cpu_high", "a", Status::Firing, 6));
         stage.evidence.dispatcher.gave_up(&sent[0], "hook refused: gone status=`410`", fallback, 7 * MINUTE);
         stage.note();
         let of = |of: &str| {
             format!(
-                "`oncall` could not be told{of}, it was given up at 1970-01-01T00:07:00Z: hook refused: gone \
+                "`oncall` could not be notified{of}, it was given up at 1970-01-01T00:07:00Z: hook refused: gone \
                  status=`410`{instead}"
             )
         };
         check(&stage, "cpu_high", &format!("firing since 1970-01-01T00:01:00Z: {}", of("")));
         stage.say(&transition("cpu_high", "a", Status::Resolved, 9));
         let text = stage.ask("cpu_high", &[]);
-        assert!(text.contains(&format!("(condition): {}; `oncall` is not told", of(" of it"))), "{text}");
+        assert!(text.contains(&format!("(condition): {}; `oncall` is not notified", of(" of it"))), "{text}");
     }
 }
 
@@ -246,13 +246,14 @@ fn a_receiver_that_does_not_exist() {
     let mut stage = Stage::new();
     let fired = transition("cpu_high", "a", Status::Firing, 6);
     stage.say(&Transition { receivers: vec!["onkall".to_owned()], ..fired.clone() });
-    let expected = "firing since 1970-01-01T00:01:00Z: `onkall` is not told: there is no receiver `onkall`";
+    let expected =
+        "firing since 1970-01-01T00:01:00Z: `onkall` is not notified: there is no receiver `onkall`";
     check(&stage, "cpu_high", expected);
     let mut stage = Stage::new();
     let sent = stage.say(&Transition { receivers: vec!["onkall".to_owned(), "oncall".to_owned()], ..fired });
     stage.evidence.dispatcher.sent(&sent[0], 7 * MINUTE);
     stage.note();
-    let expected = "firing since 1970-01-01T00:01:00Z: `oncall` was told at 1970-01-01T00:07:00Z; `onkall` is not told: there \
+    let expected = "firing since 1970-01-01T00:01:00Z: `oncall` was notified at 1970-01-01T00:07:00Z; `onkall` is not notified: there \
                     is no receiver `onkall`";
     check(&stage, "cpu_high", expected);
 }
@@ -324,7 +325,7 @@ fn inhibited() {
     stage.say(&transition("host_down", "a", Status::Firing, 5));
     assert!(stage.say(&transition("cpu_high", "a", Status::Firing, 6)).is_empty());
     let text = stage.ask("cpu_high", &[("host", "a")]);
-    let expected = "firing since 1970-01-01T00:01:00Z: `oncall` is not told while host_down";
+    let expected = "firing since 1970-01-01T00:01:00Z: `oncall` is not notified while host_down";
     assert!(text.starts_with(expected) && text.contains(" fires"), "{text}");
 }
 
@@ -357,11 +358,13 @@ fn incomplete_data() {
     check(&stage, "cpu_high", expected);
     let second = stage.ask("cpu_high", &[]).lines().nth(1).map(str::to_owned);
     assert!(second.is_some_and(|line| line.starts_with("  as of then: pending since")));
-    // That people were told stays so.
+    // That people were notified stays so.
     stage.say(&transition("host_down", "a", Status::Firing, 5));
     let text = stage.ask("host_down", &[]);
     assert!(
-        text.starts_with("firing since 1970-01-01T00:01:00Z: `oncall` is being told\n  data incomplete: "),
+        text.starts_with(
+            "firing since 1970-01-01T00:01:00Z: `oncall` is being notified\n  data incomplete: "
+        ),
         "{text}"
     );
 }
@@ -374,7 +377,7 @@ fn a_receiver_fails() {
         stage.evidence.dispatcher.failed(&sent[0], "hook is unavailable: status 503", false, minute * MINUTE);
     }
     stage.note();
-    let expected = "firing since 1970-01-01T00:01:00Z: `oncall` could not be told yet, 2 attempts failed, the last at \
+    let expected = "firing since 1970-01-01T00:01:00Z: `oncall` could not be notified yet, 2 attempts failed, the last at \
                     1970-01-01T00:08:00Z with: hook is unavailable: status 503; the next follows within 30s, or when the \
                     receiver asks for it";
     check(&stage, "cpu_high", expected);
@@ -407,24 +410,25 @@ fn other_situations() {
     check(
         &stage,
         "cpu_high",
-        "firing since 1970-01-01T00:01:00Z: `oncall` was told, and ada has acknowledged it",
+        "firing since 1970-01-01T00:01:00Z: `oncall` was notified, and ada has acknowledged it",
     );
     // Over.
     let sent = stage.say(&transition("cpu_high", "a", Status::Resolved, 9));
     let expected = "not firing: it was from 1970-01-01T00:01:00Z, and resolved at 1970-01-01T00:09:00Z (condition): `oncall` \
-                    was told of it at 1970-01-01T00:07:00Z; `oncall` is not told of its end yet";
+                    was notified of it at 1970-01-01T00:07:00Z; `oncall` is not notified of its end yet";
     check(&stage, "cpu_high", expected);
     stage.evidence.dispatcher.sent(&sent[0], 10 * MINUTE);
     stage.note();
     check(
         &stage,
         "cpu_high",
-        &expected.replace("is not told of its end yet", "was told of its end at 1970-01-01T00:10:00Z"),
+        &expected
+            .replace("is not notified of its end yet", "was notified of its end at 1970-01-01T00:10:00Z"),
     );
     // Nobody.
     let nobody = Transition { receivers: Vec::new(), ..transition("host_down", "a", Status::Firing, 6) };
     stage.say(&nobody);
-    let expected = "firing since 1970-01-01T00:01:00Z: nobody is to be told: no route matches, and the rule names no receiver";
+    let expected = "firing since 1970-01-01T00:01:00Z: nobody is to be notified: no route matches, and the rule names no receiver";
     check(&stage, "host_down", expected);
     // With its group.
     let grouped = Transition { receivers: Vec::new(), ..transition("grouped", "a", Status::Firing, 6) };
@@ -432,6 +436,6 @@ fn other_situations() {
     check(
         &stage,
         "grouped",
-        "firing since 1970-01-01T00:01:00Z: `team` is told at 1970-01-01T00:16:00Z, with its group",
+        "firing since 1970-01-01T00:01:00Z: `team` is notified at 1970-01-01T00:16:00Z, with its group",
     );
 }

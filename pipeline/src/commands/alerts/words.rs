@@ -16,23 +16,25 @@ pub(super) fn stands(evidence: &Evidence, alert: &Transition, standing: &Standin
     let until = |until: &Option<i64>| until.map_or(String::new(), |until| format!(" until {}", Time(until)));
     let receiver = &standing.receiver;
     match &standing.state {
-        State::Told { at, dispatch } => {
+        State::Notified { at, dispatch } => {
             let silenced = evidence.silence_of(alert).map_or(String::new(), |silence| {
                 let (id, end) = (&silence.id, Time(silence.ends_at));
                 let by = plain(&silence.created_by);
-                format!(", and is not told again, for silence {id} of {by} until {end}")
+                format!(", and is not notified again, for silence {id} of {by} until {end}")
             });
             match evidence.ledger.outcome(dispatch) {
-                Outcome::Delivered(entry) => format!("`{receiver}` was told at {}{silenced}", Time(entry.at)),
+                Outcome::Delivered(entry) => {
+                    format!("`{receiver}` was notified at {}{silenced}", Time(entry.at))
+                }
                 Outcome::GaveUp(entry) => gave_up(receiver, "", entry),
-                Outcome::Open => format!("`{receiver}` was to be told at {}{silenced}", Time(*at)),
+                Outcome::Open => format!("`{receiver}` was to be notified at {}{silenced}", Time(*at)),
             }
         }
-        State::Waiting { until: None } => format!("`{receiver}` is told when there is more to tell"),
+        State::Waiting { until: None } => format!("`{receiver}` is notified when there is more to tell"),
         State::Waiting { until: Some(at) } => {
-            format!("`{receiver}` is told at {}, with its group", Time(*at))
+            format!("`{receiver}` is notified at {}, with its group", Time(*at))
         }
-        State::Sending { attempts: 0, .. } => format!("`{receiver}` is being told"),
+        State::Sending { attempts: 0, .. } => format!("`{receiver}` is being notified"),
         State::Sending { attempts, last_error, dispatch } => {
             let failed = if *attempts == 1 { "attempt" } else { "attempts" };
             let error = plain(last_error.as_deref().unwrap_or("no reason given"));
@@ -40,7 +42,7 @@ pub(super) fn stands(evidence: &Evidence, alert: &Transition, standing: &Standin
             let attempted = evidence.ledger.last_attempt(dispatch);
             let last = attempted.map_or(String::new(), |entry| format!(" at {}", Time(entry.at)));
             format!(
-                "`{receiver}` could not be told yet, {attempts} {failed} failed, the last{last} with: {error}; the next \
+                "`{receiver}` could not be notified yet, {attempts} {failed} failed, the last{last} with: {error}; the next \
                  follows within {longest}, or when the receiver asks for it"
             )
         }
@@ -53,23 +55,28 @@ pub(super) fn stands(evidence: &Evidence, alert: &Transition, standing: &Standin
                 };
                 format!(" of {}{comment}", plain(&silence.created_by))
             });
-            format!("`{receiver}` is not told, for silence {id}{who}{}", until(end))
+            format!("`{receiver}` is not notified, for silence {id}{who}{}", until(end))
         }
-        State::Inhibited { by } => format!("`{receiver}` is not told while {by} fires"),
+        State::Inhibited { by } => format!("`{receiver}` is not notified while {by} fires"),
         State::Muted { by, until: end } => {
-            format!("`{receiver}` is not told, for the mute `{by}`{}", until(end))
+            format!("`{receiver}` is not notified, for the mute `{by}`{}", until(end))
         }
-        State::Acknowledged { by } => format!("`{receiver}` was told, and {} has acknowledged it", plain(by)),
+        State::Acknowledged { by } => {
+            format!("`{receiver}` was notified, and {} has acknowledged it", plain(by))
+        }
     }
 }
 
 fn gave_up(receiver: &str, of: &str, entry: &Entry) -> String {
     let reason = plain(entry.reason.as_deref().unwrap_or("no reason given"));
-    let instead = entry.by.as_ref().map_or(String::new(), |by| format!("; `{by}` was told instead"));
-    format!("`{receiver}` could not be told{of}, it was given up at {}: {reason}{instead}", Time(entry.at))
+    let instead = entry.by.as_ref().map_or(String::new(), |by| format!("; `{by}` was notified instead"));
+    format!(
+        "`{receiver}` could not be notified{of}, it was given up at {}: {reason}{instead}",
+        Time(entry.at)
+    )
 }
 
-/// Who was told of an incident that is over, and who was not and why.
+/// Who was notified of an incident that is over, and who was not and why.
 pub(super) fn outcomes(evidence: &Evidence, incident: &str) -> Vec<String> {
     let is_end = |id: &Option<String>| {
         let said = evidence.transitions.iter().find(|said| Some(&said.id) == id.as_ref());
@@ -80,7 +87,7 @@ pub(super) fn outcomes(evidence: &Evidence, incident: &str) -> Vec<String> {
     for entry in evidence.ledger.of_incident(incident).into_iter().filter(|entry| !entry.incident.is_empty())
     {
         let name = entry.receiver.as_deref();
-        // What was over before it was told is so of begin and end.
+        // What was over before it was notified is so of begin and end.
         let about_end = entry.what != What::EndedUntold && is_end(&entry.transition);
         let receiver = name.map_or("nobody".to_owned(), |name| format!("`{name}`"));
         let reason = plain(entry.reason.as_deref().unwrap_or_default());
@@ -89,21 +96,21 @@ pub(super) fn outcomes(evidence: &Evidence, incident: &str) -> Vec<String> {
             What::Dispatched | What::Escalated => {
                 match evidence.ledger.outcome(entry.dispatch.as_deref().unwrap_or_default()) {
                     Outcome::Delivered(delivered) => {
-                        format!("{receiver} was told{of} at {}", Time(delivered.at))
+                        format!("{receiver} was notified{of} at {}", Time(delivered.at))
                     }
                     Outcome::GaveUp(entry) => gave_up(name.unwrap_or_default(), of, entry),
-                    Outcome::Open => format!("{receiver} is not told{of} yet"),
+                    Outcome::Open => format!("{receiver} is not notified{of} yet"),
                 }
             }
             What::EndedUntold => {
                 let by = entry.by.as_ref().map_or(String::new(), |by| format!(" ({by})"));
-                let was = if name.is_some() { "was not told" } else { "was told" };
+                let was = if name.is_some() { "was not notified" } else { "was notified" };
                 format!("{receiver} {was}: {reason}{by}")
             }
-            What::NotSent => format!("{receiver} was not told{of}: {reason}"),
-            What::GaveUp => format!("{receiver} could not be told{of}: {reason}"),
-            What::NotRouted if name.is_some() => format!("{receiver} was not told{of}: {reason}"),
-            What::NotRouted => format!("nobody was to be told{of}: {reason}"),
+            What::NotSent => format!("{receiver} was not notified{of}: {reason}"),
+            What::GaveUp => format!("{receiver} could not be notified{of}: {reason}"),
+            What::NotRouted if name.is_some() => format!("{receiver} was not notified{of}: {reason}"),
+            What::NotRouted => format!("nobody was to be notified{of}: {reason}"),
             _ => continue,
         };
         let key = (name, about_end);
@@ -116,7 +123,7 @@ pub(super) fn outcomes(evidence: &Evidence, incident: &str) -> Vec<String> {
 }
 
 /// An entry of the ledger as a line, without the alert.
-pub(super) fn told(entry: &Entry) -> String {
+pub(super) fn notified(entry: &Entry) -> String {
     let mut line = format!("{} {}", Time(entry.at), name_of(entry.what));
     if let Some(receiver) = &entry.receiver {
         line += &format!(" {receiver}");

@@ -11,8 +11,9 @@ use arrow::datatypes::TimestampNanosecondType;
 use operators::sql::Catalog;
 use operators::threshold::WindowRows;
 use operators::window::Windows;
+use sinks::parquet::live::HOUR;
 
-use crate::commands::repair::{CHUNK_BYTES, HOUR, Query, Target, first_window, next_start, targets};
+use crate::commands::repair::{CHUNK_BYTES, Query, Target, first_window, next_start, targets};
 use crate::commands::simulate::Source;
 use crate::config::Config;
 use crate::error::Result;

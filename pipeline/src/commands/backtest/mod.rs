@@ -1,4 +1,4 @@
-//! `tidemark backtest`: what receivers would have been told of archived points, by these rules and by others.
+//! `tidemark backtest`: what receivers would have been notified of archived points, by these rules and by others.
 //!
 //! - `history`: windows of the past, in the order of their ends
 //! - `compare`: what two configurations would have told
@@ -60,7 +60,7 @@ pub struct BacktestArgs {
 pub struct Backtest {
     from: i64,
     to: i64,
-    told: Candidate,
+    notified: Candidate,
     against: Option<Candidate>,
 }
 
@@ -140,8 +140,8 @@ pub fn run(
     }
     bar.finish_and_clear();
     let mut candidates = runs.into_iter().map(|(candidate, _)| candidate);
-    let told = candidates.next().expect("the rules are the first candidate");
-    Ok(Backtest { from, to, told, against: candidates.next() })
+    let notified = candidates.next().expect("the rules are the first candidate");
+    Ok(Backtest { from, to, notified, against: candidates.next() })
 }
 
 fn simulation(file: &Path, environment: &Environment, catalog: &Catalog) -> Result<Simulation> {

@@ -10,7 +10,7 @@ use sinks::plain;
 
 use super::compare::Line;
 use super::{Backtest, Candidate};
-use crate::commands::simulate::{Outcome, Told};
+use crate::commands::simulate::{Notified, Outcome};
 use crate::time::Time;
 
 /// How often the alerts of a rule were in notifications of a receiver.
@@ -25,10 +25,10 @@ struct Counts {
 impl Outcome {
     fn totals(&self) -> BTreeMap<(&str, &str), Counts> {
         let mut totals: BTreeMap<(&str, &str), Counts> = BTreeMap::new();
-        for told in &self.told {
-            for alert in &told.alerts {
-                let counts = totals.entry((&told.receiver, &alert.alert.rule)).or_default();
-                *match (told.reason, alert.status) {
+        for notified in &self.notified {
+            for alert in &notified.alerts {
+                let counts = totals.entry((&notified.receiver, &alert.alert.rule)).or_default();
+                *match (notified.reason, alert.status) {
                     (Reason::Repeated, _) => &mut counts.repeated,
                     (Reason::Escalated, Status::Firing) => &mut counts.escalated,
                     (_, Status::Resolved) => &mut counts.resolved,
@@ -39,7 +39,7 @@ impl Outcome {
         totals
     }
 
-    /// How often something was not told, or not at once: by what happened, receiver and rule.
+    /// How often something was not notified, or not at once: by what happened, receiver and rule.
     fn held_back(&self) -> BTreeMap<(&'static str, &str, &str), u64> {
         let mut held = BTreeMap::new();
         for entry in &self.ledger {
@@ -51,7 +51,7 @@ impl Outcome {
     }
 }
 
-/// What the ledger says of a transition that was not told, or not at once.
+/// What the ledger says of a transition that was not notified, or not at once.
 fn held_back_by(what: What) -> Option<&'static str> {
     Some(match what {
         What::Silenced => "silenced",
@@ -59,7 +59,7 @@ fn held_back_by(what: What) -> Option<&'static str> {
         What::Muted => "muted",
         What::NotRouted => "not routed",
         What::NotSent => "resolved, which the receiver does not take",
-        What::EndedUntold => "over before it was told",
+        What::EndedUntold => "over before it was notified",
         _ => return None,
     })
 }
@@ -67,7 +67,7 @@ fn held_back_by(what: What) -> Option<&'static str> {
 impl Backtest {
     /// For programs.
     pub fn json(&self) -> Json {
-        let mut all = self.told.json();
+        let mut all = self.notified.json();
         all["from"] = Time(self.from).to_string().into();
         all["to"] = Time(self.to).to_string().into();
         if let (Some(against), Some(differences)) = (&self.against, self.differences()) {
@@ -99,7 +99,7 @@ impl Candidate {
         let failures = failures.map(|(rule, message)| json!({ "rule": rule, "message": message }));
         json!({
             "rules": self.file.display().to_string(),
-            "notifications": self.outcome.told,
+            "notifications": self.outcome.notified,
             "totals": totals.collect::<Vec<_>>(),
             "held_back": held.collect::<Vec<_>>(),
             "failures": failures.collect::<Vec<_>>(),
@@ -151,29 +151,29 @@ impl Candidate {
 
 impl fmt::Display for Backtest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = |candidate: &Candidate| candidate.outcome.told.len();
+        let count = |candidate: &Candidate| candidate.outcome.notified.len();
         let Some((against, differences)) = self.against.as_ref().zip(self.differences()) else {
-            for told in &self.told.outcome.told {
-                write_told(f, told)?;
+            for notified in &self.notified.outcome.notified {
+                write_told(f, notified)?;
             }
-            self.told.write_totals(f)?;
-            let plural = if count(&self.told) == 1 { "" } else { "s" };
+            self.notified.write_totals(f)?;
+            let plural = if count(&self.notified) == 1 { "" } else { "s" };
             let (from, to) = (Time(self.from), Time(self.to));
-            return write!(f, "{} notification{plural} from {from} to {to}", count(&self.told));
+            return write!(f, "{} notification{plural} from {from} to {to}", count(&self.notified));
         };
         let ours = differences.only_in_rules.iter().map(|line| ('-', line));
         let mut lines: Vec<(char, &Line)> =
             ours.chain(differences.only_in_against.iter().map(|line| ('+', line))).collect();
         lines.sort_by_key(|(_, line)| line.at);
         for (sign, line) in lines {
-            let Line { at, receiver, told } = line;
+            let Line { at, receiver, notified } = line;
             writeln!(
                 f,
                 "{sign} {at}  {receiver}  {}  {}  since {}",
-                told.status, told.alert, told.starts_at
+                notified.status, notified.alert, notified.starts_at
             )?;
         }
-        for (sign, candidate) in [('-', &self.told), ('+', against)] {
+        for (sign, candidate) in [('-', &self.notified), ('+', against)] {
             writeln!(f, "\n{sign} {}: {} notifications", candidate.file.display(), count(candidate))?;
             candidate.write_totals(f)?;
         }
@@ -187,22 +187,22 @@ impl fmt::Display for Backtest {
 }
 
 /// One alert stands in the line of its notification, several below it.
-fn write_told(f: &mut fmt::Formatter<'_>, told: &Told) -> fmt::Result {
-    let Told { at, receiver, reason, .. } = told;
-    write!(f, "{at}  {receiver}  {}", told.status())?;
+fn write_told(f: &mut fmt::Formatter<'_>, notified: &Notified) -> fmt::Result {
+    let Notified { at, receiver, reason, .. } = notified;
+    write!(f, "{at}  {receiver}  {}", notified.status())?;
     if *reason != Reason::Changed {
         write!(f, " ({})", reason.as_str())?;
     }
-    match told.alerts.as_slice() {
+    match notified.alerts.as_slice() {
         [alert] => writeln!(f, "  {}  {}", alert.alert, plain(alert.summary.trim_end()))?,
         alerts => {
-            writeln!(f, "  {} alerts of {}", alerts.len(), told.group)?;
+            writeln!(f, "  {} alerts of {}", alerts.len(), notified.group)?;
             for alert in alerts {
                 writeln!(f, "    {}  {}  {}", alert.status, alert.alert, plain(alert.summary.trim_end()))?;
             }
         }
     }
-    for note in &told.notes {
+    for note in &notified.notes {
         writeln!(f, "    {note}")?;
     }
     Ok(())
@@ -230,24 +230,24 @@ fn write_table<const N: usize>(f: &mut fmt::Formatter<'_>, rows: &[[String; N]])
 mod tests {
     use std::path::PathBuf;
 
-    use super::super::compare::tests::told;
+    use super::super::compare::tests::notified;
     use super::*;
 
     const SECOND: i64 = 1_000_000_000;
 
-    fn candidate(file: &str, told: Vec<Told>) -> Candidate {
-        Candidate { file: PathBuf::from(file), outcome: Outcome { told, ..Outcome::default() } }
+    fn candidate(file: &str, notified: Vec<Notified>) -> Candidate {
+        Candidate { file: PathBuf::from(file), outcome: Outcome { notified, ..Outcome::default() } }
     }
 
     #[test]
     fn for_people() {
-        let mut two = told("hook", "a", 65 * SECOND, 60 * SECOND);
-        two.alerts.extend(told("hook", "b", 65 * SECOND, 60 * SECOND).alerts);
+        let mut two = notified("hook", "a", 65 * SECOND, 60 * SECOND);
+        two.alerts.extend(notified("hook", "b", 65 * SECOND, 60 * SECOND).alerts);
         two.group = "{all}:{}".to_owned();
-        let mut again = told("mail", "a", 70 * SECOND, 60 * SECOND);
+        let mut again = notified("mail", "a", 70 * SECOND, 60 * SECOND);
         again.reason = Reason::Repeated;
         let ours = candidate("a.toml", vec![two, again.clone()]);
-        let alone = Backtest { from: 0, to: 3_600 * SECOND, told: ours, against: None };
+        let alone = Backtest { from: 0, to: 3_600 * SECOND, notified: ours, against: None };
         assert_eq!(
             alone.to_string(),
             r#"1970-01-01T00:01:05Z  hook  firing  2 alerts of {all}:{}

@@ -73,7 +73,7 @@ pub async fn compare(config: &Config, catalog: &Catalog) -> Result<StateReport> 
     Ok(report)
 }
 
-const ANEW: &str = "begins anew";
+const ANEW: &str = "starts over";
 
 impl Verdict {
     fn add(&mut self, change: &Change, rollup: Option<&Rollup>) {

@@ -16,7 +16,7 @@ use crate::kafka::{self, ConsumerSettings, KafkaError, Plain};
 use crate::time::nanoseconds;
 
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Whoever sent within this time before the load is taken to go on sending.
+/// A sender that was active within this time before the load counts as active.
 const RECENT: Duration = Duration::from_secs(10);
 /// Memory of a consumer that reads no message.
 const NO_MESSAGES: usize = 1 << 20;

@@ -199,7 +199,7 @@ pub struct LoadReport {
 /// Loads the files as `args` say. Blocks: not for a thread of the async runtime.
 ///
 /// `close_at` turns the last event time into the time of the heartbeats of `--close`, unless `--close-after` says it
-/// itself: whoever knows the rollups gives the end of their last window. `progress` draws a bar on a terminal.
+/// itself: a caller that knows the rollups gives the end of their last window. `progress` draws a bar on a terminal.
 ///
 /// # Errors
 /// See [`LoadError`]: before anything was sent for options, files and rows, in the middle for delivery.

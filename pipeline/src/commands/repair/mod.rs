@@ -33,7 +33,7 @@ use crate::roles::rollup::tables_of;
 
 pub(crate) use batch::Query;
 pub use compact::{CompactArgs, CompactReport, compact, compact_periodically};
-pub(crate) use range::{CHUNK_BYTES, HOUR, first_window, next_start};
+pub(crate) use range::{CHUNK_BYTES, first_window, next_start};
 pub use recompute::{Progress, RecomputeArgs, RecomputeOptions, Recomputed, recompute, recompute_range};
 pub use reconcile::{ReconcileArgs, Reconciled, reconcile};
 

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use operators::window::Windows;
-use sinks::parquet::live::Hours;
-
-pub(crate) const HOUR: i64 = 3_600_000_000_000;
+use sinks::parquet::live::{HOUR, Hours};
 
 /// Bytes of Parquet that go into one chunk: some ten million points.
 pub(crate) const CHUNK_BYTES: u64 = 32 << 20;

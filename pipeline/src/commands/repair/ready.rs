@@ -212,7 +212,7 @@ mod tests {
 
     use super::*;
 
-    const HOUR: i64 = 3_600_000_000_000;
+    use sinks::parquet::live::HOUR;
 
     fn target() -> Target {
         let sql = "CREATE MATERIALIZED VIEW cpu WITH (allowed_lateness = '30 minutes') AS

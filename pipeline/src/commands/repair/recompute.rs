@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use clap::Args;
 use operators::sql::{Catalog, Rollup};
+use sinks::parquet::live::HOUR;
 use sinks::rows::RowKey;
 
 use super::batch::{Batch, Query};
 use super::compare::{Difference, Expected, differences};
 use super::percentile::Judged;
-use super::range::{HOUR, chunks, whole_windows};
+use super::range::{chunks, whole_windows};
 use super::ready::{Frontier, check_storage, wait_for_archive};
 use super::report;
 use super::stored::{Changes, Found, Store};

@@ -76,10 +76,10 @@ fn test(config: &Config, environment: &Environment, path: &Path) -> Result<Vec<V
         return Err(catalog.errors.iter().map(ToString::to_string).collect());
     }
     let options = config.ingest.watermark();
-    let told = |problems: Vec<ConfigError>| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let notified = |problems: Vec<ConfigError>| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
     let mut verdicts = Vec::new();
     for test in &tests.tests {
-        let ran = run::run(test, &tests.alerts, &catalog, options).map_err(told)?;
+        let ran = run::run(test, &tests.alerts, &catalog, options).map_err(notified)?;
         verdicts.push(Verdict {
             name: test.name.clone(),
             failures: verdict::failures(test, &tests.alerts, &ran),

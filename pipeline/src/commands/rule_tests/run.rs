@@ -19,7 +19,7 @@ use operators::watermark::{EpochFacts, PartitionFacts, WatermarkOptions};
 
 use super::verdict::is_alert;
 use crate::commands::alerts::commands::{acknowledge_key, silence_key};
-use crate::commands::simulate::{AlertKey, Simulation, Told};
+use crate::commands::simulate::{AlertKey, Notified, Simulation};
 use crate::config::{AlertsConfig, ConfigError, NamedAlert, RuleTest, Said, TestPoint};
 use crate::roles::rollup::window_rows;
 
@@ -31,7 +31,7 @@ const TOPIC: &str = "test";
 pub(super) struct Ran {
     /// Pending and firing alerts at each moment of which something is expected, in the order of the test.
     pub(super) seen: Vec<Vec<(AlertKey, Status)>>,
-    pub(super) told: Vec<Told>,
+    pub(super) notified: Vec<Notified>,
     /// What must not happen in any test.
     pub(super) problems: Vec<String>,
     /// Points that came too late for a rollup, which is no failure but may be the reason of one.
@@ -201,7 +201,7 @@ impl Partition<'_> {
 
     fn finish(mut self) -> Ran {
         let outcome = self.simulation.take();
-        self.ran.told = outcome.told;
+        self.ran.notified = outcome.notified;
         let failures = outcome.failures.into_iter();
         self.ran.problems.extend(
             failures.map(|(rule, message)| format!("rule `{rule}` could not judge a row: {message}")),

@@ -119,43 +119,44 @@ fn late_values_correct_windows_as_long_as_they_are_not_final() {
 
 #[test]
 fn notifications_in_their_order() {
-    let told =
+    let notified =
         |receiver: &str, more: &str| format!("[[test.notification]]\nreceiver = \"{receiver}\"\n{more}");
     let series = "a: 50x2 95x2 50x30\nb: 50x2 95x2 50x30";
-    let right = told("direct", "at = \"30s\"\nstatus = \"firing\"\nalerts = ['high{host=\"a\"}']\n")
-        + &told("direct", "alerts = ['high{host=\"b\",team=\"x\"}']\n")
-        + &told("direct", "at = \"2m10s\"\nstatus = \"resolved\"\n")
-        + &told("direct", "")
-        + &told(
+    let right = notified("direct", "at = \"30s\"\nstatus = \"firing\"\nalerts = ['high{host=\"a\"}']\n")
+        + &notified("direct", "alerts = ['high{host=\"b\",team=\"x\"}']\n")
+        + &notified("direct", "at = \"2m10s\"\nstatus = \"resolved\"\n")
+        + &notified("direct", "")
+        + &notified(
             "grouped",
             "at = \"1m\"\nalerts = ['high{host=\"b\"}', 'high{host=\"a\"}']\nreason = \"changed\"\n",
         )
-        + &told(
+        + &notified(
             "grouped",
             "at = \"2m40s\"\nstatus = \"resolved\"\nalerts = ['high{host=\"a\"}', 'high{host=\"b\"}']\n",
         );
     assert_eq!(run_test(series, &right), PASSED);
-    let wrong = told("grouped", "at = \"1m\"\n") + &told("grouped", "at = \"2m\"\nstatus = \"resolved\"\n");
+    let wrong =
+        notified("grouped", "at = \"1m\"\n") + &notified("grouped", "at = \"2m\"\nstatus = \"resolved\"\n");
     assert_eq!(
         run_test(series, &wrong),
         "FAILED  t
-receiver `grouped`, expected (-) and told (+):
+receiver `grouped`, expected (-) and notified (+):
 1m  firing  high{host=\"a\",team=\"x\"}, high{host=\"b\",team=\"x\"}
 - 2m  resolved
 + 2m 40s  resolved  high{host=\"a\",team=\"x\"}, high{host=\"b\",team=\"x\"}
 0 passed, 1 failed"
     );
-    // Silenced, and acknowledged: nobody is told, or told again.
+    // Silenced, and acknowledged: nobody is notified, or told again.
     let silenced = "[[test.silence]]\nfor = \"1h\"\nmatchers = ['alertname=\"high\"']\n";
-    assert!(run_test(series, &(told("direct", "") + silenced)).contains("- any notification"));
+    assert!(run_test(series, &(notified("direct", "") + silenced)).contains("- any notification"));
     let acknowledged = "[[test.ack]]\nat = \"2m\"\nrule = \"high\"\nlabels = { host = \"a\" }\n";
-    let repeated = told("grouped", "at = \"30s\"\n") + &told("grouped", "reason = \"repeated\"\n");
-    let said = run_test("a: 95x80", &(repeated.clone() + &told("grouped", "status = \"resolved\"\n")));
+    let repeated = notified("grouped", "at = \"30s\"\n") + &notified("grouped", "reason = \"repeated\"\n");
+    let said = run_test("a: 95x80", &(repeated.clone() + &notified("grouped", "status = \"resolved\"\n")));
     assert!(said.contains("\n- resolved\n"), "it never is: {said}");
     assert_eq!(run_test("a: 95x80", &repeated), PASSED);
-    assert_eq!(run_test("a: 95x80", &(told("grouped", "at = \"30s\"\n") + acknowledged)), PASSED);
+    assert_eq!(run_test("a: 95x80", &(notified("grouped", "at = \"30s\"\n") + acknowledged)), PASSED);
     let early = acknowledged.replace("2m", "10s");
-    let said = run_test("a: 50 95x80", &(told("direct", "") + &early.replace("10s", "0s")));
+    let said = run_test("a: 50 95x80", &(notified("direct", "") + &early.replace("10s", "0s")));
     assert!(said.contains("high{host=\"a\"} was to be acknowledged, and does not fire then"), "{said}");
 }
 

@@ -7,7 +7,7 @@ use operators::dispatch::Reason;
 use operators::threshold::Status;
 
 use super::run::Ran;
-use crate::commands::simulate::{AlertKey, Told};
+use crate::commands::simulate::{AlertKey, Notified};
 use crate::config::{AlertsConfig, ExpectedAlerts, ExpectedNotification, NamedAlert, RuleTest};
 
 /// Whether the test means this alert. What the rule itself adds to the labels may be left out.
@@ -25,12 +25,12 @@ pub(super) fn failures(test: &RuleTest, alerts: &AlertsConfig, ran: &Ran) -> Vec
     for (expected, seen) in test.expected.iter().zip(&ran.seen) {
         failures.extend(alerts_differ(test, alerts, expected, seen));
     }
-    let mut receivers: Vec<&str> = test.told.iter().map(|told| told.receiver.as_str()).collect();
+    let mut receivers: Vec<&str> = test.notified.iter().map(|notified| notified.receiver.as_str()).collect();
     receivers.extend(test.quiet.iter().map(String::as_str));
     receivers.sort_unstable();
     receivers.dedup();
     for receiver in receivers {
-        failures.extend(notifications_differ(test, alerts, receiver, &ran.told));
+        failures.extend(notifications_differ(test, alerts, receiver, &ran.notified));
     }
     if !failures.is_empty() {
         let late = ran.late.iter();
@@ -85,54 +85,54 @@ fn notifications_differ(
     test: &RuleTest,
     alerts: &AlertsConfig,
     receiver: &str,
-    told: &[Told],
+    notified: &[Notified],
 ) -> Option<String> {
-    let expected: Vec<_> = test.told.iter().filter(|expected| expected.receiver == receiver).collect();
-    let told: Vec<_> = told.iter().filter(|told| told.receiver == receiver).collect();
-    let is_equal = expected.len() == told.len()
-        && expected.iter().zip(&told).all(|(expected, told)| is_told(expected, told, alerts));
+    let expected: Vec<_> = test.notified.iter().filter(|expected| expected.receiver == receiver).collect();
+    let notified: Vec<_> = notified.iter().filter(|notified| notified.receiver == receiver).collect();
+    let is_equal = expected.len() == notified.len()
+        && expected.iter().zip(&notified).all(|(expected, notified)| is_told(expected, notified, alerts));
     if is_equal {
         return None;
     }
     let mut lines = format!("receiver `{receiver}`, expected (-) and told (+):");
-    for position in 0..expected.len().max(told.len()) {
-        let (expected, told) = (expected.get(position), told.get(position));
-        if let (Some(expected), Some(told)) = (expected, told)
-            && is_told(expected, told, alerts)
+    for position in 0..expected.len().max(notified.len()) {
+        let (expected, notified) = (expected.get(position), notified.get(position));
+        if let (Some(expected), Some(notified)) = (expected, notified)
+            && is_told(expected, notified, alerts)
         {
-            let _ = write!(lines, "\n    {}", notification(test, told));
+            let _ = write!(lines, "\n    {}", notification(test, notified));
             continue;
         }
         if let Some(expected) = expected {
             let _ = write!(lines, "\n  - {}", expectation(test, expected));
         }
-        if let Some(told) = told {
-            let _ = write!(lines, "\n  + {}", notification(test, told));
+        if let Some(notified) = notified {
+            let _ = write!(lines, "\n  + {}", notification(test, notified));
         }
     }
     Some(lines)
 }
 
-fn is_told(expected: &ExpectedNotification, told: &Told, alerts: &AlertsConfig) -> bool {
+fn is_told(expected: &ExpectedNotification, notified: &Notified, alerts: &AlertsConfig) -> bool {
     let ExpectedNotification { receiver: _, at, status, reason, alerts: named } = expected;
     let are_alerts = named.as_ref().is_none_or(|named| {
-        let there = told.alerts.iter().map(|alert| &alert.alert);
+        let there = notified.alerts.iter().map(|alert| &alert.alert);
         let (missing, besides) = unmatched(named, there, alerts);
         missing.is_empty() && besides.is_empty()
     });
-    at.is_none_or(|at| at == told.at.0)
-        && status.is_none_or(|status| status == told.status())
-        && reason.is_none_or(|reason| reason == told.reason)
+    at.is_none_or(|at| at == notified.at.0)
+        && status.is_none_or(|status| status == notified.status())
+        && reason.is_none_or(|reason| reason == notified.reason)
         && are_alerts
 }
 
-fn notification(test: &RuleTest, told: &Told) -> String {
-    let alerts: Vec<String> = told.alerts.iter().map(|alert| alert.alert.to_string()).collect();
-    let reason = match told.reason {
+fn notification(test: &RuleTest, notified: &Notified) -> String {
+    let alerts: Vec<String> = notified.alerts.iter().map(|alert| alert.alert.to_string()).collect();
+    let reason = match notified.reason {
         Reason::Changed => String::new(),
         reason => format!(" ({})", reason.as_str()),
     };
-    format!("{}  {}{reason}  {}", offset(test, told.at.0), told.status(), alerts.join(", "))
+    format!("{}  {}{reason}  {}", offset(test, notified.at.0), notified.status(), alerts.join(", "))
 }
 
 /// What may be anything is left out.

@@ -33,7 +33,7 @@ pub enum Cause {
     NothingReported,
     /// Nobody owns the source partition that holds the watermark.
     NoOwner,
-    /// The group is dividing the partitions anew.
+    /// The group is rebalancing.
     Rebalancing,
     /// Its owner is in the group and does not report it.
     OwnerSilent,
@@ -61,7 +61,7 @@ pub enum Cause {
     NotRemembered,
 }
 
-/// The answer of `tidemark why` and of `/api/why/<rollup>`. Its names are documented in the README and stay.
+/// The answer of `tidemark why` and of `/api/why/<rollup>`. Its names are listed in `docs/reference/http-api.md` and stay.
 #[derive(Debug, Serialize)]
 pub struct Answer {
     pub rollup: String,

@@ -445,7 +445,7 @@ fn what_does_not_answer_is_told() {
     assert_eq!(answer.notes.len(), 2, "{:?}", answer.notes);
 }
 
-/// Whoever reads the JSON relies on these names.
+/// Readers of the JSON rely on these names.
 #[test]
 fn names_in_json() {
     let mut scene = Scene::new();

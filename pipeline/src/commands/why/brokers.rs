@@ -1,4 +1,4 @@
-//! What Kafka itself says, whoever runs: how far the logs reach, what the groups have committed, who is in them.
+//! What Kafka itself knows, whichever processes run: how far the logs reach, what the groups have committed, who is in them.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! Asks whoever may know: the processes by HTTP, Kafka, and for what no process tells, the newest snapshots.
+//! Asks the processes over HTTP, Kafka, and, for partitions that no process reports, the newest snapshots.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,11 +74,11 @@ async fn status(client: &reqwest::Client, url: &Url, question: &Question) -> Res
     if let Some((start, _)) = question.window {
         place.query_pairs_mut().append_pair("window", &crate::time::Time(start).to_string());
     }
-    let told = async {
+    let notified = async {
         let response = client.get(place).send().await?.error_for_status()?;
         response.json().await
     };
-    told.await.map_err(|error: reqwest::Error| {
+    notified.await.map_err(|error: reqwest::Error| {
         let error = error.without_url();
         let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
         format!("{error}{cause}")
@@ -88,7 +88,7 @@ async fn status(client: &reqwest::Client, url: &Url, question: &Question) -> Res
 /// Fills in the rollup partitions that no process told, as of their committed offsets.
 pub(super) async fn add_snapshots(evidence: &mut Evidence, config: &Config, catalog: &Catalog, table: &str) {
     let Ok(kafka) = &evidence.kafka else { return };
-    let told = |partition: i32| {
+    let notified = |partition: i32| {
         let statuses = evidence.asked.iter().filter_map(|asked| asked.said.as_ref().ok());
         let mut partitions =
             statuses.filter_map(|status| status.rollup.as_ref()).flat_map(|role| &role.partitions);
@@ -96,7 +96,7 @@ pub(super) async fn add_snapshots(evidence: &mut Evidence, config: &Config, cata
     };
     let committed =
         kafka.rollup.logs.iter().filter_map(|((_, partition), log)| Some((*partition, log.committed?)));
-    let missing: Vec<(i32, i64)> = committed.filter(|(partition, _)| !told(*partition)).collect();
+    let missing: Vec<(i32, i64)> = committed.filter(|(partition, _)| !notified(*partition)).collect();
     if missing.is_empty() {
         return;
     }

@@ -200,7 +200,7 @@ fn current(slowest: &PartitionRow, picture: &Picture) -> String {
     }
 }
 
-/// Nobody reads the partition, or whoever does is silent.
+/// Nobody reads the partition, or its owner is silent.
 fn without_owner(
     watermark: &str,
     source: &SourceRow,
@@ -216,7 +216,7 @@ fn without_owner(
         (None, _) => "; nobody ever reported it".to_owned(),
     };
     if group.is_some_and(|group| !group.is_settled()) {
-        let reason = format!("{watermark}: the group of `ingest` is dividing the partitions anew{last}");
+        let reason = format!("{watermark}: the group of `ingest` is rebalancing{last}");
         return Some(Verdict::new(Cause::Rebalancing, reason).remedy("wait; it takes seconds"));
     }
     if source.owner.is_none() && group.is_some() {

@@ -115,7 +115,7 @@ pub struct Owner {
 pub struct PartitionRow {
     pub partition: i32,
     pub owner: Option<Owner>,
-    /// None when nobody told it and there is no snapshot.
+    /// None when nobody notified it and there is no snapshot.
     pub from: Option<Origin>,
     pub watermark: Option<Time>,
     pub log_time: Option<Time>,
@@ -149,11 +149,11 @@ pub struct SinkRow {
 impl Picture {
     pub(super) fn new(evidence: Evidence) -> Self {
         let mut notes = evidence.notes;
-        let mut told: Vec<(&str, &Status)> = Vec::new();
+        let mut notified: Vec<(&str, &Status)> = Vec::new();
         for asked in &evidence.asked {
             match &asked.said {
                 Ok(status) => {
-                    told.push((&asked.url, status));
+                    notified.push((&asked.url, status));
                     let waiting = status.waiting.iter();
                     notes.extend(
                         waiting.map(|(part, why)| format!("{part} of {} waits: {why}", status.instance)),
@@ -169,12 +169,13 @@ impl Picture {
                 None
             }
         };
-        let view = View { now: evidence.now, rules: &evidence.rules, told: &told, kafka: kafka.as_ref() };
+        let view =
+            View { now: evidence.now, rules: &evidence.rules, notified: &notified, kafka: kafka.as_ref() };
         let partitions = view.partitions(&evidence.snapshots);
         let decisive = slowest(&partitions).map(|row| row.partition);
         let standings = view.standings(decisive, &evidence.snapshots);
         let sources = view.sources(&standings);
-        let rollups = || told.iter().filter_map(|(_, status)| Some((*status, status.rollup.as_ref()?)));
+        let rollups = || notified.iter().filter_map(|(_, status)| Some((*status, status.rollup.as_ref()?)));
         let details = || rollups().filter_map(|(_, rollup)| rollup.asked.as_ref());
         let mut late_points = BTreeMap::new();
         for (age, points) in details().flat_map(|detail| &detail.late_points) {
@@ -185,7 +186,7 @@ impl Picture {
             sink: rollup.sink.clone(),
             partitions: rollup.partitions.iter().map(|partition| partition.partition).collect(),
         });
-        let failures = told.iter().flat_map(|(_, status)| {
+        let failures = notified.iter().flat_map(|(_, status)| {
             let row = |failure: &FailureStatus| FailureRow {
                 instance: status.instance.clone(),
                 failure: failure.clone(),
@@ -197,7 +198,7 @@ impl Picture {
             sinks: sinks.collect(),
             windows: details().flat_map(|detail| detail.windows.clone()).collect(),
             history_since: rollups().map(|(status, _)| status.started).max(),
-            rollup_waits: told.iter().find_map(|(_, status)| status.waiting.get("rollup").cloned()),
+            rollup_waits: notified.iter().find_map(|(_, status)| status.waiting.get("rollup").cloned()),
             now: evidence.now,
             sources,
             partitions,
@@ -226,7 +227,7 @@ fn slowest(partitions: &[PartitionRow]) -> Option<&PartitionRow> {
 struct View<'a> {
     now: i64,
     rules: &'a Rules,
-    told: &'a [(&'a str, &'a Status)],
+    notified: &'a [(&'a str, &'a Status)],
     kafka: Option<&'a Brokers>,
 }
 
@@ -263,7 +264,7 @@ impl View<'_> {
     }
 
     fn live(&self, partition: i32) -> Option<(&str, &Status, &RollupPartition)> {
-        self.told.iter().find_map(|(url, status)| {
+        self.notified.iter().find_map(|(url, status)| {
             let partitions = &status.rollup.as_ref()?.partitions;
             let found = partitions.iter().find(|found| found.partition == partition)?;
             Some((*url, *status, found))
@@ -284,7 +285,7 @@ impl View<'_> {
         if let Some(kafka) = self.kafka {
             all.extend(kafka.ingest.logs.keys().map(|source| (source.clone(), None)));
         }
-        for (_, status) in self.told {
+        for (_, status) in self.notified {
             let owned = status.ingest.iter().flatten();
             all.extend(owned.map(|owned| ((owned.topic.clone(), owned.partition), None)));
         }
@@ -297,7 +298,7 @@ impl View<'_> {
         let log = self.kafka.and_then(|kafka| kafka.ingest.logs.get(&source));
         let reported = standing.and_then(|standing| standing.reported);
         let reported_by = standing.and_then(|standing| standing.owner.clone());
-        // Whoever reported it long ago may be another process than the one that has it now.
+        // A process that reported it long ago need not be its owner now.
         let reports = reported.is_some_and(|reported| self.now - reported.0 <= self.rules.owner_timeout);
         let mut owner = self.kafka.and_then(|kafka| member(&kafka.ingest, &source));
         if let Some((url, status, _)) = owned {
@@ -307,10 +308,10 @@ impl View<'_> {
         } else if let (Some(owner), true) = (&mut owner, reports) {
             owner.instance.clone_from(&reported_by);
         }
-        let told = owned.map(|(.., owned)| owned);
+        let notified = owned.map(|(.., owned)| owned);
         let newest = standing.and_then(|standing| standing.newest);
         let read_to = [
-            told.map(|owned| owned.next_offset),
+            notified.map(|owned| owned.next_offset),
             standing.and_then(|standing| standing.next_offset),
             log.and_then(|log| log.committed),
         ];
@@ -327,21 +328,21 @@ impl View<'_> {
             newest,
             event_time: newest.map(|newest| Time(newest.0.saturating_sub(self.rules.max_out_of_orderness))),
             unread_messages: log.map(|log| (log.end - read_to).max(0)),
-            read_per_second: told.and_then(|owned| owned.read_per_second),
+            read_per_second: notified.and_then(|owned| owned.read_per_second),
             silent_ms,
             idle_in_ms: silent_ms.filter(|_| !idle).map(idle_in),
             reported,
             reported_by,
             owner,
-            refused: told.map(|owned| owned.refused.clone()).unwrap_or_default(),
-            last_refused: told.and_then(|owned| owned.last_refused.clone()),
-            farthest_ahead_ms: told.and_then(|owned| owned.farthest_ahead_ms),
-            accepted: told.and_then(|owned| owned.accepted),
+            refused: notified.map(|owned| owned.refused.clone()).unwrap_or_default(),
+            last_refused: notified.and_then(|owned| owned.last_refused.clone()),
+            farthest_ahead_ms: notified.and_then(|owned| owned.farthest_ahead_ms),
+            accepted: notified.and_then(|owned| owned.accepted),
         }
     }
 
     fn owned(&self, source: &Source) -> Option<(&str, &Status, &OwnedSource)> {
-        self.told.iter().find_map(|(url, status)| {
+        self.notified.iter().find_map(|(url, status)| {
             let mut owned = status.ingest.iter().flatten();
             let found = owned.find(|owned| owned.topic == source.0 && owned.partition == source.1)?;
             Some((*url, *status, found))

@@ -22,7 +22,7 @@ use crate::config::settings::{duration, http_url, required};
 use crate::config::source::Source;
 use crate::config::values::HumanDuration;
 
-/// Three times the time after which an alert that goes on is told again, unless a route says otherwise.
+/// Three times the time after which an alert that goes on is notified again, unless a route says otherwise.
 const RESOLVE_AFTER: Duration = Duration::from_secs(12 * 3_600);
 
 #[derive(Deserialize)]

@@ -28,15 +28,15 @@ use super::values::HumanDuration;
 pub struct ReceiverConfig {
     pub name: String,
     pub kind: ReceiverKind,
-    /// Whether it is told that an alert has ended.
+    /// Whether it is notified of the end of alerts.
     pub send_resolved: bool,
-    /// The receiver that is told what this one could not be told. Exists, and following it from one to the next comes
+    /// The receiver that is notified when this one cannot be. Exists, and following it from one to the next comes
     /// to an end.
     pub fallback: Option<String>,
 }
 
 impl ReceiverConfig {
-    /// A receiver that is told everything and has no fallback.
+    /// A receiver that is notified everything and has no fallback.
     pub fn new(name: impl Into<String>, kind: ReceiverKind) -> Self {
         Self { name: name.into(), kind, send_resolved: true, fallback: None }
     }

@@ -92,7 +92,7 @@ pub fn plan(topics: &TopicsConfig, points_partitions: i32) -> Vec<TopicPlan> {
     plans.push(own(&topics.alert_states(), "state of each alert", 1, compacted(), false));
     plans.push(own(&topics.alert_manager(), "what the alert manager remembers", 1, compacted(), true));
     plans.push(own(&topics.alert_commands(), "silences and acknowledgements", 1, compacted(), true));
-    plans.push(own(&topics.alert_log(), "who was told what, and why not", 1, days(LEDGER_DAYS), false));
+    plans.push(own(&topics.alert_log(), "notifications, and reasons for none", 1, days(LEDGER_DAYS), false));
     plans
 }
 
@@ -260,7 +260,7 @@ tidemark-alerts           exists      1 partitions  transitions of alerts
 tidemark-alerts-states    exists      1 partitions  state of each alert
 tidemark-alerts-manager   exists      1 partitions  what the alert manager remembers
 tidemark-alerts-commands  exists      1 partitions  silences and acknowledgements
-tidemark-alerts-log       exists      1 partitions  who was told what, and why not
+tidemark-alerts-log       exists      1 partitions  notifications, and reasons for none
 topic `tidemark-partials` has 3 partitions and the configuration says 8: set partials_partitions = 3, or name a new topic in `partials`
 "
         );

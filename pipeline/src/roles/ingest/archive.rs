@@ -2,7 +2,7 @@
 //!
 //! The points of a source partition are collected and cut into chunks, each a contiguous range of offsets. Where a chunk
 //! ends is committed together with the source offsets *before* any file of it is written; once it is durable, the
-//! archive's safe offset moves to its end (see [`ArchiveProgress`]). Whoever takes the partition over reads from the safe
+//! archive's safe offset moves to its end (see [`ArchiveProgress`]). The next owner of the partition reads from the safe
 //! offset and cuts at the committed ends, so it writes the same files with the same points under the same names.
 //! Nothing has to be deleted or listed, and a file that a former owner still has on its way changes nothing.
 //!

@@ -167,7 +167,7 @@ fn files_of_a_former_owner_that_come_late_change_nothing() {
     let bench = Bench::new();
     let mut first = bench.owner(&bench.storage(), None);
     first.read(25);
-    // From here on nothing of the first owner reaches storage, though it was told that its commit is there.
+    // From here on nothing of the first owner reaches storage, though it got the answer that its commit is there.
     bench.take_away();
     assert_eq!(first.commit(), "archive=0,25");
     first.read(40);

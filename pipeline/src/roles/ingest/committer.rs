@@ -1,6 +1,6 @@
 //! Epochs are aggregated and committed on a thread of their own, while the next one is read.
 //!
-//! One epoch is under way at a time. Whoever must not go on before it is settled, a rebalance above all, waits
+//! One epoch is under way at a time. A caller that must not go on before it is settled, such as a rebalance, waits
 //! for it here. While other members join or leave, the group may move on to its next generation before an epoch's
 //! offsets arrive, and refuse them; the epoch is then sent again, whole, with the membership as it is now.
 

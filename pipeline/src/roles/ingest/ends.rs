@@ -1,7 +1,7 @@
 //! Which silent partitions were read to their ends, and where logs begin and end.
 //!
 //! A partition that is silent may be idle only if nothing that was there when the epoch's points had been read is still unread. That
-//! is not told by offsets alone. A consumer of committed messages is told the last stable offset for the end, before which all
+//! is not notified by offsets alone. A consumer of committed messages is notified the last stable offset for the end, before which all
 //! transactions are over: what an open one has written lies behind it. And control records, what was aborted, and what
 //! compaction has removed, count as offsets and are never delivered. So, in this order:
 //!

@@ -312,7 +312,7 @@ impl IngestShare {
                 series = series.len(),
                 bytes,
                 share,
-                "series table is full, starting it anew: raise `budget` of [memory] if it happens often"
+                "series table is full and is emptied: raise `budget` of [memory] if it happens often"
             );
             self.series_limit = share;
             series.clear();

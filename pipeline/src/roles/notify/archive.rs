@@ -1,7 +1,7 @@
 //! The ledger as Parquet files: a thread and a consumer group of its own beside the delivering, which it never holds up.
 //!
 //! Entries are cut into chunks, each a contiguous range of offsets. Where a chunk ends is committed *before* a file of it is
-//! written, and once its files are durable the committed offset moves to its end. Whoever takes the partition over cuts at
+//! written, and once its files are durable the committed offset moves to its end. The next owner of the partition cuts at
 //! the same place, so it writes the same files with the same entries under the same names, and a file that a former owner
 //! still has on its way changes nothing. Without a readable commit the files say how far they go.
 

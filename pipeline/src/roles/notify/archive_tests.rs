@@ -14,7 +14,7 @@ use tokio::runtime::Runtime;
 use super::*;
 use crate::config::Config;
 
-const HOUR: i64 = 3_600_000_000_000;
+use sinks::parquet::live::HOUR;
 
 /// The ledger's topic, what its group has committed, and the store.
 struct Bench {
@@ -214,7 +214,7 @@ fn a_topic_that_was_made_anew_is_refused() {
         let mut bench =
             Bench { log: vec![(0, payload(0))], committed, store: bench.store.clone(), ..Bench::new(0) };
         let error = bench.own(7, None).expect_err("the log is shorter than the files").to_string();
-        assert!(error.contains("was made anew"), "{error}");
+        assert!(error.contains("was created again"), "{error}");
         assert_eq!(bench.stored().len(), 24);
     }
 }

@@ -1,4 +1,4 @@
-//! Dispatches until they are delivered: attempts, pauses between them, and the receiver that is told instead.
+//! Dispatches until they are delivered: attempts, pauses between them, and the receiver that is notified instead.
 //!
 //! What fails in passing is tried again until it succeeds, fails for good, or [`Retry::total`] is over. Then the
 //! receiver's fallback has it, under the same id; and the fallback's fallback, if that fails too.
@@ -194,7 +194,7 @@ impl Deliveries {
             id,
             reason = given_up,
             fallback = &*next.name,
-            "notification not delivered, the fallback is told"
+            "notification not delivered, the fallback is notified"
         );
         job.tried.push(Arc::clone(&next.name));
         job.receiver = next.clone();

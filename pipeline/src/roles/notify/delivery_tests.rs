@@ -100,8 +100,8 @@ fn the_fallback_is_told_what_fails_for_good() {
     let reports = bench.reports(Duration::ZERO, 1);
     let (id, receiver, report) = &reports[0];
     assert_eq!((id.as_str(), receiver.as_str()), ("a", "third"));
-    let Report::GaveUp { reason, told_by_fallback: Some(told) } = report else { panic!("{report:?}") };
-    assert!(told == "third" && reason.contains("; second: "), "{report:?}");
+    let Report::GaveUp { reason, told_by_fallback: Some(notified) } = report else { panic!("{report:?}") };
+    assert!(notified == "third" && reason.contains("; second: "), "{report:?}");
     // Nobody is left.
     bench.sink.answer("b", [Answer::Refused]);
     bench.deliveries.submit(&dispatch("b", "third"), None, Duration::ZERO);

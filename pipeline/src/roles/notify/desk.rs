@@ -1,7 +1,7 @@
 //! The owner of one partition of the alerts topic: its dispatcher, and the transactions that make what it decides last.
 //!
 //! What came in, what has been decided and recorded, and how far the partition was read are committed in one transaction; only then is
-//! anything sent. So whoever takes over finds the dispatches that were under way, with the ids under which they may have
+//! anything sent. So the next owner finds the dispatches that were under way, with the ids under which they may have
 //! arrived, and decides nothing twice.
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
@@ -95,7 +95,7 @@ impl Old {
 }
 
 impl Desk {
-    /// Takes a partition over: fences whoever had it, ends its open transaction, and goes on from what it had committed. `next` is
+    /// Takes a partition over: fences the former owner, ends its open transaction, and goes on from what it had committed. `next` is
     /// none in a group without an offset, `end` the end of the partition.
     pub(super) fn take_over(
         context: &Context,
@@ -194,7 +194,7 @@ impl Desk {
             let bytes = key.len() + value.as_ref().map_or(0, Vec::len);
             let fits = bytes <= self.limits.state;
             if !fits {
-                // It holds until the process ends; then it is told again, or not at all.
+                // It holds until the process ends; then it is notified again, or not at all.
                 context.given_up(
                     &context.config.topics.alert_manager(),
                     "a state of the alert manager",

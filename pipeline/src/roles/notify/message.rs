@@ -18,7 +18,7 @@ pub(super) fn read_command(value: Option<&[u8]>) -> Result<Option<Command>, Stri
     serde_json::from_slice(value).map(Some).map_err(|error| error.to_string())
 }
 
-/// What a receiver is told, with a note about the data behind it. The id is that of the dispatch, so each attempt carries
+/// What a receiver is notified, with a note about the data behind it. The id is that of the dispatch, so each attempt carries
 /// the same.
 pub(super) fn notification(dispatch: &Dispatch, note: Option<&str>) -> Arc<Notification> {
     let mut alerts: Vec<Alert> = dispatch.alerts.iter().map(alert).collect();
@@ -39,10 +39,10 @@ pub(super) fn notification(dispatch: &Dispatch, note: Option<&str>) -> Arc<Notif
     })
 }
 
-fn alert(told: &DispatchAlert) -> Alert {
-    let transition = &told.transition;
+fn alert(notified: &DispatchAlert) -> Alert {
+    let transition = &notified.transition;
     Alert {
-        transitions: told.transitions.clone(),
+        transitions: notified.transitions.clone(),
         incident: transition.incident.clone(),
         status: match transition.status {
             Status::Pending | Status::Firing => sinks::Status::Firing,
@@ -127,7 +127,7 @@ pub(super) mod tests {
 
     #[test]
     fn a_dispatch_tells_what_fires_first() {
-        let told = |status, host: &str| DispatchAlert {
+        let notified = |status, host: &str| DispatchAlert {
             transition: Transition { status, ..transition("id", host, &[]) },
             transitions: vec![host.to_owned()],
         };
@@ -137,21 +137,25 @@ pub(super) mod tests {
             group: "{r}:{}".to_owned(),
             group_labels: [("region".to_owned(), "eu".to_owned())].into(),
             reason: Reason::Escalated,
-            alerts: vec![told(Status::Resolved, "a"), told(Status::Firing, "b"), told(Status::Firing, "c")],
+            alerts: vec![
+                notified(Status::Resolved, "a"),
+                notified(Status::Firing, "b"),
+                notified(Status::Firing, "c"),
+            ],
             notes: vec!["late".to_owned()],
             made_at: 7,
         };
-        let told = notification(&dispatch, None);
+        let notified = notification(&dispatch, None);
         assert_eq!(
-            (told.id.as_str(), told.receiver.as_str(), told.group_key.as_str()),
+            (notified.id.as_str(), notified.receiver.as_str(), notified.group_key.as_str()),
             ("key", "hook", "{r}:{}")
         );
         let order: Vec<_> =
-            told.alerts.iter().map(|alert| (alert.transitions[0].as_str(), alert.status)).collect();
+            notified.alerts.iter().map(|alert| (alert.transitions[0].as_str(), alert.status)).collect();
         use sinks::Status::{Firing, Resolved};
         assert_eq!(order, [("b", Firing), ("c", Firing), ("a", Resolved)]);
         assert_eq!(
-            (told.reason, told.notes.as_slice()),
+            (notified.reason, notified.notes.as_slice()),
             (sinks::Reason::Escalated, &["late".to_owned()][..])
         );
     }

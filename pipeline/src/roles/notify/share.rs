@@ -87,7 +87,12 @@ impl NotifyShare {
             Err(reason) => {
                 desk.pass(offset);
                 count(&self.context, "", "unreadable");
-                tracing::error!(partition, offset, reason, "not a transition of an alert, nobody is told");
+                tracing::error!(
+                    partition,
+                    offset,
+                    reason,
+                    "not a transition of an alert, nobody is notified"
+                );
             }
         }
     }
@@ -238,7 +243,7 @@ impl Share for NotifyShare {
                     topic,
                     partition,
                     end,
-                    "the topic ends before the committed offset: was it made anew? it is read from its beginning"
+                    "the topic ends before the committed offset: was it deleted and created again? it is read from its beginning"
                 );
             }
             let next = assigned.offset.filter(|_| !beyond);
@@ -279,7 +284,7 @@ fn count(context: &Context, receiver: &str, result: &'static str) {
     context.metrics.notify.deliveries.get_or_create(&labels).inc();
 }
 
-/// How long it took until people were told of what is new to them.
+/// How long it took until people were notified of what is new to them.
 fn observe(context: &Context, notification: &Notification, now: i64) {
     for alert in notification.alerts.iter().filter(|alert| !alert.transitions.is_empty()) {
         let stages = [

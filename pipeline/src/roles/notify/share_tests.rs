@@ -189,7 +189,7 @@ fn without_a_committed_offset_what_the_ledger_knows_is_not_sent_again() {
         &[("over", of("1", "over")), ("known", of("2", "known")), ("new", of("3", "new"))],
     );
     bench.produce(&topics.alert_states(), &[("known", of("2", "known")), ("new", of("3", "new"))]);
-    let told = Entry {
+    let notified = Entry {
         at: 1,
         transition: Some("2".to_owned()),
         dispatch: None,
@@ -201,7 +201,7 @@ fn without_a_committed_offset_what_the_ledger_knows_is_not_sent_again() {
         by: None,
         reason: None,
     };
-    bench.produce(&topics.alert_log(), &[("2", json(&told))]);
+    bench.produce(&topics.alert_log(), &[("2", json(&notified))]);
     bench.run(&[hook.receiver("hook")], || hook.taken().len() == 2);
     let taken_in: Vec<Option<String>> = bench
         .ledger()

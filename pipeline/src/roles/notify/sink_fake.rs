@@ -1,4 +1,4 @@
-//! A sink in memory that answers as it is told.
+//! A sink in memory that answers as it is notified.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::pending;

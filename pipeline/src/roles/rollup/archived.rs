@@ -14,8 +14,6 @@ use operators::partial::points_schema;
 use crate::config::Config;
 use crate::storage::cold::{Cold, POINTS};
 
-/// The archive has a folder for each hour of event time; in nanoseconds.
-pub(super) const HOUR: i64 = 3_600_000_000_000;
 /// Points that are computed on at once.
 const BATCH: usize = 65_536;
 

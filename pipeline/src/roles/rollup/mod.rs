@@ -2,13 +2,13 @@
 //!
 //! Each partition of the partials topic is a deterministic fold over its log. A checkpoint stores a
 //! partition's state as of an offset; only when that is durable, and every result before it acknowledged by the
-//! sinks, is the offset committed. Whoever takes the partition over loads the snapshot of the committed
+//! sinks, is the offset committed. The next owner of the partition loads the snapshot of the committed
 //! offset and goes on from there; what it writes again is the same.
 //!
 //! - `session`: the consumer's loop, from joining the group to leaving it
 //! - `share`: the owned partitions, each a fold
 //! - `outputs`: results to the sinks, in order, within a bound; checkpoints behind them
-//! - `tell`: what operators are told of states, left out windows and overflow
+//! - `tell`: what operators are notified of states, left out windows and overflow
 //! - `announce`: late rows and alert transitions to their topics
 //! - `snapshots`: where states are kept
 //! - `rebuild`: windows that the stream had to leave out, computed from the points that `archived` reads
@@ -17,10 +17,10 @@ mod announce;
 mod archived;
 mod outputs;
 mod rebuild;
+mod reconcile;
 mod session;
 mod share;
 mod tell;
-mod told;
 
 use std::time::Duration;
 
@@ -62,7 +62,7 @@ pub(crate) fn tables_of(rollup: &Rollup) -> Vec<Table> {
     tables.collect()
 }
 
-/// Runs the role on the calling thread until shutdown. `events` is told what was given out; it may have no
+/// Runs the role on the calling thread until shutdown. `events` gets the rows and alerts that were emitted; it may have no
 /// listener.
 ///
 /// # Errors

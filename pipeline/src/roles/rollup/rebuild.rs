@@ -3,7 +3,7 @@
 //! A rebuild waits until its windows are final and everything that came for them is durable in the archive, which the
 //! commits of `ingest` tell. A task then reads the points and computes the windows; the consumer's thread hands them
 //! to the sink when nothing else waits there. Only when all are in the sink's queue does the fold forget the
-//! rebuild: the next snapshot is stored after the sink has flushed, and whoever takes over an older one does it
+//! rebuild: the next snapshot is stored after the sink has flushed, and the owner that starts from an older one does it
 //! again, with the same result. Rebuilds of the same windows in several partitions read the points once.
 
 mod compute;
@@ -65,7 +65,7 @@ struct Waiting {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Archived {
     To(i64),
-    /// Whoever commits its offsets archives nothing.
+    /// The partition's owner runs with the archive disabled.
     Off,
 }
 

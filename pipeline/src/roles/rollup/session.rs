@@ -29,7 +29,7 @@ const REPORT: Duration = Duration::from_secs(1);
 /// The part of `/readyz` that shows that InfluxDB refuses a rollup's rows, and for how long after the last one.
 const REFUSED: &str = "influx rows";
 const REFUSED_SHOWN: Duration = Duration::from_secs(60);
-/// How often others are told how far event time has come.
+/// How often event time is reported to others.
 const PROGRESS: Duration = Duration::from_secs(5);
 
 type RollupConsumer = BaseConsumer<Group<RollupShare>>;

@@ -16,8 +16,8 @@ use tokio::sync::broadcast;
 use super::announce::Announcer;
 use super::outputs::{Outputs, PartitionState, Settled};
 use super::rebuild::Rebuilds;
+use super::reconcile::{Compared, Replay, States, deciders_of};
 use super::tell::{tell_changes, tell_rebuilds, warn_of_overflow};
-use super::told::{Compared, States, Told, deciders_of};
 use super::{Event, tables_of};
 use crate::alerting::Alerting;
 use crate::alerting::progress::Progress;
@@ -62,7 +62,7 @@ pub(super) struct Partition {
     /// How far event time had come when it was announced.
     announced: Option<Progress>,
     /// What was announced of alerts when it was taken over, until that has been compared with what is held.
-    told: Option<Told>,
+    replay: Option<Replay>,
     /// See [`Progress::rules`].
     compared: Compared,
     /// When the newest message was folded in, by this process's clock.
@@ -79,7 +79,7 @@ impl Partition {
             missed,
             announced: None,
             heard: None,
-            told: None,
+            replay: None,
             compared: Compared::default(),
         }
     }
@@ -386,7 +386,7 @@ impl RollupShare {
         let restored = Fold::restore(rollups, options, &bytes).map_err(|error| {
             Error::Refused(format!(
                 "the snapshot of partition {} at offset {offset} cannot be used: {error}: restore it, or run the \
-                 release that wrote it; to start anew, delete the consumer group",
+                 release that wrote it; to start from scratch, delete the consumer group",
                 assigned.partition
             ))
         })?;
@@ -409,9 +409,9 @@ impl Share for RollupShare {
             assigned.check_offset()?;
             let mut partition = self.load(assigned)?;
             let deciders = deciders_of(&self.context, &partition.threshold);
-            partition.told = states.of(assigned.partition, partition.next, assigned.log.1, &deciders);
+            partition.replay = states.of(assigned.partition, partition.next, assigned.log.1, &deciders);
             partition.compared = states.compared(assigned.partition);
-            if partition.told.is_none() {
+            if partition.replay.is_none() {
                 partition.compared.deciders = deciders;
             }
             self.partitions.insert(assigned.partition, partition);

@@ -1,4 +1,4 @@
-//! What an operator is told of partitions: what became of their states, which windows are left out, what overflows.
+//! What an operator is notified of partitions: what became of their states, which windows are left out, what overflows.
 
 use operators::fold::Restored;
 use operators::overflow::Overflow;
@@ -23,10 +23,10 @@ pub(super) fn warn_of_overflow(partition: i32, overflow: &Overflow) {
     }
 }
 
-/// Says which rollups go on, and which begin anew.
+/// Logs which rollups go on, and which start over.
 pub(super) fn tell_changes(partition: i32, restored: &Restored) {
     if let Some(version) = &restored.other_version {
-        tracing::warn!(partition, version, "the snapshot has another format: all rollups begin anew");
+        tracing::warn!(partition, version, "the snapshot has another format: all rollups start over");
     }
     for (rollup, change) in &restored.changes {
         match change {
@@ -36,9 +36,9 @@ pub(super) fn tell_changes(partition: i32, restored: &Restored) {
                 tracing::info!(partition, rollup, ?new_tiers, "changed, its states are kept");
             }
             Change::Anew { windows } => {
-                tracing::info!(partition, rollup, windows, "its states are of another plan, it begins anew");
+                tracing::info!(partition, rollup, windows, "its states are of another plan, it starts over");
             }
-            Change::New => tracing::info!(partition, rollup, "there is no state of it, it begins anew"),
+            Change::New => tracing::info!(partition, rollup, "it has no state, it starts over"),
             Change::Removed { windows } => {
                 tracing::warn!(partition, rollup, windows, "rollup removed, its open windows are dropped");
             }

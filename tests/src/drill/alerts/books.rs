@@ -6,17 +6,17 @@ use std::path::Path;
 use operators::dispatch::{Entry, What};
 use operators::threshold::{Status, Transition};
 
-use super::receivers::Told;
+use super::receivers::Notified;
 use super::story::{Event, RULES, Story};
 use crate::drill::site::Site;
 use crate::drill::verdict::Accounts;
 use crate::duckdb::DuckDb;
 use crate::kafka::{Kafka, Message};
 
-/// Receivers that are told of each alert alone and at once: nothing is over before they are told.
+/// Receivers that are notified of each alert alone and at once: nothing is over before they are notified.
 const ALONE: [&str; 3] = ["steady", "flaky", "away"];
 
-/// Problems of a kind that are told one by one.
+/// Problems of a kind that are notified one by one.
 const SHOWN: usize = 5;
 
 #[derive(Debug, Default)]
@@ -138,7 +138,7 @@ impl Books {
         delivered + usize::from(self.untold.contains(&(receiver.to_owned(), id.to_owned())))
     }
 
-    /// Transitions that are not there yet, or that some receiver is neither told nor said not to be told.
+    /// Transitions that are not there yet, or that some receiver is neither told nor said not to be notified.
     pub(super) fn open(&self, story: &Story) -> Vec<String> {
         let ids: BTreeMap<&Event, &String> = self.events.iter().map(|(id, event)| (event, id)).collect();
         let mut open = Vec::new();
@@ -157,13 +157,13 @@ impl Books {
         open
     }
 
-    /// How many transitions nobody was told, for they were over.
+    /// How many transitions nobody was notified, for they were over.
     pub(super) fn untold(&self) -> usize {
         self.untold.len()
     }
 
-    /// The transitions that a receiver was told by each of the dispatches that it has taken. Where one was cut in several, the
-    /// ledger does not say which transition is in which: they are told by the last of these, if it has all.
+    /// The transitions that a receiver was notified by each of the dispatches that it has taken. Where one was cut in several, the
+    /// ledger does not say which transition is in which: they are notified by the last of these, if it has all.
     pub(super) fn told(&self, receiver: &str, taken: &BTreeSet<&str>) -> BTreeMap<String, Vec<String>> {
         let mut told: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for ((_, id), dispatches) in self.dispatched.iter().filter(|((of, _), _)| of == receiver) {
@@ -196,7 +196,7 @@ impl Books {
     }
 
     /// What a receiver has, against what was judged and what the ledger says.
-    pub(super) fn audit(&self, told: &Told, accounts: &mut Accounts) {
+    pub(super) fn audit(&self, told: &Notified, accounts: &mut Accounts) {
         let receiver = told.receiver;
         accounts.note_all(&format!("{receiver}: changed between attempts"), &told.problems, |accounts| {
             &mut accounts.differences

@@ -1,7 +1,7 @@
 //! Ten thousand transitions to receivers that refuse, are slow, answer 429 or are cut in the middle of an answer, while the
 //! processes that judge and those that tell are killed, frozen and ended.
 //!
-//! What must be told follows from the points alone ([`story`]); what was told is what the receivers have, each key once
+//! What must be notified follows from the points alone ([`story`]); what was notified is what the receivers have, each key once
 //! ([`receivers`]); and the ledger must say the same ([`books`]).
 
 mod books;
@@ -125,7 +125,7 @@ impl<'a> Round<'a> {
         self.kafka.produce(&self.site.topic, messages);
     }
 
-    /// Waits until a part of what this part of the points leads to has been told to the receiver that always answers: an
+    /// Waits until a part of what this part of the points leads to has been notified to the receiver that always answers: an
     /// instant of the seed's choosing.
     fn wait_for_instant(&mut self, part: usize, parts: usize) {
         let expected = self.story.expected(story::HIGH).count();
@@ -179,7 +179,7 @@ impl<'a> Round<'a> {
         self.site.members[member].signal("CONT");
     }
 
-    /// Nothing goes wrong any more, and everything is told; then the accounts.
+    /// Nothing goes wrong any more, and everything is notified; then the accounts.
     fn finish(mut self, plan: &Plan) -> Verdict {
         self.receivers.behave();
         self.send(heartbeats(self.story.end(), PARTITIONS).collect());
@@ -190,7 +190,7 @@ impl<'a> Round<'a> {
             if read == sent { Ok(()) } else { Err(format!("{read} of {sent}")) }
         });
         let (kafka, story, receivers) = (self.kafka, &self.story, &self.receivers);
-        self.site.wait("all transitions to be told or said to be untold", |site| {
+        self.site.wait("all transitions to be notified or said to be untold", |site| {
             let books = Books::read(kafka, site);
             let open = books.open(story);
             if open.is_empty() {

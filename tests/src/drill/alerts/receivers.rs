@@ -1,4 +1,4 @@
-//! Those who are told: four web servers and a mail server, each bad in its own way, and what they have.
+//! Those who are notified: four web servers and a mail server, each bad in its own way, and what they have.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -27,7 +27,7 @@ pub(super) struct Receivers {
 
 /// What a receiver has.
 #[derive(Debug)]
-pub(super) struct Told {
+pub(super) struct Notified {
     pub(super) receiver: &'static str,
     /// By when the first of their attempts came.
     pub(super) notifications: Vec<Notification>,
@@ -41,7 +41,7 @@ pub(super) struct Told {
 pub(super) struct Notification {
     /// By which a receiver knows that it has it already.
     pub(super) key: String,
-    /// The ids of the transitions that are told by it.
+    /// The ids of the transitions that are notified by it.
     pub(super) transitions: Vec<String>,
 }
 
@@ -143,18 +143,18 @@ to = ["oncall@example.org"]
         self.web().into_iter().map(|(_, http)| http.misbehaved().len()).sum()
     }
 
-    pub(super) fn told(&self, books: &Books) -> Vec<Told> {
-        let mut told: Vec<Told> = self.web().into_iter().map(|(name, http)| by_web(name, http)).collect();
+    pub(super) fn told(&self, books: &Books) -> Vec<Notified> {
+        let mut told: Vec<Notified> = self.web().into_iter().map(|(name, http)| by_web(name, http)).collect();
         told.push(by_mail(&self.mail, books));
         told
     }
 }
 
 /// A request counts once it was read, whatever has become of the answer, unless the answer was that it is not taken.
-fn by_web(receiver: &'static str, http: &Http) -> Told {
+fn by_web(receiver: &'static str, http: &Http) -> Notified {
     let requests = http.requests();
     let mut told =
-        Told { receiver, notifications: Vec::new(), attempts: requests.len(), problems: Vec::new() };
+        Notified { receiver, notifications: Vec::new(), attempts: requests.len(), problems: Vec::new() };
     let mut bodies: BTreeMap<String, Value> = BTreeMap::new();
     for request in &requests {
         let refused = [Some(Misbehaviour::Unavailable), Some(Misbehaviour::Busy { retry_after: 1 })];
@@ -179,9 +179,9 @@ fn by_web(receiver: &'static str, http: &Http) -> Told {
 }
 
 /// A mail does not say of which transitions it tells: the ledger says it of its id.
-fn by_mail(mail: &Smtp, books: &Books) -> Told {
+fn by_mail(mail: &Smtp, books: &Books) -> Notified {
     let deliveries = mail.deliveries();
-    let mut told = Told {
+    let mut told = Notified {
         receiver: "mail",
         notifications: Vec::new(),
         attempts: deliveries.len(),

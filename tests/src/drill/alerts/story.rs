@@ -27,11 +27,11 @@ FROM points WHERE name = 'cpu.load' GROUP BY 1, 2, 3";
 pub(super) const HIGH: &str = "High";
 pub(super) const HELD_HIGH: &str = "Held";
 
-/// Each with the receivers that are told of it.
+/// Each with the receivers that are notified of it.
 pub(super) const RULES: [(&str, &[&str]); 2] =
     [(HIGH, &["steady", "flaky"]), (HELD_HIGH, &["away", "grouped", "mail"])];
 
-/// A transition that people are told, by what the points say of it.
+/// A transition that people are notified, by what the points say of it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Event {
     pub(super) rule: String,

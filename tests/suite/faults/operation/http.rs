@@ -74,7 +74,7 @@ fn http2() {
         }
         refused
     });
-    assert_eq!(refused, 200, "every connection is told that HTTP/1.1 is required");
+    assert_eq!(refused, 200, "every connection learns that HTTP/1.1 is required");
     let grown = peak(&tidemark).saturating_sub(before) >> 20;
     println!("200 connections that speak HTTP/2: {grown} MiB");
     assert!(grown < 64, "{grown} MiB");

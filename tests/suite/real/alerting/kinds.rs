@@ -20,7 +20,7 @@ const SERIES: [Series; 8] = [
     ("load", "b", each([50.0, 95.0, 50.0, 95.0, 50.0, 50.0, 50.0, 50.0])),
     ("gaps", "g", [Some(95.0), Some(95.0), None, None, None, Some(95.0), Some(50.0), Some(50.0)]),
     ("gaps", "h", [Some(50.0), Some(50.0), None, None, Some(50.0), Some(50.0), Some(50.0), Some(50.0)]),
-    // A counter that begins anew in the sixth window.
+    // A counter that starts over in the sixth window.
     ("sent", "c", each([0.0, 100.0, 200.0, 1_000.0, 1_100.0, 50.0, 60.0, 70.0])),
     ("errors", "d", each([1.0, 1.0, 30.0, 1.0, 1.0, 1.0, 1.0, 1.0])),
     ("requests", "d", each([100.0, 2.0, 100.0, 100.0, 100.0, 100.0, 100.0, 100.0])),

@@ -12,9 +12,9 @@ use tidemark_tests::wait_until;
 use super::super::PATIENCE;
 use super::Check;
 use super::routes::{alert, alerts};
-use super::told::{RETRY_AFTER, SIGNING_KEY, Told, is_about};
+use super::told::{Notified, RETRY_AFTER, SIGNING_KEY, is_about};
 
-pub(super) const CHECKS: [Check<Told>; 8] = [
+pub(super) const CHECKS: [Check<Notified>; 8] = [
     ("one_bad_recipient_does_not_block_the_other", recipients),
     ("starttls_is_never_skipped", never_in_the_clear),
     ("a_refused_notification_is_told_to_the_fallback_under_the_same_key", rejected),
@@ -34,14 +34,14 @@ pub(super) const STRANGERS: [&str; 2] = [
 const KEY: &str = "idempotency-key";
 
 #[track_caller]
-fn gave_up(told: &Told, receiver: &str) -> Entry {
+fn gave_up(told: &Notified, receiver: &str) -> Entry {
     told.ledger
         .wait_for(&format!("`{receiver}` is given up"), |entry| is_about(entry, receiver, What::GaveUp))
 }
 
 /// The post to the fallback that stands for a dispatch.
 #[track_caller]
-fn at_fallback(told: &Told, given_up: &Entry) -> Request {
+fn at_fallback(told: &Notified, given_up: &Entry) -> Request {
     assert_eq!(given_up.by.as_deref(), Some("fallback"), "{given_up:#?}");
     let id = given_up.dispatch.clone().unwrap();
     let posts = told.posts("fallback");
@@ -51,7 +51,7 @@ fn at_fallback(told: &Told, given_up: &Entry) -> Request {
     post
 }
 
-fn recipients(told: &Told) {
+fn recipients(told: &Notified) {
     let given_up = gave_up(told, "mail-two");
     let reason = given_up.reason.unwrap();
     assert!(reason.contains("gone@example.org") && reason.contains("550"), "{reason}");
@@ -62,8 +62,8 @@ fn recipients(told: &Told) {
     assert!(mails[0].encrypted && mails[0].mail.header("Subject").contains("load of a1 is 95"), "{mails:#?}");
 }
 
-fn never_in_the_clear(told: &Told) {
-    let failed = told.ledger.wait_for("`mail-plain` is not told", |entry| {
+fn never_in_the_clear(told: &Notified) {
+    let failed = told.ledger.wait_for("`mail-plain` is not notified", |entry| {
         is_about(entry, "mail-plain", What::Attempted) || is_about(entry, "mail-plain", What::GaveUp)
     });
     let commands = told.plain.commands();
@@ -73,7 +73,7 @@ fn never_in_the_clear(told: &Told) {
     assert_eq!(told.plain.deliveries().len(), 0);
 }
 
-fn rejected(told: &Told) {
+fn rejected(told: &Notified) {
     let given_up = gave_up(told, "strict");
     let reason = given_up.reason.clone().unwrap();
     assert!(reason.contains("400"), "{reason}");
@@ -85,7 +85,7 @@ fn rejected(told: &Told) {
     assert_eq!(alerts(&told_instead), [alert("High", "firing", "j1")]);
 }
 
-fn private(told: &Told) {
+fn private(told: &Notified) {
     let given_up = gave_up(told, "private");
     let reason = given_up.reason.clone().unwrap();
     assert!(reason.contains("private network") && reason.contains("allow_private"), "{reason}");
@@ -93,7 +93,7 @@ fn private(told: &Told) {
     assert_eq!(told.private.requests().len(), 0);
 }
 
-fn signed(told: &Told) {
+fn signed(told: &Notified) {
     let attempts = told.signed.wait_for(2, PATIENCE);
     let answered: Vec<Answered> = attempts.iter().map(|attempt| attempt.answered).collect();
     assert_eq!(answered, [Answered::Status(429), Answered::Status(200)]);
@@ -118,25 +118,25 @@ fn hmac(timestamp: u64, body: &[u8]) -> String {
     hmac_sha256(SIGNING_KEY.as_bytes(), &[format!("{timestamp}:").as_bytes(), body].concat())
 }
 
-fn away(told: &Told) {
+fn away(told: &Notified) {
     // It has refused the first message until there was a second one, of the end: one is made of both.
     told.ledger.wait_for("two messages to `away` are one", |entry| is_about(entry, "away", What::Replaced));
     assert_eq!(told.away.requests().len(), 0);
     told.away.up();
-    told.ledger.wait_for("`away` is told", |entry| is_about(entry, "away", What::Delivered));
+    told.ledger.wait_for("`away` is notified", |entry| is_about(entry, "away", What::Delivered));
     let posts = told.away.requests();
     assert_eq!(posts.len(), 1, "{posts:#?}");
     assert_eq!(alerts(&posts[0]), [alert("High", "resolved", "w1")]);
     let body = posts[0].json();
     let note = body["notes"][0].as_str().unwrap();
-    let expected = "told late, the receiver was away: High host=w1 job=away \
+    let expected = "sent late, the receiver was away: High host=w1 job=away \
                     began 2026-01-05T00:00:10Z, ended 2026-01-05T00:00:20Z";
     assert_eq!(note, expected);
     // Beginning and end, each under its own id.
     assert_eq!(body["alerts"][0]["transitions"].as_array().map(Vec::len), Some(2), "{body:#}");
 }
 
-fn alertmanager(told: &Told) {
+fn alertmanager(told: &Notified) {
     let (server, _) = told.strangers.as_ref().unwrap();
     // Both came before the second window: the site waited for them.
     let alerts = wait_until(PATIENCE, "one alert to be resolved", || match server.alerts() {
@@ -154,7 +154,7 @@ fn alertmanager(told: &Told) {
     assert_eq!(with_x2.unwrap_or_else(|| panic!("{groups:#?}"))["labels"], json!({ "job": "strangers" }));
 }
 
-fn consumer(told: &Told) {
+fn consumer(told: &Notified) {
     let (_, consumer) = told.strangers.as_ref().unwrap();
     let received = consumer.wait_for(3, PATIENCE);
     let mut seen = Vec::new();

@@ -108,7 +108,7 @@ impl Site {
         });
     }
 
-    /// What people were told: the key, and of each alert what it is about.
+    /// What people were notified: the key, and of each alert what it is about.
     fn told(&self) -> Vec<(String, Vec<String>)> {
         let mut told: Vec<(String, Vec<String>)> = Vec::new();
         for post in self.http.requests() {

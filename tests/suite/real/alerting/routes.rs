@@ -1,4 +1,4 @@
-//! Who is told, and when: grouping, repetition, what holds alerts back, escalation, and what the messages say.
+//! Who is notified, and when: grouping, repetition, what holds alerts back, escalation, and what the messages say.
 
 use operators::dispatch::{Entry, What};
 use serde_json::{Value, json};
@@ -7,9 +7,9 @@ use tidemark_tests::wait_until;
 
 use super::super::PATIENCE;
 use super::Check;
-use super::told::{GROUP_INTERVAL, Told, is_about, is_host, silence};
+use super::told::{GROUP_INTERVAL, Notified, is_about, is_host, silence};
 
-pub(super) const CHECKS: [Check<Told>; 8] = [
+pub(super) const CHECKS: [Check<Notified>; 8] = [
     ("two_hosts_of_a_group_are_one_mail_and_the_next_one_waits_for_the_groups_interval", pair),
     ("what_still_fires_is_told_again_after_the_repeat_interval", repeated),
     ("an_alert_is_inhibited_while_its_cause_fires_and_told_after_it", inhibited),
@@ -41,7 +41,7 @@ fn whats(entries: &[Entry]) -> Vec<What> {
     entries.iter().map(|entry| entry.what).collect()
 }
 
-fn pair(told: &Told) {
+fn pair(told: &Notified) {
     let mails = told.starttls.wait_for(2, PATIENCE);
     let text = |index: usize| mails[index].mail.text("text/plain");
     let subject = |index: usize| mails[index].mail.header("Subject");
@@ -63,7 +63,7 @@ fn pair(told: &Told) {
     assert!(between >= GROUP_INTERVAL * 1_000_000_000, "{between} ns between two mails of a group");
 }
 
-fn repeated(told: &Told) {
+fn repeated(told: &Notified) {
     let posts = told.wait_for_posts("repeated", 3);
     let bodies: Vec<Value> = posts.iter().map(Request::json).collect();
     let reasons: Vec<&Value> = bodies.iter().map(|body| &body["reason"]).collect();
@@ -79,7 +79,7 @@ fn repeated(told: &Told) {
     assert_eq!(news[..3], [1, 0, 0]);
 }
 
-fn inhibited(told: &Told) {
+fn inhibited(told: &Notified) {
     let posts = told.wait_for_posts("inhibited", 3);
     let mut seen: Vec<_> = posts.iter().flat_map(alerts).collect();
     assert_eq!(seen.remove(0), alert("Down", "firing", "i1"));
@@ -91,7 +91,7 @@ fn inhibited(told: &Told) {
     assert!(entries[1].by.as_ref().is_some_and(|by| by.starts_with("Down ")), "{entries:#?}");
 }
 
-fn silenced(told: &Told) {
+fn silenced(told: &Notified) {
     let entry = told.ledger.wait_for("`s1` is silenced", |entry| {
         is_host(entry, "s1") && is_about(entry, "silenced", What::Silenced)
     });
@@ -108,18 +108,18 @@ fn silenced(told: &Told) {
     );
 }
 
-fn muted(told: &Told) {
+fn muted(told: &Notified) {
     let entry = told
         .ledger
         .wait_for("`m1` is muted", |entry| is_host(entry, "m1") && is_about(entry, "muted", What::Muted));
     assert_eq!(entry.by.as_deref(), Some("always"));
-    // What was due with it, and later, has been told.
+    // What was due with it, and later, has been notified.
     told.wait_for_posts("repeated", 2);
     assert_eq!(whats(&told.said_of("High", "m1")), [What::Received, What::Muted]);
     assert_eq!(told.posts("muted").len(), 0);
 }
 
-fn escalated(told: &Told) {
+fn escalated(told: &Notified) {
     let by = told.ledger.wait_for("`c1` is acknowledged", |entry| {
         is_host(entry, "c1") && entry.what == What::Acknowledged && entry.receiver.is_none()
     });
@@ -135,7 +135,7 @@ fn escalated(told: &Told) {
     assert_eq!(told.posts("first").len(), 2);
 }
 
-fn template(told: &Told) {
+fn template(told: &Notified) {
     let posts = told.wait_for_posts("template", 1);
     assert_eq!(alerts(&posts[0]), [alert("Broken", "firing", "t1")]);
     let summary = posts[0].json()["alerts"][0]["annotations"]["summary"].as_str().unwrap().to_owned();
@@ -143,7 +143,7 @@ fn template(told: &Told) {
     assert!(summary.starts_with(plain), "{summary}");
 }
 
-fn corrected(told: &Told) {
+fn corrected(told: &Notified) {
     let posts = told.wait_for_posts("corrected", 2);
     let seen: Vec<_> = posts.iter().flat_map(alerts).collect();
     assert_eq!(seen, [alert("High", "firing", "l1"), alert("High", "resolved", "l1")]);

@@ -1,4 +1,4 @@
-//! One site with everything that decides who is told what: routes and receivers of every kind, each with a job of its own
+//! One site with everything that decides notifications: routes and receivers of every kind, each with a job of its own
 //! whose hosts are ill. What comes of it is looked at in `routes` and `receivers`.
 
 use std::env;
@@ -26,7 +26,7 @@ pub(super) const RETRY_AFTER: u64 = 5;
 pub(super) const GROUP_INTERVAL: i64 = 5;
 
 /// The site, and all that it tells.
-pub(super) struct Told {
+pub(super) struct Notified {
     pub(super) ledger: Ledger,
     /// One path a receiver, all of which behave.
     hooks: Http,
@@ -43,7 +43,7 @@ pub(super) struct Told {
     _tidemark: Tidemark,
 }
 
-impl Told {
+impl Notified {
     /// What a receiver of the path has been sent.
     pub(super) fn posts(&self, path: &str) -> Vec<Request> {
         let path = format!("/{path}");
@@ -179,7 +179,7 @@ route: { receiver: nobody, group_by: [job], group_wait: 1s }
 receivers: [{ name: nobody }]
 "#;
 
-impl Told {
+impl Notified {
     fn alerts(&self) -> String {
         let mut text = RULES.to_owned();
         for (job, route) in ROUTES {
@@ -251,12 +251,12 @@ impl Told {
     }
 }
 
-fn start(servers: &Servers) -> Told {
+fn start(servers: &Servers) -> Notified {
     let topic = servers.kafka.unique_topic("told", 1);
     let deployment = deployment(servers, "told", &topic, 2);
     let strangers =
         Alertmanager::start(ALERTMANAGER).and_then(|server| Ok((server, WebhookConsumer::start()?)));
-    let mut told = Told {
+    let mut told = Notified {
         ledger: Ledger::new(servers.kafka, &deployment.id),
         hooks: Http::start(),
         strict: Http::start(),
@@ -279,7 +279,7 @@ fn start(servers: &Servers) -> Told {
     told.ledger.command("silence/s1", &silence(i64::MAX));
     told._tidemark.run("ingest,rollup,notify");
 
-    Told::first_window().send(servers, &topic);
+    Notified::first_window().send(servers, &topic);
     // Before it is escalated.
     let calls = told.wait_for_posts("first", 2);
     let taken_on = calls.iter().map(Request::json).find(|post| post["alerts"][0]["labels"]["host"] == "c1");
@@ -287,7 +287,7 @@ fn start(servers: &Servers) -> Told {
     let acknowledge =
         Acknowledge { incident: incident.clone(), by: "kim".to_owned(), comment: "on it".to_owned(), at: 0 };
     told.ledger.command(&format!("ack/{incident}"), &Command::Acknowledge(acknowledge));
-    // What the second window changes has been told before.
+    // What the second window changes has been notified before.
     told.starttls.wait_for(1, PATIENCE);
     told.wait_for_posts("corrected", 1);
     told.ledger.wait_for("`away` does not listen", |entry| is_about(entry, "away", What::Attempted));
@@ -297,7 +297,7 @@ fn start(servers: &Servers) -> Told {
             alerts => Err(format!("{alerts:#?}")),
         });
     }
-    Told::second_window().send(servers, &topic);
+    Notified::second_window().send(servers, &topic);
     told
 }
 

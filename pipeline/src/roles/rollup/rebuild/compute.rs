@@ -9,11 +9,12 @@ use futures::TryStreamExt;
 use operators::gaps::Gap;
 use operators::rebuild::{Rebuild, Rebuilder, Rebuilt};
 use operators::window::Windows;
+use sinks::parquet::live::HOUR;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
 use crate::roles::context::Context;
-use crate::roles::rollup::archived::{ArchivedPoints, HOUR};
+use crate::roles::rollup::archived::ArchivedPoints;
 
 /// Rows that go to the sink at once: what comes from the stream, and checkpoints, wait for no more than these.
 const ROWS: usize = 1_000;

@@ -8,7 +8,7 @@ use super::{RollupShare, window_rows};
 use crate::alerting::progress::Progress;
 use crate::error::Result;
 use crate::roles::rollup::Event;
-use crate::roles::rollup::told::{Compared, deciders_of};
+use crate::roles::rollup::reconcile::{Compared, deciders_of};
 use crate::telemetry::{AlertLabels, RuleLabels};
 use crate::time::Time;
 
@@ -37,11 +37,11 @@ impl RollupShare {
             }
         }
         transitions.iter_mut().for_each(|transition| transition.partition = Some(partition));
-        if let Some(told) = &state.told {
-            transitions.retain(|transition| !told.holds_back(transition));
+        if let Some(replay) = &state.replay {
+            transitions.retain(|transition| !replay.holds_back(transition));
         }
-        if let Some(told) = state.told.take_if(|told| told.is_due(state.next)) {
-            let mut difference = told.difference(&state.threshold, partition, state.fold.watermark());
+        if let Some(replay) = state.replay.take_if(|replay| replay.is_due(state.next)) {
+            let mut difference = replay.difference(&state.threshold, partition, state.fold.watermark());
             for transition in &mut difference {
                 (transition.partition, transition.times) = (Some(partition), times);
             }
@@ -53,7 +53,7 @@ impl RollupShare {
                 );
             }
             transitions.append(&mut difference);
-            state.compared = told.compared(deciders_of(&self.context, &state.threshold));
+            state.compared = replay.compared(deciders_of(&self.context, &state.threshold));
         }
         for transition in transitions {
             let labels = AlertLabels { rule: transition.rule.clone(), status: transition.status.as_str() };

@@ -23,7 +23,7 @@ pub(super) struct Compared {
 }
 
 /// Alerts of a partition, from its take-over until the end of its replay.
-pub(super) struct Told {
+pub(super) struct Replay {
     /// The first offset after the replay: what a former owner has read lies before it.
     until: i64,
     announced: Announced,
@@ -31,7 +31,7 @@ pub(super) struct Told {
     changed: BTreeSet<String>,
 }
 
-impl Told {
+impl Replay {
     /// Whether a transition of the replay is held back until its end.
     pub(super) fn holds_back(&self, transition: &Transition) -> bool {
         self.changed.contains(&transition.rule)
@@ -95,7 +95,7 @@ impl States {
 
     /// What is to be compared in a partition that is replayed from the message `from` on, and whose log ends before `end`; nothing
     /// when all rules are as they were.
-    pub(super) fn of(&self, partition: i32, from: i64, end: i64, deciders: &Deciders) -> Option<Told> {
+    pub(super) fn of(&self, partition: i32, from: i64, end: i64, deciders: &Deciders) -> Option<Replay> {
         // Where nothing was announced, or by a release that did not say by which rules, there is nothing to compare with.
         let until = self.progress.get(&partition)?.next?.min(end);
         let compared = self.compared(partition);
@@ -110,7 +110,7 @@ impl States {
             return None;
         }
         let announced = self.announced.get(&partition).cloned().unwrap_or_default();
-        Some(Told { until, announced, changed })
+        Some(Replay { until, announced, changed })
     }
 }
 
