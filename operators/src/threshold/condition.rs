@@ -1,7 +1,7 @@
 //! Conditions of rules: SQL boolean expressions over a rollup's output, planned once and evaluated on whole
 //! batches.
 
-use super::rule::{Complaint, listed, nearest};
+use super::complaint::{Complaint, listed, nearest};
 use crate::sql::{cause, constant_error, counted, plan_expression};
 use arrow::array::{Array, AsArray, BooleanArray};
 use arrow::datatypes::DataType;

@@ -8,7 +8,7 @@
 //!
 //! A null says nothing: the result is null, and the state stays.
 
-use super::rule::Complaint;
+use super::complaint::Complaint;
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Copy, Debug, PartialEq)]

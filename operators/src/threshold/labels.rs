@@ -1,6 +1,7 @@
 //! The labels of a rule's alerts: no two alerts may have the same ones, at any receiver.
 
-use super::rule::{Complaint, RuleSpec, Watched};
+use super::complaint::Complaint;
+use super::rule::{RuleSpec, Watched};
 use super::wording::NO_DATA_LABEL;
 
 /// Labels by which receivers tell alerts apart and that do not come from their groups.

@@ -20,12 +20,14 @@
 //! Memory, see [`Threshold::bytes`], is one state per rule and group that is pending or firing, or has had a true condition in a window that is not
 //! final; where missing data alert, and with functions that look back, one per group until it is forgotten.
 //!
-//! - `rule`: rules as they are written, and compiled; `condition`, `query`, `functions`, `template`: their parts
-//! - `labels`: by which its alerts are told apart
+//! - `rule`: rules as they are written, and ready to be evaluated; `compile`: from one to the other; `complaint`: mistakes
+//! - `condition`, `query`, `functions`, `template`: the parts of rules; `labels`: which identify their alerts
 //! - `judge`: a rule over rows; `composite`: a rule over rules
 //! - `verdict`, `runs`, `state`, `history`, `group`: what a window says, and what comes of it
-//! - `transition`, `wording`: what is said; `snapshot`: what is kept; `reconcile`: what was said and is not held
+//! - `transition`, `wording`: what is emitted; `snapshot`: what is kept; `reconcile`: what was emitted and is not held
 
+mod compile;
+mod complaint;
 mod composite;
 mod condition;
 mod functions;
@@ -56,9 +58,10 @@ mod tests;
 #[cfg(test)]
 mod without_rows_tests;
 
+pub use complaint::RuleError;
 pub use judge::{UnknownWindows, WindowRows};
 pub use reconcile::Announced;
-pub use rule::{Rule, RuleError, RuleSpec, Watched, Watches};
+pub use rule::{Rule, RuleSpec, Watched, Watches};
 pub use snapshot::CapturedAlerts;
 pub use transition::{Cause, StageTimes, Status, SystemAlert, Transition};
 pub use verdict::MissingData;

@@ -1,7 +1,7 @@
 //! Names and texts of alerts: labels that must differ, templates that must end.
 
+use super::complaint::Complaint;
 use super::kinds_tests::{build, query};
-use super::rule::Complaint;
 use super::template::Templates;
 use super::tests::{batch, closed, compile_over, schema, shape, spec, watched};
 use super::*;

@@ -4,9 +4,11 @@
 //! alone; what looks back are the functions of [`super::functions`], which have a state per group. They become columns of
 //! the rows before the SELECT runs.
 
+use super::compile::refuse_chains;
+use super::complaint::{Complaint, listed, nearest};
 use super::condition::{explain, refuse_unrepeatable};
 use super::functions::{FUNCTIONS, Function};
-use super::rule::{Complaint, Watched, listed, nearest, refuse_chains};
+use super::rule::Watched;
 use crate::sql::{Shape, finite_rows, plan_expression, rule_session};
 use crate::stages::Inlet;
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch};

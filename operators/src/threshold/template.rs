@@ -12,7 +12,8 @@
 //! fails when it is rendered is replaced by a plain text that says so: it never swallows an alert. There is
 //! no `range`, the work and the memory of a rendering are bounded, and the output is cut at [`LONGEST`] bytes.
 
-use super::rule::{Complaint, RuleSpec, listed, nearest};
+use super::complaint::{Complaint, listed, nearest};
+use super::rule::RuleSpec;
 use super::transition::Transition;
 use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value, context};
 use std::collections::BTreeMap;

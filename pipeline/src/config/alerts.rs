@@ -107,69 +107,44 @@ impl AlertsConfig {
             Err(error) => return (Self::default(), vec![error]),
         };
         let (mut config, mut problems) = (Self::default(), Vec::new());
-        let mut declared: Vec<String> = Vec::new();
         let mut fallbacks: Vec<(String, Spanned<String>)> = Vec::new();
-        for receiver in raw.receiver {
-            let name = receiver.get_ref().name.clone();
-            let fallback = receiver.get_ref().fallback.clone();
-            let checked = check_name(&source, "receiver", &name, &declared)
-                .and_then(|()| check_receiver(&source, receiver));
-            declared.push(name.into_inner());
-            match checked {
-                Ok(receiver) => {
-                    fallbacks.extend(fallback.map(|fallback| (receiver.name.clone(), fallback)));
-                    config.receivers.push(receiver);
-                }
-                Err(error) => problems.push(error),
-            }
-        }
+        let receivers = raw.receiver.into_iter().map(|raw| (raw.get_ref().name.clone(), raw));
+        let declared = each_named(&source, "receiver", receivers, &mut problems, |raw| {
+            let fallback = raw.get_ref().fallback.clone();
+            let receiver = check_receiver(&source, raw)?;
+            fallbacks.extend(fallback.map(|fallback| (receiver.name.clone(), fallback)));
+            config.receivers.push(receiver);
+            Ok(())
+        });
         problems.extend(check_fallbacks(&source, fallbacks, &declared, &mut config.receivers));
-        let mut names: Vec<String> = Vec::new();
-        for rule in raw.rule {
-            let name = rule.get_ref().name.clone();
-            let checked = check_name(&source, "rule", &name, &names)
-                .and_then(|()| check_rule(&source, rule.into_inner(), &declared));
-            names.push(name.into_inner());
-            match checked {
-                Ok(mut rule) => {
-                    rule.receivers.retain(|name| config.receivers.iter().any(|known| known.name == *name));
-                    config.rules.push(rule);
-                }
-                Err(error) => problems.push(error),
-            }
-        }
-        let usable = |name: &String| config.receivers.iter().any(|known| known.name == *name);
+        let usable: Vec<String> = config.receivers.iter().map(|receiver| receiver.name.clone()).collect();
+        let is_usable = |name: &String| usable.contains(name);
+        let rules = raw.rule.into_iter().map(|raw| (raw.get_ref().name.clone(), raw));
+        each_named(&source, "rule", rules, &mut problems, |raw| {
+            let mut rule = check_rule(&source, raw.into_inner(), &declared)?;
+            rule.receivers.retain(is_usable);
+            config.rules.push(rule);
+            Ok(())
+        });
         match check_behind(&source, raw.behind, &declared) {
             Ok(behind) => config.behind = behind,
             Err(error) => problems.push(error),
         }
-        config.behind.receivers.retain(usable);
-        let mut names: Vec<String> = Vec::new();
-        for mute in raw.mute {
-            let name = mute.name.clone();
-            let checked = check_name(&source, "mute", &name, &names).and_then(|()| check_mute(&source, mute));
-            names.push(name.into_inner());
-            match checked {
-                Ok(mute) => config.policy.mutes.push(mute),
-                Err(error) => problems.push(error),
-            }
-        }
-        let mutes = names;
-        let mut names: Vec<String> = Vec::new();
-        for route in raw.route {
-            let name = Spanned::new(route.span(), route_name(route.get_ref()));
-            let checked = check_name(&source, "route", &name, &names)
-                .and_then(|()| check_route(&source, route, &declared, &mutes));
-            names.push(name.into_inner());
-            match checked {
-                Ok(mut route) => {
-                    route.receivers.retain(usable);
-                    route.escalations.iter_mut().for_each(|step| step.receivers.retain(usable));
-                    config.policy.routes.push(route);
-                }
-                Err(error) => problems.push(error),
-            }
-        }
+        config.behind.receivers.retain(is_usable);
+        let mutes = raw.mute.into_iter().map(|raw| (raw.name.clone(), raw));
+        let mutes = each_named(&source, "mute", mutes, &mut problems, |raw| {
+            config.policy.mutes.push(check_mute(&source, raw)?);
+            Ok(())
+        });
+        let routes =
+            raw.route.into_iter().map(|raw| (Spanned::new(raw.span(), route_name(raw.get_ref())), raw));
+        each_named(&source, "route", routes, &mut problems, |raw| {
+            let mut route = check_route(&source, raw, &declared, &mutes)?;
+            route.receivers.retain(is_usable);
+            route.escalations.iter_mut().for_each(|step| step.receivers.retain(is_usable));
+            config.policy.routes.push(route);
+            Ok(())
+        });
         for inhibition in raw.inhibit {
             match check_inhibition(&source, inhibition) {
                 Ok(inhibition) => config.policy.inhibitions.push(inhibition),
@@ -186,6 +161,23 @@ impl AlertsConfig {
         config.policy.receivers = receivers.collect();
         (config, problems)
     }
+}
+
+/// Hands each item to `take` whose name is its own, and puts aside what is wrong with the others. Returns all names.
+fn each_named<T>(
+    source: &Source<'_>,
+    kind: &str,
+    items: impl Iterator<Item = (Spanned<String>, T)>,
+    problems: &mut Vec<ConfigError>,
+    mut take: impl FnMut(T) -> Result<(), ConfigError>,
+) -> Vec<String> {
+    let mut names = Vec::new();
+    for (name, item) in items {
+        let taken = check_name(source, kind, &name, &names).and_then(|()| take(item));
+        problems.extend(taken.err());
+        names.push(name.into_inner());
+    }
+    names
 }
 
 fn check_behind(

@@ -140,54 +140,13 @@ const LONGEST: Duration = Duration::from_secs(30 * 86_400);
 /// Checks one `[[rule]]`; `known` are the names of receivers. SQL and templates are compiled later.
 pub(super) fn check_rule(
     source: &Source<'_>,
-    raw: RawRule,
+    mut raw: RawRule,
     known: &[String],
 ) -> Result<RuleConfig, ConfigError> {
-    let name = raw.name.get_ref().clone();
-    let receivers = check_receivers(source, raw.receivers, known)?;
-    let of_name = Located::new(source, raw.name);
+    let receivers = check_receivers(source, std::mem::take(&mut raw.receivers), known)?;
+    let of_name = Located::new(source, raw.name.clone());
+    let watches = check_watches(source, &of_name, &mut raw)?;
     let located = |text: Spanned<String>| Located::new(source, text);
-    let listed = |texts: Vec<Spanned<String>>| texts.into_iter().map(located).collect::<Vec<_>>();
-    let is_composite = !(raw.all.is_empty() && raw.any.is_empty() && raw.none.is_empty());
-    let needed = |given: Setting<String>, key: &str, remedy: &str| match given {
-        Some(text) if !text.get_ref().trim().is_empty() => Ok(located(text)),
-        Some(text) => Err(source.error(&text.span(), format!("`{key}` is empty")).remedy(remedy)),
-        None => Err(of_name.error(format!("rule `{name}` has no `{key}`"), remedy)),
-    };
-    let unused = |given: &Setting<String>, key: &str, of: &str| match given {
-        Some(text) => {
-            let problem = format!("a rule with `{of}` has no use for `{key}`");
-            Err(source.error(&text.span(), problem).remedy("remove it, or make two rules"))
-        }
-        None => Ok(()),
-    };
-    const CONDITION: &str = "write a condition over the columns, like condition = \"avg > 90\"";
-    const ROLLUP: &str = "name a rollup, like rollup = \"cpu_by_host\"; or write `query`, or `all` and `any` with names of rules";
-    let watches = if is_composite {
-        unused(&raw.rollup, "rollup", "all, any or none")?;
-        unused(&raw.query, "query", "all, any or none")?;
-        unused(&raw.condition, "condition", "all, any or none")?;
-        unused(&raw.recovery, "recovery", "all, any or none")?;
-        WatchesConfig::Rules { all: listed(raw.all), any: listed(raw.any), none: listed(raw.none) }
-    } else if raw.query.is_some() {
-        unused(&raw.rollup, "rollup", "query")?;
-        WatchesConfig::Query {
-            query: needed(raw.query, "query", "write a SELECT over a rollup")?,
-            condition: needed(raw.condition, "condition", CONDITION)?,
-        }
-    } else if let Some(after) = raw.dead_man {
-        unused(&raw.condition, "condition", "dead_man")?;
-        unused(&raw.recovery, "recovery", "dead_man")?;
-        let rollup = needed(raw.rollup, "rollup", ROLLUP)?;
-        let least = Duration::from_secs(1);
-        let after = duration(source, "dead_man", Some(after), least, least..=LONGEST)?;
-        WatchesConfig::DeadMan { rollup, after }
-    } else {
-        WatchesConfig::Rows {
-            rollup: needed(raw.rollup, "rollup", ROLLUP)?,
-            condition: needed(raw.condition, "condition", CONDITION)?,
-        }
-    };
     let period = |key: &'static str, given: Setting<HumanDuration>| {
         duration(source, key, given, Duration::ZERO, Duration::ZERO..=LONGEST)
     };
@@ -214,12 +173,69 @@ pub(super) fn check_rule(
         forget_after,
         severity: text(source, "severity", raw.severity, "warning".to_owned())?,
         labels: raw.labels,
-        summary: default_text(raw.summary, &name),
+        summary: default_text(raw.summary, raw.name.get_ref()),
         description: default_text(raw.description, ""),
         receivers,
         owner: raw.owner,
         runbook: raw.runbook,
-        name,
+        name: raw.name.into_inner(),
+    })
+}
+
+/// What the rule looks at, taken out of it: other rules, a query, silence, or rows. Keys without a use are refused.
+fn check_watches(
+    source: &Source<'_>,
+    of_name: &Located,
+    raw: &mut RawRule,
+) -> Result<WatchesConfig, ConfigError> {
+    const CONDITION: &str = "write a condition over the columns, like condition = \"avg > 90\"";
+    const ROLLUP: &str = "name a rollup, like rollup = \"cpu_by_host\"; or write `query`, or `all` and `any` with names of rules";
+    let name = raw.name.get_ref();
+    let needed = |given: Setting<String>, key: &str, remedy: &str| match given {
+        Some(text) if !text.get_ref().trim().is_empty() => Ok(Located::new(source, text)),
+        Some(text) => Err(source.error(&text.span(), format!("`{key}` is empty")).remedy(remedy)),
+        None => Err(of_name.error(format!("rule `{name}` has no `{key}`"), remedy)),
+    };
+    let unused = |given: &Setting<String>, key: &str, of: &str| match given {
+        Some(text) => {
+            let problem = format!("a rule with `{of}` has no use for `{key}`");
+            Err(source.error(&text.span(), problem).remedy("remove it, or make two rules"))
+        }
+        None => Ok(()),
+    };
+    if !(raw.all.is_empty() && raw.any.is_empty() && raw.none.is_empty()) {
+        for (given, key) in [
+            (&raw.rollup, "rollup"),
+            (&raw.query, "query"),
+            (&raw.condition, "condition"),
+            (&raw.recovery, "recovery"),
+        ] {
+            unused(given, key, "all, any or none")?;
+        }
+        let listed = |texts: &mut Vec<Spanned<String>>| {
+            texts.drain(..).map(|text| Located::new(source, text)).collect::<Vec<_>>()
+        };
+        let (all, any) = (listed(&mut raw.all), listed(&mut raw.any));
+        return Ok(WatchesConfig::Rules { all, any, none: listed(&mut raw.none) });
+    }
+    if raw.query.is_some() {
+        unused(&raw.rollup, "rollup", "query")?;
+        return Ok(WatchesConfig::Query {
+            query: needed(raw.query.take(), "query", "write a SELECT over a rollup")?,
+            condition: needed(raw.condition.take(), "condition", CONDITION)?,
+        });
+    }
+    if let Some(after) = raw.dead_man.take() {
+        unused(&raw.condition, "condition", "dead_man")?;
+        unused(&raw.recovery, "recovery", "dead_man")?;
+        let rollup = needed(raw.rollup.take(), "rollup", ROLLUP)?;
+        let least = Duration::from_secs(1);
+        let after = duration(source, "dead_man", Some(after), least, least..=LONGEST)?;
+        return Ok(WatchesConfig::DeadMan { rollup, after });
+    }
+    Ok(WatchesConfig::Rows {
+        rollup: needed(raw.rollup.take(), "rollup", ROLLUP)?,
+        condition: needed(raw.condition.take(), "condition", CONDITION)?,
     })
 }
 
