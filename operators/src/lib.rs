@@ -11,13 +11,12 @@
 //! - `overflow`: bounds on groups and state, and the group that takes what is beyond them
 //! - `gaps`, `rebuild`: windows that the stream cannot give whole, computed from raw points instead
 //! - `threshold`: alert rules over closed windows
-//! - `dispatch`: who is notified of which alerts, and when
-//! - `detach`: rows in memory of their own; `time`: times as text
+//!   (their transitions are those of the crate `alerts`)
+//! - `detach`: rows in memory of their own; `time`: lengths
 //! - `watermark`, `window`, `state`, `keys`, `stages`: the parts of the fold and of the plans it runs
 
 pub mod decode;
 mod detach;
-pub mod dispatch;
 mod error;
 pub mod exchange;
 pub mod failure;

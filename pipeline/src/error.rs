@@ -21,6 +21,8 @@ pub enum Error {
     Sink(#[from] sinks::Error),
     #[error(transparent)]
     Compute(#[from] operators::Error),
+    #[error(transparent)]
+    Alerts(#[from] alerts::Error),
     /// SQL over what is stored failed.
     #[error("a query over what is stored failed: {0}")]
     Batch(#[source] Box<datafusion::error::DataFusionError>),
@@ -70,6 +72,7 @@ impl Error {
             | Self::Sql(_)
             | Self::Http(_)
             | Self::Compute(_)
+            | Self::Alerts(_)
             | Self::NoSnapshot { .. }
             | Self::Refused(_) => false,
         }

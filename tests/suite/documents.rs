@@ -8,7 +8,8 @@ use libtest_mimic::{Failed, Trial};
 use regex::Regex;
 
 /// Folders of the project that documents name files of, by their first part; in `tests/README.md` those of `tests/`.
-const FOLDERS: [&str; 8] = ["pipeline", "operators", "sinks", "tests", "sql", "config", "deploy", "docs"];
+const FOLDERS: [&str; 9] =
+    ["alerts", "pipeline", "operators", "sinks", "tests", "sql", "config", "deploy", "docs"];
 const FOLDERS_OF_TESTS: [&str; 5] = ["suite", "src", "servers", "peers", "recordings"];
 
 pub(crate) fn trials() -> Vec<Trial> {

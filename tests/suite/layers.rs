@@ -38,7 +38,7 @@ const MODULES: &[&[&str]] = &[
 const DIVIDED: [&str; 2] = ["commands", "roles"];
 
 /// The crates by their folders, likewise.
-const CRATES: &[&[&str]] = &[&["sinks", "operators"], &["pipeline"], &["tests"]];
+const CRATES: &[&[&str]] = &[&["alerts", "sinks"], &["operators"], &["pipeline"], &["tests"]];
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![

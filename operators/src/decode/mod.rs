@@ -23,7 +23,7 @@ pub use bounds::TextBounds;
 pub use rejection::{MAX_EXCERPT_BYTES, MAX_REJECTIONS, Reason, Rejection};
 
 use crate::series::SeriesTable;
-use crate::time::rfc3339;
+use alerts::rfc3339;
 use rejection::Fault;
 use std::time::Duration;
 

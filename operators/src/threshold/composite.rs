@@ -7,9 +7,9 @@ use super::group::Group;
 use super::judge::RuleState;
 use super::rule::{Rule, RuleSource};
 use super::tags::group_key;
-use super::transition::{Status, Transition};
 use super::verdict::Verdict;
 use super::wording::{NO_DATA_LABEL, Wording};
+use alerts::{Status, Transition};
 
 /// One of the rules that it names has begun or ceased to fire for a group.
 struct OperandChange {

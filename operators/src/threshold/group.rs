@@ -4,8 +4,8 @@ use super::history::History;
 use super::judge::Unknown;
 use super::rule::Rule;
 use super::state::{Change, Phase};
-use super::transition::Cause;
 use super::verdict::{MissingData, Verdict};
+use alerts::Cause;
 use serde::{Deserialize, Serialize};
 
 /// What a rule knows of a group.

@@ -2,6 +2,7 @@
 
 use super::tests::{MINUTE, Row, batch, closed, compile_over, rows, shape, spec};
 use super::*;
+use alerts::Cause;
 use proptest::prelude::*;
 use std::time::Duration;
 

@@ -43,7 +43,6 @@ mod snapshot;
 mod state;
 mod tags;
 mod template;
-mod transition;
 mod verdict;
 mod wording;
 
@@ -63,10 +62,10 @@ pub use judge::{UnknownWindows, WindowRows};
 pub use reconcile::Announced;
 pub use rule::{Rule, RuleSpec, Watched, Watches};
 pub use snapshot::CapturedAlerts;
-pub use transition::{Cause, StageTimes, Status, SystemAlert, Transition};
 pub use verdict::MissingData;
 pub use wording::NO_DATA_LABEL;
 
+use alerts::{StageTimes, Transition};
 use judge::RuleState;
 use snapshot::RuleSnapshot;
 use state::Phase;

@@ -5,6 +5,7 @@ use super::kinds_tests::{build, query};
 use super::template::Templates;
 use super::tests::{batch, closed, compile_over, schema, shape, spec, watched};
 use super::*;
+use alerts::Status;
 use arrow::datatypes::Schema;
 use std::sync::Arc;
 

@@ -12,8 +12,8 @@ use super::group::{Emitted, Group};
 use super::history::History;
 use super::judge::RuleState;
 use super::state::{Change, Phase};
-use super::transition::{Cause, Status, Transition, named_id};
 use super::wording::Wording;
+use alerts::{Cause, Status, Transition, named_id};
 use std::collections::{BTreeMap, BTreeSet};
 use twox_hash::XxHash3_64;
 

@@ -3,6 +3,7 @@
 use super::kinds_tests::{build, minutes};
 use super::tests::{MINUTE, Row, batch, closed, rows, spec};
 use super::*;
+use alerts::Status;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 

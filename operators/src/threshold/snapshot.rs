@@ -4,8 +4,8 @@ use super::group::{Emitted, Group};
 use super::judge::{Remembered, RuleState};
 use super::state::Change;
 use super::tags::group_key;
-use super::transition::{Cause, StageTimes, Status, Transition, incident_id, transition_id};
 use super::{NO_DATA_LABEL, SnapshotError, Threshold};
+use alerts::{Cause, StageTimes, Status, Transition, incident_id, transition_id};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 

@@ -14,13 +14,13 @@
 
 use super::complaint::{Complaint, listed, nearest};
 use super::rule::RuleSpec;
-use super::transition::Transition;
+use alerts::Transition;
 use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value, context};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;
 
-use crate::time::rfc3339;
+use alerts::rfc3339;
 
 /// Bytes of a rendered text. Longer ones are cut.
 const LONGEST: usize = 16 << 10;

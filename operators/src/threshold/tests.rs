@@ -3,6 +3,7 @@
 use super::*;
 use crate::sql::Shape;
 use crate::window::{Tumble, Windows};
+use alerts::Status;
 use arrow::array::{
     ArrayRef, Float64Array, Int64Array, RecordBatch, StringViewArray, TimestampNanosecondArray,
 };

@@ -3,7 +3,7 @@
 use super::group::Emitted;
 use super::rule::Rule;
 use super::state::Change;
-use super::transition::{StageTimes, Status, Transition, incident_id, provisional_id, transition_id};
+use alerts::{StageTimes, Status, Transition, incident_id, provisional_id, transition_id};
 use arrow::array::{Array, AsArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type};

@@ -8,9 +8,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use operators::dispatch::{Command, Dispatch, DispatchAlert, Dispatcher, Effect, Entry, GroupBy, Reason};
+use alerts::dispatch::{Command, Dispatch, DispatchAlert, Dispatcher, Effect, Entry, GroupBy, Reason};
+use alerts::{Cause, StageTimes, Status, Transition};
 use operators::sql::Catalog;
-use operators::threshold::{Cause, StageTimes, Status, Threshold, Transition, WindowRows};
+use operators::threshold::{Threshold, WindowRows};
 use serde::Serialize;
 
 use crate::alerting::compile_rules;

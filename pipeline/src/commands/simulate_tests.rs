@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use alerts::dispatch::{Silence, What};
 use arrow::array::{
     ArrayRef, Float64Array, Int64Array, RecordBatch, StringViewArray, TimestampNanosecondArray,
 };
-use operators::dispatch::{Silence, What};
 use operators::sql::compile;
 
 use super::*;
@@ -133,7 +133,7 @@ fn corrections_and_silences() {
     let mut simulation = simulation();
     let silence = Silence {
         id: "s".to_owned(),
-        matchers: vec![operators::dispatch::Matcher::parse("host=\"b\"").unwrap()],
+        matchers: vec![alerts::dispatch::Matcher::parse("host=\"b\"").unwrap()],
         starts_at: 0,
         ends_at: 10 * MINUTE,
         created_by: "test".to_owned(),

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use operators::dispatch::{Policy, ReceiverPolicy};
+use alerts::dispatch::{Policy, ReceiverPolicy};
 use serde::Deserialize;
 use toml::Spanned;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use operators::dispatch::{Escalation, GroupBy, Inhibition, Matcher, Mute, Range, Route, TimeRange, Window};
+use alerts::dispatch::{Escalation, GroupBy, Inhibition, Matcher, Mute, Range, Route, TimeRange, Window};
 use serde::Deserialize;
 use toml::Spanned;
 

@@ -48,14 +48,14 @@ fn routes_are_read() {
     assert_eq!(alerts.behind.receivers, ["hook"]);
     let [first, second] = policy.routes.as_slice() else { panic!("{:?}", policy.routes) };
     assert_eq!(first.name, r#"severity="critical",region=~"eu-.*""#);
-    assert_eq!(first.group_by, operators::dispatch::GroupBy::Labels(vec!["region".to_owned()]));
+    assert_eq!(first.group_by, alerts::dispatch::GroupBy::Labels(vec!["region".to_owned()]));
     assert_eq!((first.group_wait, first.group_interval), (1_000_000_000, minutes(5)));
     assert_eq!((first.repeat_interval, first.goes_on), (minutes(240), true));
     assert_eq!(
         (first.escalations[0].after, first.mutes.as_slice()),
         (minutes(15), &["nights".to_owned()][..])
     );
-    assert_eq!((second.name.as_str(), &second.group_by), ("all", &operators::dispatch::GroupBy::All));
+    assert_eq!((second.name.as_str(), &second.group_by), ("all", &alerts::dispatch::GroupBy::All));
     assert_eq!((policy.inhibitions.len(), policy.mutes[0].windows.len()), (1, 2));
     assert!(policy.receivers["hook"].send_resolved);
 }

@@ -5,8 +5,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use operators::dispatch::{Reason, Silence};
-use operators::threshold::Status;
+use alerts::Status;
+use alerts::dispatch::{Reason, Silence};
 use serde::Deserialize;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use operators::dispatch::{Matcher, Silence};
+use alerts::dispatch::{Matcher, Silence};
 use serde::Deserialize;
 use toml::Spanned;
 

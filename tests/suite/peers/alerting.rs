@@ -4,13 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use alerts::dispatch::{Dispatch, Dispatcher, Effect, Policy, ReceiverPolicy};
+use alerts::{Cause, StageTimes, Status, Transition};
 use libtest_mimic::Trial;
-use operators::dispatch::{Dispatch, Dispatcher, Effect, Policy, ReceiverPolicy};
 use operators::fold::{Applied, ResultKind};
-use operators::threshold::{
-    Cause, MissingData, Rule, RuleSpec, StageTimes, Status, Threshold, Transition, Watched, Watches,
-    WindowRows,
-};
+use operators::threshold::{MissingData, Rule, RuleSpec, Threshold, Watched, Watches, WindowRows};
 use sinks::email::{EmailConfig, EmailSink, Tls};
 use sinks::webhook::{WebhookConfig, WebhookSink};
 use sinks::{Alert, HttpConfig, Notification, Reason, Sink};

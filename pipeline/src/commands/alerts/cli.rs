@@ -7,9 +7,9 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
 
+use alerts::dispatch::Command;
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use operators::dispatch::Command;
 use serde::Serialize;
 use sinks::plain_json;
 

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use operators::dispatch::{Acknowledge, Command, Matcher, Silence};
-use operators::threshold::Status;
+use alerts::Status;
+use alerts::dispatch::{Acknowledge, Command, Matcher, Silence};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use uuid::Uuid;
 

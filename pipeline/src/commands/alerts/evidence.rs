@@ -5,9 +5,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use operators::dispatch::{Command, Dispatcher, Silence, State};
+use alerts::Transition;
+use alerts::dispatch::{Command, Dispatcher, Silence, State};
 use operators::sql::Catalog;
-use operators::threshold::Transition;
 
 use super::ledger::{Ledger, Question, read_transitions};
 use crate::alerting::compile_each;

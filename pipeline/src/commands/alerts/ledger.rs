@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use operators::dispatch::{Entry, What};
-use operators::threshold::Transition;
+use alerts::Transition;
+use alerts::dispatch::{Entry, What};
 use serde::de::DeserializeOwned;
 
 use crate::config::Config;

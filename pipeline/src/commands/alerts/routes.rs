@@ -7,12 +7,12 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use alerts::dispatch::Command;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
-use operators::dispatch::Command;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;

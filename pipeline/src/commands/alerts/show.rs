@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use operators::dispatch::{Command, Entry, Silence, Standing, What};
-use operators::threshold::Transition;
+use alerts::Transition;
+use alerts::dispatch::{Command, Entry, Silence, Standing, What};
 use serde::Serialize;
 use sinks::plain;
 

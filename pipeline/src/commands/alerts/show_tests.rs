@@ -1,4 +1,4 @@
-use operators::threshold::{StageTimes, Status};
+use alerts::{StageTimes, Status};
 
 use super::*;
 use crate::commands::alerts::why::tests::{Stage, transition};
@@ -138,7 +138,7 @@ fn lists_and_silences_as_text() {
     let silence = |id: &str, from: i64, to: i64| {
         let silence = Silence {
             id: id.to_owned(),
-            matchers: vec![operators::dispatch::Matcher::parse("host=\"a\"").expect("a matcher")],
+            matchers: vec![alerts::dispatch::Matcher::parse("host=\"a\"").expect("a matcher")],
             starts_at: from * MINUTE,
             ends_at: to * MINUTE,
             created_by: "ada".to_owned(),

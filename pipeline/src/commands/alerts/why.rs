@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use operators::dispatch::What;
-use operators::threshold::{Status, Transition};
+use alerts::dispatch::What;
+use alerts::{Status, Transition};
 use serde::Serialize;
 
 use super::evidence::Evidence;

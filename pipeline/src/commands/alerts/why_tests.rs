@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use operators::dispatch::{
+use alerts::dispatch::{
     Acknowledge, Command, Dispatcher, Effect, GroupBy, Inhibition, Matcher, Mute, Policy, ReceiverPolicy,
     Route, Silence, Window,
 };
-use operators::threshold::{Cause, StageTimes};
+use alerts::{Cause, StageTimes};
 
 use super::*;
 use crate::alerting::progress::Progress;

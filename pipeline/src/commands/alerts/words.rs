@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use operators::dispatch::{Entry, Standing, State, What};
-use operators::threshold::{Status, Transition};
+use alerts::dispatch::{Entry, Standing, State, What};
+use alerts::{Status, Transition};
 
 use sinks::plain;
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use operators::threshold::Status;
+use alerts::Status;
 use serde::Serialize;
 
 use super::Backtest;
@@ -74,8 +74,8 @@ fn beyond(some: &BTreeMap<Key<'_>, Vec<Line>>, others: &BTreeMap<Key<'_>, Vec<Li
 
 #[cfg(test)]
 pub(super) mod tests {
-    use operators::dispatch::Reason;
-    use operators::threshold::Cause;
+    use alerts::Cause;
+    use alerts::dispatch::Reason;
 
     use super::*;
 

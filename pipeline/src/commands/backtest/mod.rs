@@ -14,10 +14,10 @@ use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use alerts::dispatch::{Command, Silence};
 use anyhow::{Result, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use operators::dispatch::{Command, Silence};
 use operators::sql::Catalog;
 use tokio::runtime::Runtime;
 

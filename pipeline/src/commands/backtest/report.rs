@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use operators::dispatch::{Reason, What};
-use operators::threshold::Status;
+use alerts::Status;
+use alerts::dispatch::{Reason, What};
 use serde_json::{Value as Json, json};
 use sinks::plain;
 

@@ -8,13 +8,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use alerts::dispatch::{Acknowledge, Command, Silence};
+use alerts::{Status, Transition};
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringViewArray, TimestampNanosecondArray};
 use arrow::error::ArrowError;
-use operators::dispatch::{Acknowledge, Command, Silence};
 use operators::fold::Fold;
 use operators::partial::{aggregate, points_schema};
 use operators::sql::{Catalog, Rollup};
-use operators::threshold::{Status, Transition};
 use operators::watermark::{EpochFacts, PartitionFacts, WatermarkOptions};
 
 use super::verdict::is_alert;

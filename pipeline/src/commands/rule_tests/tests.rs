@@ -140,7 +140,7 @@ fn notifications_in_their_order() {
     assert_eq!(
         run_test(series, &wrong),
         "FAILED  t
-receiver `grouped`, expected (-) and notified (+):
+receiver `grouped`, expected (-) and sent (+):
 1m  firing  high{host=\"a\",team=\"x\"}, high{host=\"b\",team=\"x\"}
 - 2m  resolved
 + 2m 40s  resolved  high{host=\"a\",team=\"x\"}, high{host=\"b\",team=\"x\"}

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use operators::dispatch::Reason;
-use operators::threshold::Status;
+use alerts::Status;
+use alerts::dispatch::Reason;
 
 use super::run::Ran;
 use crate::commands::simulate::{AlertKey, Notified};
@@ -94,7 +94,7 @@ fn notifications_differ(
     if is_equal {
         return None;
     }
-    let mut lines = format!("receiver `{receiver}`, expected (-) and told (+):");
+    let mut lines = format!("receiver `{receiver}`, expected (-) and sent (+):");
     for position in 0..expected.len().max(notified.len()) {
         let (expected, notified) = (expected.get(position), notified.get(position));
         if let (Some(expected), Some(notified)) = (expected, notified)

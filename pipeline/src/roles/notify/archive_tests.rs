@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use alerts::dispatch::{Entry, What};
 use arrow::array::AsArray;
 use futures::TryStreamExt;
 use object_store::memory::InMemory;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
-use operators::dispatch::{Entry, What};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use tokio::runtime::Runtime;
 

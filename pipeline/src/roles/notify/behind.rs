@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use operators::dispatch::Dispatcher;
-use operators::threshold::{Status, SystemAlert, Transition};
+use alerts::dispatch::Dispatcher;
+use alerts::{Status, SystemAlert, Transition};
 
 use crate::alerting::progress::{BEHIND_RULE, Progress, Stall, partition_of, stall};
 use crate::config::BehindConfig;
@@ -65,7 +65,7 @@ impl Behind {
 mod tests {
     use std::time::Duration;
 
-    use operators::dispatch::Policy;
+    use alerts::dispatch::Policy;
 
     use super::*;
     use crate::alerting::progress::key;

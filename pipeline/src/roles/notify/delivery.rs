@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use alerts::dispatch::Dispatch;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
-use operators::dispatch::Dispatch;
 use sinks::Notification;
 use tokio::runtime::Handle;
 

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Instant;
 
-use operators::dispatch::{DispatchAlert, Reason};
+use alerts::dispatch::{DispatchAlert, Reason};
 use tokio::runtime::Runtime;
 
 use super::*;

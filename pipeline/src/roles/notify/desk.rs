@@ -7,8 +7,8 @@
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use operators::dispatch::{Command, Dispatcher, Effect, Entry, Policy, What};
-use operators::threshold::Transition;
+use alerts::Transition;
+use alerts::dispatch::{Command, Dispatcher, Effect, Entry, Policy, What};
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use operators::dispatch::{Command, Dispatch, DispatchAlert, Reason};
-use operators::threshold::{Status, Transition};
+use alerts::dispatch::{Command, Dispatch, DispatchAlert, Reason};
+use alerts::{Status, Transition};
 use sinks::{Alert, Notification};
 
 /// Reads a message of the alerts topic, or says why it is not a transition.
@@ -71,7 +71,7 @@ fn alert(notified: &DispatchAlert) -> Alert {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use operators::threshold::{Cause, StageTimes};
+    use alerts::{Cause, StageTimes};
 
     use super::*;
 

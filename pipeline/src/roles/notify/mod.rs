@@ -1,6 +1,6 @@
 //! The `notify` role, the alert manager: transitions of alerts to people and programs.
 //!
-//! Who is notified of what and when is decided by [`operators::dispatch`], a state machine without clock and I/O. This role gives it
+//! Who is notified of what and when is decided by [`alerts::dispatch`], a state machine without clock and I/O. This role gives it
 //! the transitions of the alerts topic, people's commands, the time and what became of deliveries; it keeps its state in a
 //! compacted topic, records what it decided in the ledger, and does the delivering. What has been decided is committed before
 //! it is sent, together with the offset of the transitions, so every transition is notified at least once, and once under the id

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use operators::dispatch::{Command, Effect, Policy};
+use alerts::dispatch::{Command, Effect, Policy};
 use rdkafka::Message;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::message::BorrowedMessage;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Instant;
 
-use operators::dispatch::{Entry, Silence, What};
+use alerts::dispatch::{Entry, Silence, What};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
@@ -44,7 +44,7 @@ impl Bench {
         let mut alerts = AlertsConfig::default();
         let known = receivers
             .iter()
-            .map(|name| ((*name).to_owned(), operators::dispatch::ReceiverPolicy { send_resolved: true }));
+            .map(|name| ((*name).to_owned(), alerts::dispatch::ReceiverPolicy { send_resolved: true }));
         alerts.policy.receivers = known.collect();
         Self { context, alerts, _runtime: runtime, cluster }
     }
@@ -143,7 +143,7 @@ fn a_silence_from_before_the_start_holds() {
     let now = bench.context.clock.now_ns();
     let silence = Command::Silence(Silence {
         id: "s1".to_owned(),
-        matchers: vec![operators::dispatch::Matcher::parse("host=\"a\"").expect("a matcher")],
+        matchers: vec![alerts::dispatch::Matcher::parse("host=\"a\"").expect("a matcher")],
         starts_at: now - 1,
         ends_at: now + 3_600_000_000_000,
         created_by: "test".to_owned(),
@@ -236,7 +236,7 @@ fn a_silence_taken_back_while_nobody_listens_is_over() {
     let now = bench.context.clock.now_ns();
     let silence = Command::Silence(Silence {
         id: "s1".to_owned(),
-        matchers: vec![operators::dispatch::Matcher::parse("host=\"a\"").expect("a matcher")],
+        matchers: vec![alerts::dispatch::Matcher::parse("host=\"a\"").expect("a matcher")],
         starts_at: now - 1,
         ends_at: now + 3_600_000_000_000,
         created_by: "test".to_owned(),

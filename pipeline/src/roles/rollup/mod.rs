@@ -24,9 +24,9 @@ mod tell;
 
 use std::time::Duration;
 
+use alerts::Transition;
 use arrow::array::RecordBatch;
 use operators::sql::Rollup;
-use operators::threshold::Transition;
 use sinks::Table;
 use tokio::sync::broadcast;
 

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use operators::threshold::{Announced, Threshold, Transition};
+use alerts::Transition;
+use operators::threshold::{Announced, Threshold};
 use uuid::Uuid;
 
 use crate::alerting::progress::{Progress, partition_of};

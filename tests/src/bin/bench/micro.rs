@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use alerts::Transition;
+use alerts::dispatch::{Dispatcher, Policy, ReceiverPolicy, Route};
 use divan::counter::ItemsCount;
 use divan::{Bencher, Divan};
 use operators::decode::{DecodeOptions, Decoder, Points};
-use operators::dispatch::{Dispatcher, Policy, ReceiverPolicy, Route};
 use operators::exchange::Partials;
 use operators::fold::{Fold, Results};
 use operators::partial::aggregate_each;
 use operators::points::EpochPoints;
 use operators::sql::{Catalog, compile};
-use operators::threshold::Transition;
 use operators::watermark::{EpochFacts, PartitionFacts, WatermarkOptions};
 use sinks::Table;
 use sinks::influx::encode::Lines;

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use operators::dispatch::{Entry, What};
-use operators::threshold::{Status, Transition};
+use alerts::dispatch::{Entry, What};
+use alerts::{Status, Transition};
 
 use super::receivers::Notified;
 use super::story::{Event, RULES, Story};

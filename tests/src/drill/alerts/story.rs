@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use operators::threshold::Status;
+use alerts::Status;
 use rand::Rng;
 use rand::rngs::StdRng;
 

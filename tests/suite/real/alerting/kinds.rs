@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use alerts::Cause;
 use libtest_mimic::Trial;
-use operators::threshold::Cause;
 use tidemark_tests::wait_until;
 
 use super::super::{PATIENCE, Servers};

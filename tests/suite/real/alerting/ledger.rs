@@ -1,7 +1,7 @@
 //! What is written down of a site's alerts: transitions, and the ledger of what became of them.
 
-use operators::dispatch::{Command, Entry};
-use operators::threshold::Transition;
+use alerts::Transition;
+use alerts::dispatch::{Command, Entry};
 use serde::de::DeserializeOwned;
 use tidemark_tests::kafka::{Kafka, Message};
 use tidemark_tests::wait_until;

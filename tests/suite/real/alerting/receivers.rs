@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use operators::dispatch::{Entry, What};
+use alerts::dispatch::{Entry, What};
 use serde_json::{Value, json};
 use tidemark_tests::alertmanager::{recording, shape};
 use tidemark_tests::hmac::hmac_sha256;

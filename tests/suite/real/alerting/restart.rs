@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use alerts::Status;
+use alerts::dispatch::What;
 use libtest_mimic::Trial;
-use operators::dispatch::What;
-use operators::threshold::Status;
 use serde_json::Value;
 use tidemark_tests::http::Http;
 use tidemark_tests::kafka::Kafka;

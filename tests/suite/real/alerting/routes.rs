@@ -1,6 +1,6 @@
 //! Who is notified, and when: grouping, repetition, what holds alerts back, escalation, and what the messages say.
 
-use operators::dispatch::{Entry, What};
+use alerts::dispatch::{Entry, What};
 use serde_json::{Value, json};
 use tidemark_tests::http::Request;
 use tidemark_tests::wait_until;

@@ -4,8 +4,8 @@
 use std::env;
 use std::fmt::Write as _;
 
+use alerts::dispatch::{Acknowledge, Command, Entry, Matcher, Silence, What};
 use libtest_mimic::Trial;
-use operators::dispatch::{Acknowledge, Command, Entry, Matcher, Silence, What};
 use tidemark_tests::alertmanager::Alertmanager;
 use tidemark_tests::http::{Http, Request};
 use tidemark_tests::provided::Unavailable;

@@ -1,7 +1,8 @@
 //! Rules over what messages led to, and what is announced of them.
 
+use alerts::StageTimes;
 use operators::fold::Applied;
-use operators::threshold::{Failure, StageTimes};
+use operators::threshold::Failure;
 use operators::watermark::EpochFacts;
 
 use super::{RollupShare, window_rows};

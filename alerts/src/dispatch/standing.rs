@@ -5,7 +5,7 @@ use super::digest::Digest;
 use super::group::{Group, Hold, Member, Suppression};
 use super::policy::fingerprint;
 use super::queue::Queued;
-use crate::threshold::Transition;
+use crate::Transition;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
 

@@ -180,7 +180,7 @@ impl SystemAlert<'_> {
 
 /// The id of the transition of `rule` to `status`, for the group with these tags, by the window that ends
 /// at `window_end`. `revision` is 0 unless late points have changed what was judged.
-pub(super) fn transition_id<'a>(
+pub fn transition_id<'a>(
     rule: &str,
     tags: impl Iterator<Item = (&'a str, &'a str)>,
     window_end: i64,
@@ -197,7 +197,7 @@ pub(super) fn transition_id<'a>(
 }
 
 /// The id of what an alert says that fires before its window has closed.
-pub(super) fn provisional_id<'a>(
+pub fn provisional_id<'a>(
     rule: &str,
     tags: impl Iterator<Item = (&'a str, &'a str)>,
     window_end: i64,
@@ -211,11 +211,7 @@ pub(super) fn provisional_id<'a>(
 }
 
 /// The id of the incident that began at `starts_at`.
-pub(super) fn incident_id<'a>(
-    rule: &str,
-    tags: impl Iterator<Item = (&'a str, &'a str)>,
-    starts_at: i64,
-) -> String {
+pub fn incident_id<'a>(rule: &str, tags: impl Iterator<Item = (&'a str, &'a str)>, starts_at: i64) -> String {
     let mut name = Name::new(rule, tags);
     name.part(b"incident");
     name.part(&starts_at.to_le_bytes());
@@ -223,7 +219,7 @@ pub(super) fn incident_id<'a>(
 }
 
 /// An id that follows from others.
-pub(super) fn named_id(parts: &[&str]) -> String {
+pub fn named_id(parts: &[&str]) -> String {
     let mut name = Name(Vec::new());
     parts.iter().for_each(|part| name.part(part.as_bytes()));
     name.id()

@@ -6,8 +6,8 @@ use super::policy::{Target, Timing};
 use super::queue::{DispatchAlert, Origin, Queued, Reason, name};
 use super::record::Key;
 use super::{Dispatcher, Effect, Entry, What};
-use crate::threshold::Transition;
-use crate::time::rfc3339;
+use crate::Transition;
+use crate::rfc3339;
 use std::collections::BTreeSet;
 
 /// What a flush takes out of a member.

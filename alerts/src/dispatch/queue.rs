@@ -2,8 +2,8 @@
 
 use super::digest::Parts;
 use super::policy::Target;
-use crate::threshold::{Status, Transition};
-use crate::time::rfc3339;
+use crate::rfc3339;
+use crate::{Status, Transition};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;

@@ -7,7 +7,7 @@ use super::policy::{Routed, Target, fingerprint};
 use super::record::Key;
 use super::silence::Command;
 use super::{Alert, Dispatcher, Entry, What};
-use crate::threshold::{Cause, Status, Transition};
+use crate::{Cause, Status, Transition};
 use std::collections::{BTreeMap, BTreeSet};
 
 impl Dispatcher {

@@ -5,7 +5,7 @@ mod scenarios;
 mod state;
 
 use super::*;
-use crate::threshold::{Cause, StageTimes, Status};
+use crate::{Cause, StageTimes, Status};
 
 const SECOND: i64 = 1_000_000_000;
 const MINUTE: i64 = 60 * SECOND;

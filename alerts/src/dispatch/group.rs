@@ -4,7 +4,7 @@ use super::digest::Digest;
 use super::inhibit::Place;
 use super::policy::Target;
 use super::queue::Queue;
-use crate::threshold::{Status, Transition};
+use crate::{Status, Transition};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -2,7 +2,7 @@
 
 use super::matcher::{Matcher, all_match};
 use super::policy::AlertLabels;
-use crate::threshold::Transition;
+use crate::Transition;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -45,7 +45,7 @@ pub use queue::{Dispatch, DispatchAlert, Reason};
 pub use silence::{Acknowledge, Command, Silence};
 pub use standing::{Standing, Standings, State};
 
-use crate::threshold::Transition;
+use crate::Transition;
 use digest::Digest;
 use group::{Group, Member, Suppression};
 use inhibit::{Inhibitors, Place};

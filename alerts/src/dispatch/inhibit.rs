@@ -3,7 +3,7 @@
 use super::digest::Digest;
 use super::matcher::{all_match, write_quoted};
 use super::policy::{AlertLabels, Inhibition};
-use crate::threshold::Transition;
+use crate::Transition;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A rule, by its position, and the values of its equal labels.

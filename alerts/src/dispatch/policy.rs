@@ -3,7 +3,7 @@
 use super::digest::{Digest, Parts};
 use super::matcher::{Matcher, all_match, write_quoted};
 use super::mute::Mute;
-use crate::threshold::Transition;
+use crate::Transition;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
