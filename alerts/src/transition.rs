@@ -1,4 +1,4 @@
-//! What a rule says when its alert changes: the message on the `alerts` topic.
+//! A change of an alert: the message on the `alerts` topic.
 //!
 //! Its JSON is read by other releases: keys are only ever added, and have a default.
 
@@ -7,18 +7,18 @@ use std::collections::BTreeMap;
 use std::fmt;
 use uuid::Uuid;
 
-/// The namespace of transition ids. It must never change, nor what is hashed under it: receivers tell
-/// repeated deliveries by these ids.
+/// The namespace of transition ids. It must never change, nor what is hashed under it: receivers
+/// tell repeated deliveries by these ids.
 const NAMESPACE: Uuid = Uuid::from_u128(0x8f3d_2c1e_6b47_4a59_9d0e_51c7_a2b8_64f0);
 
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// The condition holds, not yet for long enough. Shown, and told to nobody.
+    /// The condition holds, not yet for long enough. Shown, and sent to nobody.
     Pending,
     Firing,
     Resolved,
-    /// It was pending, and the condition holds no more. Shown, and told to nobody.
+    /// It was pending, and the condition holds no more. Shown, and sent to nobody.
     Inactive,
 }
 
@@ -73,7 +73,8 @@ impl Cause {
     }
 }
 
-/// When each stage had its part of what a transition is about; nanoseconds since the epoch, wall time but for `sample`.
+/// When each stage had its part of what a transition is about; nanoseconds since the epoch, wall
+/// time but for `sample`.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default)]
 pub struct StageTimes {
@@ -97,11 +98,12 @@ pub struct Transition {
     pub labels: BTreeMap<String, String>,
     pub summary: String,
     pub description: String,
-    /// The numeric fields of the window that made the change. Null and not finite ones are left out.
+    /// The numeric fields of the window that made the change. Null and not finite ones are left
+    /// out.
     pub values: BTreeMap<String, f64>,
     /// The end of the first window in which the condition held without a break: with `for`, this is
-    /// earlier than the window that made the alert fire. It is the same when the alert fires and when it
-    /// is resolved.
+    /// earlier than the window that made the alert fire. It is the same when the alert fires and
+    /// when it is resolved.
     pub starts_at: i64,
     /// The end of the window that resolved the alert.
     pub ends_at: Option<i64>,
@@ -109,7 +111,8 @@ pub struct Transition {
     pub window_start: i64,
     pub window_end: i64,
     pub receivers: Vec<String>,
-    /// The same from pending over firing to resolved: a UUID derived from rule, group and `starts_at`.
+    /// The same from pending over firing to resolved: a UUID derived from rule, group and
+    /// `starts_at`.
     #[serde(default)]
     pub incident: String,
     #[serde(default)]
@@ -129,7 +132,7 @@ pub struct Transition {
     pub runbook: Option<String>,
     #[serde(default)]
     pub times: StageTimes,
-    /// The `rollup` partition that said it; none of what no partition said.
+    /// The `rollup` partition that emitted it; none for alerts about the pipeline itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partition: Option<i32>,
 }
@@ -178,8 +181,8 @@ impl SystemAlert<'_> {
     }
 }
 
-/// The id of the transition of `rule` to `status`, for the group with these tags, by the window that ends
-/// at `window_end`. `revision` is 0 unless late points have changed what was judged.
+/// The id of the transition of `rule` to `status`, for the group with these tags, by the window
+/// that ends at `window_end`. `revision` is 0 unless late points have changed what was judged.
 pub fn transition_id<'a>(
     rule: &str,
     tags: impl Iterator<Item = (&'a str, &'a str)>,
@@ -196,7 +199,7 @@ pub fn transition_id<'a>(
     name.id()
 }
 
-/// The id of what an alert says that fires before its window has closed.
+/// The id of the transition of an alert that fires before its window has closed.
 pub fn provisional_id<'a>(
     rule: &str,
     tags: impl Iterator<Item = (&'a str, &'a str)>,

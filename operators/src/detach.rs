@@ -1,7 +1,8 @@
 //! Rows in memory of their own.
 //!
-//! Arrow cuts batches without copying: a slice of one row keeps the buffers of the whole batch alive, and a column of texts
-//! those of every batch that it was taken from. What is kept for long is detached first, so that it weighs what it holds.
+//! Arrow cuts batches without copying: a slice of one row keeps the buffers of the whole batch
+//! alive, and a column of texts those of every batch that it was taken from. What is kept for long
+//! is detached first, so that it weighs what it holds.
 
 use std::sync::Arc;
 
@@ -12,7 +13,8 @@ use arrow::error::ArrowError;
 
 use crate::overflow::content_bytes;
 
-/// What a column of a batch takes beside its content: the array itself, its buffers' heads and alignment.
+/// What a column of a batch takes beside its content: the array itself, its buffers' heads and
+/// alignment.
 pub(crate) const COLUMN_BYTES: usize = 128;
 
 /// The same rows, copied when their buffers are more than twice as large as their content.

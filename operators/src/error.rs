@@ -1,5 +1,5 @@
-//! What can go wrong while computing. Bad input never ends up here: a message has its `decode::Rejection`, a
-//! SQL file its `sql::SqlError`, a rule its `threshold::RuleError`.
+//! What can go wrong while computing. Bad input never ends up here: a message has its
+//! `decode::Rejection`, a SQL file its `sql::SqlError`, a rule its `threshold::RuleError`.
 
 use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;

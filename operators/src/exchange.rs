@@ -1,10 +1,11 @@
 //! The format of messages in the partials topic and of snapshots: Arrow IPC inside Arrow IPC.
 //!
-//! Both are one Arrow IPC stream with a batch of one row per section, `rollup: Utf8, fingerprint: UInt64, states: Binary`;
-//! `states` is an IPC stream of that rollup's state batches, compressed with LZ4. The schema's metadata carries the
-//! format version and, as JSON, what is not tabular. Of another version a reader takes the metadata that it still
-//! understands and no states, and it leaves out sections whose fingerprint is not that of its own plan: what is
-//! not known is missing, which [`crate::rebuild`] deals with, and never misread.
+//! Both are one Arrow IPC stream with a batch of one row per section,
+//! `rollup: Utf8, fingerprint: UInt64, states: Binary`; `states` is an IPC stream of that rollup's
+//! state batches, compressed with LZ4. The schema's metadata carries the format version and, as
+//! JSON, what is not tabular. Of another version a reader takes the metadata that it still
+//! understands and no states, and it leaves out sections whose fingerprint is not that of its own
+//! plan: what is not known is missing, which [`crate::rebuild`] deals with, and never misread.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -24,12 +25,13 @@ use crate::watermark::EpochFacts;
 
 const VERSION: &str = "2";
 
-/// One message of the partials topic: an epoch's facts and the states that belong to one rollup partition.
+/// One message of the partials topic: an epoch's facts and the states that belong to one rollup
+/// partition.
 #[derive(Debug, Clone)]
 pub struct Partials {
     pub facts: EpochFacts,
-    /// The plans that the epoch's points went through, by rollup, with their fingerprints: without a section of its
-    /// own, a rollup that is in here had no point in the epoch.
+    /// The plans that the epoch's points went through, by rollup, with their fingerprints: without
+    /// a section of its own, a rollup that is in here had no point in the epoch.
     pub plans: BTreeMap<String, u64>,
     pub states: Vec<Section>,
 }
@@ -56,8 +58,9 @@ impl Partials {
         encode(&[("facts", json(&self.facts)?), ("plans", json(&self.plans)?)], &self.states)
     }
 
-    /// As [`Partials::encode`], in several messages when one would be larger than `limit` bytes; a single row is
-    /// never divided. Only the last one has the facts, so that all states are merged before the watermark moves.
+    /// As [`Partials::encode`], in several messages when one would be larger than `limit` bytes; a
+    /// single row is never divided. Only the last one has the facts, so that all states are merged
+    /// before the watermark moves.
     pub fn encode_within(mut self, limit: usize) -> Result<Vec<Vec<u8>>> {
         let bytes = self.encode()?;
         if bytes.len() <= limit {
@@ -69,17 +72,19 @@ impl Partials {
         Ok(messages)
     }
 
-    /// Whether the states of the plan with this fingerprint are in the message, or in those it was divided from.
+    /// Whether the states of the plan with this fingerprint are in the message, or in those it was
+    /// divided from.
     pub(crate) fn covers(&self, rollup: &Rollup) -> bool {
         self.plans.get(&rollup.name) == Some(&rollup.fingerprint)
     }
 
-    /// The highest event time of the epoch: no point behind its states is newer. None when it had no point.
+    /// The highest event time of the epoch: no point in its states is newer. None when it had no
+    /// point.
     pub(crate) fn newest(&self) -> Option<i64> {
         self.facts.partitions.iter().filter_map(|partition| partition.high).max()
     }
 
-    /// Half of the states, with facts that say nothing; none when there is only one row.
+    /// Half of the states, with empty facts; none when there is only one row.
     fn take_half(&mut self) -> Result<Option<Self>> {
         let facts = EpochFacts::nothing();
         if self.states.len() > 1 {
@@ -124,8 +129,8 @@ impl Partials {
     }
 }
 
-/// The batch with only the text that its rows use: a row taken from a larger batch still holds all of that one's,
-/// and IPC would write it.
+/// The batch with only the text that its rows use: a row taken from a larger batch still holds all
+/// of that one's, and IPC would write it.
 pub(crate) fn compact(batch: &RecordBatch) -> Result<RecordBatch> {
     let mut columns = Vec::with_capacity(batch.num_columns());
     for column in batch.columns() {
@@ -150,8 +155,8 @@ pub(crate) fn encode(headers: &[(&str, String)], sections: &[Section]) -> Result
     stream.finish()
 }
 
-/// As [`encode`], of batches that may hold more text than their rows use. One section after the other is made compact,
-/// encoded and given up, so that no second copy of all of them comes to be.
+/// As [`encode`], of batches that may hold more text than their rows use. One section after the
+/// other is made compact, encoded and given up, so that no second copy of all of them comes to be.
 pub(crate) fn encode_compact(headers: &[(&str, String)], sections: Vec<Section>) -> Result<Vec<u8>> {
     let mut stream = Stream::start(headers)?;
     for mut section in sections {
@@ -164,7 +169,8 @@ pub(crate) fn encode_compact(headers: &[(&str, String)], sections: Vec<Section>)
     stream.finish()
 }
 
-/// The outer IPC stream: a batch of one row for each section, so that only one body is held beside the bytes.
+/// The outer IPC stream: a batch of one row for each section, so that only one body is held beside
+/// the bytes.
 struct Stream {
     schema: SchemaRef,
     writer: StreamWriter<Vec<u8>>,

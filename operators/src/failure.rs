@@ -7,7 +7,7 @@ use std::fmt;
 pub struct Failure {
     pub rollup: String,
     pub cause: Cause,
-    /// Of what [`Cause`] says.
+    /// Of this [`Cause`].
     pub count: u64,
     /// What failed first, and why.
     pub first: String,

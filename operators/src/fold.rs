@@ -1,14 +1,16 @@
 //! What a `rollup` partition does with its log: a deterministic fold.
 //!
-//! Each message first merges its states, then moves the watermark by its facts, then closes the windows that
-//! the watermark passed. A window closes when the watermark reaches its end. Until `allowed_lateness` has
-//! also passed, states that arrive for it correct it: the groups they touch are given out again, whole. After
-//! that the window is final. Replaying the log from a snapshot gives the same results. Windows of which states are
-//! missing are not given out at all, see [`crate::rebuild`].
+//! Each message first merges its states, then moves the watermark by its facts, then closes the
+//! windows that the watermark passed. A window closes when the watermark reaches its end. Until
+//! `allowed_lateness` has also passed, states that arrive for it correct it: the groups they touch
+//! are given out again, whole. After that the window is final. Replaying the log from a snapshot
+//! gives the same results. Windows of which states are missing are not given out at all, see
+//! [`crate::rebuild`].
 //!
-//! A rollup has one or more tiers, each with windows of its own length. Every state is merged into each tier, so each
-//! closes, corrects and is final by its own windows: what comes too late for a minute may still correct the day. States
-//! are late, and given out as such once, when a window of the finest tier that should hold them was final.
+//! A rollup has one or more tiers, each with windows of its own length. Every state is merged into
+//! each tier, so each closes, corrects and is final by its own windows: what comes too late for a
+//! minute may still correct the day. States are late, and given out as such once, when a window of
+//! the finest tier that should hold them was final.
 
 mod snapshot;
 
@@ -54,7 +56,8 @@ struct RollupStates {
 pub struct Applied {
     /// Closed and corrected windows, in the order in which they must be written.
     pub results: Vec<Results>,
-    /// Windows that are still open, as far as they have come: for those alone who asked by [`Fold::watching_open`].
+    /// Windows that are still open, as far as they have come: for those alone who asked by
+    /// [`Fold::watching_open`].
     pub open: Vec<Results>,
     /// States that came after a window of the finest tier was final.
     pub late: Vec<Late>,
@@ -80,8 +83,8 @@ pub struct Results {
     /// End of each row's window, nanoseconds.
     pub window_ends: Vec<i64>,
     pub kind: ResultKind,
-    /// Keys, with null fields, of rows to remove before `rows` are written: those that HAVING now refuses, and
-    /// those whose new version lacks a field.
+    /// Keys, with null fields, of rows to remove before `rows` are written: those that HAVING now
+    /// refuses, and those whose new version lacks a field.
     pub withdrawn: Option<RecordBatch>,
 }
 
@@ -130,7 +133,8 @@ impl Fold {
         self
     }
 
-    /// Tells from now on, for these rollups and tiers, what the groups of open windows have come to.
+    /// Tells from now on, for these rollups and tiers, what the groups of open windows have come
+    /// to.
     #[must_use]
     pub fn watching_open(mut self, is_watched: impl Fn(&str, &str) -> bool) -> Self {
         for kept in &mut self.rollups {
@@ -143,13 +147,14 @@ impl Fold {
         self
     }
 
-    /// Says what is held beside the fold for the same groups, within the same bound: no more groups are admitted when both
-    /// together have come to it.
+    /// Says what is held beside the fold for the same groups, within the same bound: no more groups
+    /// are admitted when both together have come to it.
     pub fn hold_beside(&mut self, bytes: usize) {
         self.beside = bytes;
     }
 
-    /// What the state weighs by its content; memory is up to three times as much while windows are merged.
+    /// What the state weighs by its content; memory is up to three times as much while windows are
+    /// merged.
     pub fn bytes(&self) -> usize {
         self.rollups.iter().flat_map(|kept| &kept.tiers).map(WindowStates::bytes).sum()
     }
@@ -191,7 +196,7 @@ impl Fold {
         })
     }
 
-    /// Next offset of every source partition behind the log so far.
+    /// Next offset of every source partition, by the log so far.
     pub fn source_offsets(&self) -> impl Iterator<Item = (&Source, i64)> {
         self.watermark.offsets()
     }
@@ -222,7 +227,8 @@ impl Fold {
         unknown
     }
 
-    /// Those of [`Self::rebuilds`] whose windows are final: every point of theirs is behind [`Self::source_offsets`].
+    /// Those of [`Self::rebuilds`] whose windows are final: every point of theirs is before
+    /// [`Self::source_offsets`].
     pub fn due_rebuilds(&self) -> Vec<Rebuild> {
         let now = self.watermark.value();
         self.rebuilds_of(|states| states.due_gaps(now).cloned().collect())
@@ -246,13 +252,13 @@ impl Fold {
         }
     }
 
-    /// Something in the log could not be read. `newest` bounds the event times of the points behind it.
+    /// Something in the log could not be read. `newest` bounds the event times of its points.
     pub fn missed(&mut self, newest: i64) -> Vec<Rebuild> {
         self.leave_out(newest, |_| true)
     }
 
-    /// Leaves out the windows with points up to `newest` of rollups whose states are missing. Returns what that adds to
-    /// the windows that are left to be rebuilt.
+    /// Leaves out the windows with points up to `newest` of rollups whose states are missing.
+    /// Returns what that adds to the windows that are left to be rebuilt.
     fn leave_out(&mut self, newest: i64, lacks: impl Fn(&Rollup) -> bool) -> Vec<Rebuild> {
         let watermark = self.watermark.value();
         let mut added = Vec::new();
@@ -311,7 +317,8 @@ impl RollupStates {
         Self { rollup: Arc::clone(rollup), tiers: tiers.collect() }
     }
 
-    /// Merges states into every tier. What a tier cannot take in costs no other tier, and none of its other panes.
+    /// Merges states into every tier. What a tier cannot take in costs no other tier, and none of
+    /// its other panes.
     fn merge(&mut self, batch: &RecordBatch, watermark: Option<i64>, crowded: bool, applied: &mut Applied) {
         let rollup = &self.rollup;
         let (mut points, mut set_aside) = (0, 0);
@@ -352,7 +359,8 @@ impl RollupStates {
         applied.set_aside.push((rollup.name.clone(), set_aside));
     }
 
-    /// Gives out what late states have changed. Comes before [`Self::close`]: it concerns older windows.
+    /// Gives out what late states have changed. Comes before [`Self::close`]: it concerns older
+    /// windows.
     fn correct(&mut self, tier: usize, applied: &mut Applied) {
         match self.tiers[tier].correct() {
             Ok(None) => {}
@@ -399,7 +407,8 @@ impl RollupStates {
     }
 }
 
-/// States that could not be used. Arrow refuses no states of a rollup's own plan, so this is for what nobody thought of.
+/// States that could not be used. Arrow refuses no states of a rollup's own plan, so this is for
+/// what nobody thought of.
 fn lost(rollup: &Rollup, states: usize, error: &Error) -> Failure {
     let (rollup, count) = (rollup.name.clone(), states as u64);
     Failure { rollup, cause: Cause::State, count, first: error.root() }

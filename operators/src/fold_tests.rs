@@ -144,8 +144,9 @@ fn bounded_rollups() -> Vec<Arc<Rollup>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// With a lateness that ends: each window of each tier holds exactly the points that came before it was final, a point
-    /// that a finest window missed is counted as late, once, and every other as merged. Restores change nothing.
+    /// With a lateness that ends: each window of each tier holds exactly the points that came
+    /// before it was final, a point that a finest window missed is counted as late, once, and every
+    /// other as merged. Restores change nothing.
     #[test]
     fn each_window_is_final_by_itself_and_each_point_is_counted_once(
         epochs in prop::collection::vec(prop::collection::vec((0_usize..2, 0_i64..60, 1_i32..8), 1..6), 1..40),
@@ -156,7 +157,8 @@ proptest! {
         let (mut stored, mut expected) = (Stored::default(), Stored::default());
         let (mut counted, mut counts) = (BTreeMap::new(), BTreeMap::new());
         for (epoch, points) in epochs.iter().enumerate() {
-            // Event time goes on by five seconds an epoch; points are up to a minute behind it, and sometimes ahead.
+            // Event time goes on by five seconds an epoch; points are up to a minute behind it, and
+            // sometimes ahead.
             let now = 5 * epoch as i64;
             let points: Vec<(&str, i64, f64)> = points
                 .iter()

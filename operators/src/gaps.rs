@@ -1,8 +1,8 @@
 //! Windows of one tier that the stream cannot give whole, because states of theirs are missing.
 //!
-//! Nothing that is missing has an event time later than the newest known by then. So the windows concerned are those
-//! from the oldest that was not final up to the newest that starts by that time: a *gap*, in which no window is given
-//! out. All windows after it are whole.
+//! Nothing that is missing has an event time later than the newest known by then. So the windows
+//! concerned are those from the oldest that was not final up to the newest that starts by that
+//! time: a *gap*, in which no window is given out. All windows after it are whole.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +14,8 @@ pub struct Gap {
     /// `i64::MIN` when there is no oldest window, as none was final yet.
     pub from: i64,
     pub to: i64,
-    /// Windows that end by then may have been given out, whole, from the states that are missing now.
+    /// Windows that end by then may have been given out, whole, from the states that are missing
+    /// now.
     pub written: Option<i64>,
     /// What was given out may have fields that the rollup no longer has.
     pub other_fields: bool,
@@ -40,7 +41,8 @@ impl Gap {
 #[serde(default)]
 pub(crate) struct Gaps {
     gaps: Vec<Gap>,
-    /// Windows that start before this are final whatever the lateness says: their states were forgotten before it grew.
+    /// Windows that start before this are final whatever the lateness: their states were forgotten
+    /// before it grew.
     forgotten: Option<i64>,
 }
 
@@ -58,8 +60,9 @@ impl Gaps {
         self.forgotten.is_some_and(|before| start < before) || watermark.is_some_and(|at| final_at <= at)
     }
 
-    /// Takes in that states behind points up to `newest` are missing. Returns the gap that this makes or enlarges; none
-    /// when all windows concerned were final at `watermark`, or are in a gap already.
+    /// Records that states of points up to `newest` are missing. Returns the gap that this makes or
+    /// enlarges; none when all windows concerned were final at `watermark`, or are in a gap
+    /// already.
     pub(crate) fn add(
         &mut self,
         windows: &Windows,
@@ -93,7 +96,8 @@ impl Gaps {
         self.gaps.iter_mut().for_each(|gap| gap.other_fields = true);
     }
 
-    /// Windows that end by `watermark` may have been emitted by the owner that had the states missing here.
+    /// Windows that end by `watermark` may have been emitted by the owner that had the states
+    /// missing here.
     pub(crate) fn may_be_written(&mut self, watermark: Option<i64>) {
         if let Some(newest) = self.gaps.last_mut() {
             newest.written = newest.written.max(watermark);
@@ -121,7 +125,8 @@ impl Gaps {
         self.gaps.iter().filter(move |gap| gap.to <= open)
     }
 
-    /// The windows have been rebuilt, or are given up. Changes nothing in the stream once they are final.
+    /// The windows have been rebuilt, or are given up. Changes nothing in the stream once they are
+    /// final.
     pub(crate) fn remove(&mut self, done: &Gap) {
         self.gaps.retain(|gap| !gap.is_same(done));
     }

@@ -6,14 +6,16 @@
 //! - `points`: what was decoded in an epoch, as columns
 //! - `partial`: one epoch's points to mergeable states, one message per rollup partition
 //! - `exchange`: the format of those messages and of snapshots
-//! - `fold`: what a `rollup` partition does with its log: merge, move the watermark, close and correct windows
+//! - `fold`: what a `rollup` partition does with its log: merge, move the watermark, close and
+//!   correct windows
 //! - `failure`: what of a rollup could not be computed
 //! - `overflow`: bounds on groups and state, and the group that takes what is beyond them
 //! - `gaps`, `rebuild`: windows that the stream cannot give whole, computed from raw points instead
-//! - `threshold`: alert rules over closed windows
-//!   (their transitions are those of the crate `alerts`)
+//! - `threshold`: alert rules over closed windows (their transitions are those of the crate
+//!   `alerts`)
 //! - `detach`: rows in memory of their own; `time`: lengths
-//! - `watermark`, `window`, `state`, `keys`, `stages`: the parts of the fold and of the plans it runs
+//! - `watermark`, `window`, `state`, `keys`, `stages`: the parts of the fold and of the plans it
+//!   runs
 
 pub mod decode;
 mod detach;

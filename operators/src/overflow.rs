@@ -1,12 +1,14 @@
 //! Bounds on the groups of a rollup, and the group that takes what is beyond them.
 //!
-//! A partition admits so many groups of a rollup to a window, and so many bytes of state in all. Points of a group
-//! that is new to a window beyond that are merged into the window's *overflow group*, whose tags all read
-//! `__overflow__<partition>`: no point is lost, and sums and counts over all groups stay right. The number of the
-//! partition is part of the name because each row has one owner, and InfluxDB would keep one of two rows with equal tags.
+//! A partition admits so many groups of a rollup to a window, and so many bytes of state in all.
+//! Points of a group that is new to a window beyond that are merged into the window's *overflow
+//! group*, whose tags all read `__overflow__<partition>`: no point is lost, and sums and counts
+//! over all groups stay right. The number of the partition is part of the name because each row has
+//! one owner, and InfluxDB would keep one of two rows with equal tags.
 //!
-//! Which groups a window has admitted follows from its state alone, and what its state weighs from the content of the
-//! rows. So a replay, and a fold that was restored from a snapshot, divert the same points.
+//! Which groups a window has admitted follows from its state alone, and what its state weighs from
+//! the content of the rows. So a replay, and a fold that was restored from a snapshot, divert the
+//! same points.
 
 use std::collections::BTreeMap;
 use std::iter::repeat_n;
@@ -29,15 +31,17 @@ pub const OVERFLOW: &str = "__overflow__";
 /// Texts up to this long are part of their view.
 const INLINE_TEXT: u32 = 12;
 
-/// How much one partition may hold. All processes of a deployment need the same, or a replay would differ.
+/// How much one partition may hold. All processes of a deployment need the same, or a replay would
+/// differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
     pub partition: usize,
     /// Of the partials topic; the series limit is divided over them.
     pub partitions: usize,
-    /// Groups of a rollup in one window, all partitions together, unless its SQL file says otherwise.
+    /// Groups of a rollup in one window, all partitions together, unless its SQL file sets it.
     pub series_limit: u64,
-    /// State of all rollups in this partition, and of the alerts of their groups, see [`crate::fold::Fold::hold_beside`].
+    /// State of all rollups in this partition, and of the alerts of their groups, see
+    /// [`crate::fold::Fold::hold_beside`].
     pub state_bytes: usize,
 }
 
@@ -55,7 +59,8 @@ pub struct Overflow {
     pub tier: String,
     /// Start of the window, nanoseconds.
     pub window: i64,
-    /// States that were diverted. A group counts again in each epoch, since who was diverted is not remembered.
+    /// States that were diverted. A group counts again in each epoch, since who was diverted is not
+    /// remembered.
     pub groups: u64,
     pub points: u64,
     /// Whether it is the first of its window in this partition.
@@ -71,11 +76,13 @@ pub(crate) struct Gate {
     limit: usize,
     label: String,
     label_hash: u64,
-    /// Of the windows that may have come to the limit; for the others the number of their rows says enough.
+    /// Of the windows that may have come to the limit; for the others the number of their rows
+    /// suffices.
     windows: BTreeMap<i64, Members>,
 }
 
-/// The groups of one window, by hash. Two groups with one hash are admitted as one: the limit is exceeded by one then.
+/// The groups of one window, by hash. Two groups with one hash are admitted as one: the limit is
+/// exceeded by one then.
 #[derive(Debug, Default)]
 struct Members {
     groups: HashTable<u64>,
@@ -95,8 +102,9 @@ impl Gate {
         }
     }
 
-    /// The rows as they are to be merged: those of groups that the window has no place for are one row of its overflow
-    /// group. `held` is the window's state so far; a `crowded` partition takes no new group at all.
+    /// The rows as they are to be merged: those of groups that the window has no place for are one
+    /// row of its overflow group. `held` is the window's state so far; a `crowded` partition takes
+    /// no new group at all.
     pub(crate) fn admit(
         &mut self,
         rollup: &Rollup,
@@ -198,7 +206,8 @@ fn labelled(rollup: &Rollup, states: &RecordBatch, label: &str) -> Result<Record
     Ok(RecordBatch::try_new(states.schema(), columns)?)
 }
 
-/// What rows weigh by their content: the same for equal rows, however their buffers came to be. Allocated memory is more.
+/// What rows weigh by their content: the same for equal rows, however their buffers came to be.
+/// Allocated memory is more.
 pub(crate) fn content_bytes(rows: &RecordBatch) -> usize {
     rows.columns().iter().map(array_bytes).sum()
 }

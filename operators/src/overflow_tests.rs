@@ -169,7 +169,8 @@ fn equal_rows_weigh_the_same_whatever_their_buffers() {
     assert_eq!(content_bytes(&stored), content_bytes(&part));
 }
 
-/// Each epoch has many groups of one window and a late point of another: that one must not keep the epoch's rows alive.
+/// Each epoch has many groups of one window and a late point of another: that one must not keep the
+/// epoch's rows alive.
 #[test]
 fn what_is_held_is_what_is_counted() {
     let rollups = rollups("");

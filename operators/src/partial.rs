@@ -1,7 +1,7 @@
 //! One epoch of points to one message per rollup partition.
 //!
-//! Every rollup's states are split by their group key, so that equal groups of different rollups meet in one
-//! place and each group has exactly one owner.
+//! Every rollup's states are split by their group key, so that equal groups of different rollups
+//! meet in one place and each group has exactly one owner.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,8 +17,9 @@ use crate::failure::{Cause, Failure};
 use crate::sql::{Failed, Rollup};
 use crate::watermark::EpochFacts;
 
-/// Arrow schema of the points that [`aggregate`] takes: `name: Utf8View`, `time: Timestamp(Nanosecond)`,
-/// `value: Float64`, then `labels['x']: Utf8View` for each label of the catalog.
+/// Arrow schema of the points that [`aggregate`] takes: `name: Utf8View`,
+/// `time: Timestamp(Nanosecond)`, `value: Float64`, then `labels['x']: Utf8View` for each label of
+/// the catalog.
 pub fn points_schema(labels: &[String]) -> SchemaRef {
     crate::sql::points_schema(labels)
 }
@@ -32,8 +33,8 @@ pub struct Aggregated {
     pub failures: Vec<Failure>,
 }
 
-/// How often parts of an epoch are tried to find the points that fail: enough for some hundred of them. What has not
-/// been tried by then is given up with them.
+/// How often parts of an epoch are tried to find the points that fail: enough for some hundred of
+/// them. What has not been tried by then is given up with them.
 const TRIES: usize = 4_096;
 
 /// Aggregates one epoch's points for every rollup.
@@ -135,8 +136,8 @@ pub(crate) fn split(rollup: &Rollup, states: &RecordBatch, partitions: usize) ->
     rows.into_iter().map(|rows| compact(&take_record_batch(states, &UInt32Array::from(rows))?)).collect()
 }
 
-/// Hashes groups by label names and values alone, in the order of the names: the same for all rollups,
-/// versions and machines. A label that the group lacks does not count.
+/// Hashes groups by label names and values alone, in the order of the names: the same for all
+/// rollups, versions and machines. A label that the group lacks does not count.
 pub(crate) struct GroupKeys<'a> {
     tags: Vec<(&'a str, StringViewArray)>,
     rows: usize,

@@ -1,9 +1,9 @@
 //! The points of an epoch as the columns that rollups are computed over.
 //!
-//! A point is 20 bytes while it is decoded, and several times that with its texts in columns. So the columns are made a
-//! slice at a time, when a plan asks for them and where it runs: they are still in the processor's cache when it reads
-//! them, and their memory serves the next slice, where new memory for all of an epoch would have to be cleared by the
-//! operating system first.
+//! A point is 20 bytes while it is decoded, and several times that with its texts in columns. So
+//! the columns are made a slice at a time, when a plan asks for them and where it runs: they are
+//! still in the processor's cache when it reads them, and their memory serves the next slice, where
+//! new memory for all of an epoch would have to be cleared by the operating system first.
 
 use std::sync::Arc;
 
@@ -55,7 +55,7 @@ impl EpochPoints {
         self.len() == 0
     }
 
-    /// As [`crate::partial::points_schema`] says, in the order in which they came.
+    /// In the schema of [`crate::partial::points_schema`], in the order of arrival.
     pub fn batches(self: &Arc<Self>) -> impl Iterator<Item = RecordBatch> + Send + use<> {
         let points = Arc::clone(self);
         (0..points.parts.len()).flat_map(move |part| {

@@ -1,9 +1,10 @@
 //! Windows that the stream has to leave out, and what is computed for them from raw points instead.
 //!
-//! States can be missing: the SQL file changed and another plan made them, another release wrote the snapshot or a
-//! message, retention removed messages that nobody had read. What they belong to is left out of the stream (see
-//! [`crate::gaps`]) and never given out as a fragment. When all windows of a gap are final, and the archive holds every
-//! point that came for them, they are computed from it by the same stages and in the same way as the stream does.
+//! States can be missing: the SQL file changed and another plan made them, another release wrote
+//! the snapshot or a message, retention removed messages that nobody had read. What they belong to
+//! is left out of the stream (see [`crate::gaps`]) and never given out as a fragment. When all
+//! windows of a gap are final, and the archive holds every point that came for them, they are
+//! computed from it by the same stages and in the same way as the stream does.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -79,8 +80,8 @@ impl Plan {
         self.fields.iter().any(|field| !fields(rollup).any(|own| own == field))
     }
 
-    /// Columns that are of another kind in `rollup`, which stores that have rows of this plan do not take, or cannot read
-    /// together with those.
+    /// Columns that are of another kind in `rollup`, which stores that have rows of this plan do
+    /// not take, or cannot read together with those.
     pub(crate) fn retyped(&self, rollup: &Rollup) -> Vec<Retyped> {
         let other = |(column, now): (&str, &'static str)| {
             let before = self.kinds.get(column).filter(|before| *before != now)?;
@@ -167,8 +168,9 @@ pub struct Rebuilt {
 }
 
 impl Rebuilder {
-    /// `wanted` are the gaps to be filled, by partition, with its bounds. Groups beyond the series limit overflow as in the
-    /// stream; memory is that of the windows between two calls of [`Self::take`].
+    /// `wanted` are the gaps to be filled, by partition, with its bounds. Groups beyond the series
+    /// limit overflow as in the stream; memory is that of the windows between two calls of
+    /// [`Self::take`].
     pub fn new(rollup: &Arc<Rollup>, tier: usize, wanted: BTreeMap<i32, (Gap, Bounds)>) -> Self {
         let wanted = wanted.into_iter().map(|(partition, (gap, bounds))| {
             let windows = empty(rollup, tier, &bounds);
@@ -177,8 +179,8 @@ impl Rebuilder {
         Self { rollup: Arc::clone(rollup), tier, wanted: wanted.collect(), failures: Vec::new() }
     }
 
-    /// Takes in points, in the schema of [`crate::partial::points_schema`]. What fails costs as much as in the stream, see
-    /// [`Self::take_failures`].
+    /// Takes in points, in the schema of [`crate::partial::points_schema`]. What fails costs as
+    /// much as in the stream, see [`Self::take_failures`].
     ///
     /// # Errors
     /// When states cannot be merged.
@@ -197,8 +199,8 @@ impl Rebuilder {
         Ok(())
     }
 
-    /// Gives out the windows that start from `from` up to, without, `to`, and forgets everything that was pushed: all
-    /// points of these windows must have been.
+    /// Gives out the windows that start from `from` up to, without, `to`, and forgets everything
+    /// that was pushed: all points of these windows must have been.
     ///
     /// # Errors
     /// As [`Self::push`].

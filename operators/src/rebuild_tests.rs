@@ -11,7 +11,7 @@ use crate::testing::{OPTIONS, SECOND, message, points};
 const SUM: &str = "sum(value) AS total";
 const MAX: &str = "max(value) AS highest";
 
-/// Ten-second windows of `cpu` by host; a minute of lateness unless `lateness` says otherwise.
+/// Ten-second windows of `cpu` by host; a minute of lateness unless `lateness` is set.
 fn cpu(aggregate: &str, lateness: &str, having: &str) -> Vec<Arc<Rollup>> {
     let sql = format!(
         "CREATE MATERIALIZED VIEW cpu WITH (allowed_lateness = '{lateness}') AS

@@ -1,12 +1,12 @@
 //! Interning of series, so that a point carries a four-byte id in place of its name and labels.
 //!
-//! A series is a name and its labels. Two maps lead to its id: the *raw* map from the bytes by which a
-//! message spelled it, and the *canonical* map from the name and the sorted labels. A spelling that was
-//! seen before costs one hash of its bytes, one comparison and no allocation; a new spelling of a known
-//! series is parsed once and ends at the same id.
+//! A series is a name and its labels. Two maps lead to its id: the *raw* map from the bytes by
+//! which a message spelled it, and the *canonical* map from the name and the sorted labels. A
+//! spelling that was seen before costs one hash of its bytes, one comparison and no allocation; a
+//! new spelling of a known series is parsed once and ends at the same id.
 //!
-//! The text of all series is also kept as Arrow columns, one row a series, which only ever grow: the
-//! columns of a batch of points are a `take` of 16-byte views from them.
+//! The text of all series is also kept as Arrow columns, one row a series, which only ever grow:
+//! the columns of a batch of points are a `take` of 16-byte views from them.
 
 use arrow::array::{
     ArrayRef, AsArray, MapArray, MapBuilder, StringBuilder, StringViewArray, StringViewBuilder, UInt32Array,
@@ -20,8 +20,8 @@ use twox_hash::XxHash3_64;
 
 /// Interns series. Ids are dense from 0, and valid until [`SeriesTable::clear`].
 ///
-/// Nothing is ever removed one by one: watch [`SeriesTable::memory_bytes`], and clear the table when it
-/// passes the bound, between two batches.
+/// Nothing is ever removed one by one: watch [`SeriesTable::memory_bytes`], and clear the table
+/// when it passes the bound, between two batches.
 #[derive(Debug)]
 pub struct SeriesTable {
     wanted_labels: Vec<String>,
@@ -126,7 +126,8 @@ impl SeriesTable {
         SeriesRef { name: &series.text[..series.ends[0] as usize], series }
     }
 
-    /// `name`, and one column for each wanted label (null where a series lacks it), with a row per id.
+    /// `name`, and one column for each wanted label (null where a series lacks it), with a row per
+    /// id.
     ///
     /// # Panics
     /// If an id was not handed out since the last [`SeriesTable::clear`].
@@ -140,7 +141,8 @@ impl SeriesTable {
         (name, taken.collect())
     }
 
-    /// The columns of [`SeriesTable::columns`] with a row for each series, in the order of their ids.
+    /// The columns of [`SeriesTable::columns`] with a row for each series, in the order of their
+    /// ids.
     pub fn text(&mut self) -> &[ArrayRef] {
         self.columns.refresh(self.series.len());
         &self.columns.snapshot
@@ -149,8 +151,8 @@ impl SeriesTable {
     /// All labels of each id's series, sorted by key, as [`labels_type`].
     ///
     /// # Panics
-    /// If an id was not handed out since the last [`SeriesTable::clear`], or if the text of one batch
-    /// passes the 2 GiB that 32-bit offsets can address.
+    /// If an id was not handed out since the last [`SeriesTable::clear`], or if the text of one
+    /// batch passes the 2 GiB that 32-bit offsets can address.
     pub fn labels_map(&self, ids: &[u32]) -> MapArray {
         let (mut pairs, mut bytes) = (0, 0);
         for &id in ids {
@@ -180,9 +182,9 @@ impl SeriesTable {
         found.map(|known| known.id)
     }
 
-    /// The id of the series with this name and these labels, from now on also found by `spelling`, which
-    /// must not be known yet. Labels come with distinct keys, in any order; those without a value are no
-    /// labels.
+    /// The id of the series with this name and these labels, from now on also found by `spelling`,
+    /// which must not be known yet. Labels come with distinct keys, in any order; those without a
+    /// value are no labels.
     pub(crate) fn intern(&mut self, spelling: &[u8], name: &str, labels: &mut Vec<(String, String)>) -> u32 {
         labels.retain(|(_, value)| !value.is_empty());
         labels.sort_unstable();
@@ -257,8 +259,9 @@ impl Columns {
         Self { name: column(), labels, snapshot: Vec::new(), snapshot_rows: usize::MAX }
     }
 
-    /// Makes the snapshot cover all `rows`. It shares the finished blocks of text with the builders, so
-    /// that new series cost a copy of the views and of the last block, and none cost nothing.
+    /// Makes the snapshot cover all `rows`. It shares the finished blocks of text with the
+    /// builders, so that new series cost a copy of the views and of the last block, and none cost
+    /// nothing.
     fn refresh(&mut self, rows: usize) {
         if self.snapshot_rows == rows {
             return;
@@ -279,8 +282,8 @@ impl Columns {
     }
 }
 
-/// The Arrow type of a point's labels: `Map<Utf8, Utf8>` with the entries sorted by key. The type's own
-/// sorted flag is unset, as readers of Parquet leave it.
+/// The Arrow type of a point's labels: `Map<Utf8, Utf8>` with the entries sorted by key. The type's
+/// own sorted flag is unset, as readers of Parquet leave it.
 pub fn labels_type() -> DataType {
     let entries = Fields::from(vec![
         Field::new("keys", DataType::Utf8, false),

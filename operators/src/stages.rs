@@ -1,8 +1,9 @@
 //! The two halves of an aggregation, as DataFusion plans that run on batches in memory.
 //!
-//! `partial` turns points into mergeable states, `reduce` merges states, `finish` turns states into results.
-//! State is plain Arrow: the group columns, then the state columns of each aggregate. DataFusion plans the
-//! SELECT once; the stages reuse its aggregate nodes, so every aggregate function of DataFusion works.
+//! `partial` turns points into mergeable states, `reduce` merges states, `finish` turns states into
+//! results. State is plain Arrow: the group columns, then the state columns of each aggregate.
+//! DataFusion plans the SELECT once; the stages reuse its aggregate nodes, so every aggregate
+//! function of DataFusion works.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -76,8 +77,8 @@ impl PartitionStream for Inlet {
     }
 }
 
-/// Rows that a plan is given at once. What it makes of a batch on the way, filtered rows and evaluated expressions, is as
-/// large as the batch.
+/// Rows that a plan is given at once. What it makes of a batch on the way, filtered rows and
+/// evaluated expressions, is as large as the batch.
 pub(crate) const ROWS: usize = 8_192;
 
 /// One plan and the inlet under it. Its operations are total: see [`crate::sql::total`].
@@ -87,7 +88,8 @@ pub(crate) struct Stage {
     plan: Arc<dyn ExecutionPlan>,
     /// The plan as it was made by DataFusion.
     text: String,
-    /// Held while batches are put in and the plan is started, so that callers do not take each other's.
+    /// Held while batches are put in and the plan is started, so that callers do not take each
+    /// other's.
     start: Mutex<()>,
 }
 
@@ -101,8 +103,9 @@ impl Stage {
         self.plan.schema()
     }
 
-    /// Runs the plan over `batches` to completion, without a runtime: everything it reads is in memory, or made from what
-    /// is there when its turn comes. What operations fail on is counted; a panic, of an aggregate above all, is an error.
+    /// Runs the plan over `batches` to completion, without a runtime: everything it reads is in
+    /// memory, or made from what is there when its turn comes. What operations fail on is counted;
+    /// a panic, of an aggregate above all, is an error.
     pub(crate) fn run<B>(&self, batches: B, context: &Arc<TaskContext>) -> Result<(RecordBatch, Failed)>
     where
         B: IntoIterator<Item = RecordBatch, IntoIter: Send + 'static>,
@@ -154,7 +157,7 @@ pub(crate) struct Stages {
     pub(crate) partial: Stage,
     pub(crate) reduce: Stage,
     pub(crate) finish: Stage,
-    /// The state column that counts the points behind a state.
+    /// The state column that counts the points of a state.
     pub(crate) points_column: usize,
 }
 

@@ -1,10 +1,12 @@
-//! The open and correctable windows of one tier of a rollup in one partition: states by pane, merged as they come.
+//! The open and correctable windows of one tier of a rollup in one partition: states by pane,
+//! merged as they come.
 //!
-//! A tumbling window is one pane, a hopping one several: its result is that of their states together, and a pane is
-//! forgotten with the last window that holds it.
+//! A tumbling window is one pane, a hopping one several: its result is that of their states
+//! together, and a pane is forgotten with the last window that holds it.
 //!
-//! A merge costs a pass over the pane's rows, so it waits until the unmerged rows outnumber the merged ones:
-//! every row is merged a bounded number of times, and memory is groups times panes, not groups times epochs.
+//! A merge costs a pass over the pane's rows, so it waits until the unmerged rows outnumber the
+//! merged ones: every row is merged a bounded number of times, and memory is groups times panes,
+//! not groups times epochs.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -36,7 +38,8 @@ pub(crate) struct WindowStates {
     panes: BTreeMap<i64, Pane>,
     /// States of closed windows that have come since the last correction, by window.
     touched: Vec<RecordBatch>,
-    /// States of open windows that have come since the last look, by window, when anyone looks at these.
+    /// States of open windows that have come since the last look, by window, when anyone looks at
+    /// these.
     fresh: Option<Vec<RecordBatch>>,
     gate: Gate,
     gaps: Gaps,
@@ -90,7 +93,7 @@ impl WindowStates {
         }
     }
 
-    /// Admits no more groups than `bounds` say from now on.
+    /// Admits no more groups than `bounds` from now on.
     pub(crate) fn bound(&mut self, tier: &Tier, bounds: &Bounds) {
         self.gate = Gate::new(&self.rollup, tier, bounds);
     }
@@ -108,10 +111,11 @@ impl WindowStates {
         &mut self.gaps
     }
 
-    /// Leaves out the windows that lack states behind points up to `newest`, see [`Gaps::add`].
+    /// Leaves out the windows that lack states of points up to `newest`, see [`Gaps::add`].
     pub(crate) fn leave_out(&mut self, watermark: Option<i64>, newest: i64) -> Option<&Gap> {
         let gap = self.gaps.add(&self.windows, self.rollup.allowed_lateness, watermark, newest)?;
-        // The newest window that holds a pane starts with it, and so do all others in the gap or before.
+        // The newest window that holds a pane starts with it, and so do all others in the gap or
+        // before.
         self.panes.retain(|start, _| !gap.holds(*start));
         self.gate.retain(|start| self.panes.contains_key(&start));
         Some(gap)
@@ -148,7 +152,8 @@ impl WindowStates {
         self.panes.len()
     }
 
-    /// Cuts states by the panes of these windows. The states of a finer tier fit, as each of its windows lies in one pane.
+    /// Cuts states by the panes of these windows. The states of a finer tier fit, as each of its
+    /// windows lies in one pane.
     pub(crate) fn by_pane(&self, states: &RecordBatch) -> Result<Vec<PaneRows>> {
         let pane = self.windows.pane();
         let starts = starts_of(&self.rollup, states).unary(|start| pane.start(start));
@@ -167,14 +172,16 @@ impl WindowStates {
         Ok(parts)
     }
 
-    /// What the states weigh, with room for each pane's unmerged part to grow as large as the merged one.
+    /// What the states weigh, with room for each pane's unmerged part to grow as large as the
+    /// merged one.
     pub(crate) fn bytes(&self) -> usize {
         let panes = self.panes.values();
         panes.map(|pane| pane.merged_bytes + pane.merged_bytes.max(pane.unmerged_bytes)).sum()
     }
 
-    /// Merges rows of one pane into its state, unless no window needs it: they are final at `watermark` or in a gap.
-    /// Groups that the pane has no place for become its overflow group; a `crowded` partition has no place for any new one.
+    /// Merges rows of one pane into its state, unless no window needs it: they are final at
+    /// `watermark` or in a gap. Groups that the pane has no place for become its overflow group; a
+    /// `crowded` partition has no place for any new one.
     pub(crate) fn absorb(
         &mut self,
         part: PaneRows,
@@ -218,7 +225,8 @@ impl WindowStates {
         Ok(Absorbed { missed, kept: true, overflow })
     }
 
-    /// Results of all windows that end after `after` (all, when none) and not after `until`, oldest first.
+    /// Results of all windows that end after `after` (all, when none) and not after `until`, oldest
+    /// first.
     pub(crate) fn close(&mut self, after: Option<i64>, until: i64) -> Result<RecordBatch> {
         let mut due = BTreeSet::new();
         for pane in self.panes.keys() {
@@ -239,7 +247,8 @@ impl WindowStates {
         oldest_first(&self.rollup, &rows)
     }
 
-    /// Results of what final windows miss. A group whose results cannot be computed is given out without its fields.
+    /// Results of what final windows miss. A group whose results cannot be computed is given out
+    /// without its fields.
     pub(crate) fn finish_missed(&mut self, states: Vec<RecordBatch>) -> Result<RecordBatch> {
         let Finished { rows, lost, failures } = self.rollup.finish(states)?;
         self.failures.extend(failures);
@@ -250,8 +259,8 @@ impl WindowStates {
         std::mem::take(&mut self.failures)
     }
 
-    /// Results, as they are now, of the groups in windows still open at `watermark` that states have come for since the last
-    /// call. Empty unless [`WindowStates::watch_open`].
+    /// Results, as they are now, of the groups in windows still open at `watermark` that states
+    /// have come for since the last call. Empty unless [`WindowStates::watch_open`].
     pub(crate) fn open_results(&mut self, watermark: Option<i64>) -> Result<Option<RecordBatch>> {
         let Some(fresh) = self.fresh.as_mut().map(std::mem::take).filter(|fresh| !fresh.is_empty()) else {
             return Ok(None);
@@ -268,7 +277,8 @@ impl WindowStates {
         Ok(Some(rows).filter(|rows| rows.num_rows() > 0))
     }
 
-    /// Keys and results of the groups that some states are of, in those of their windows that are wanted.
+    /// Keys and results of the groups that some states are of, in those of their windows that are
+    /// wanted.
     fn results_of(
         &mut self,
         keys: &Keys<'_>,
@@ -299,8 +309,8 @@ impl WindowStates {
         self.gate.retain(|start| self.panes.contains_key(&start));
     }
 
-    /// All states as they are, for a snapshot, and which batches a merge has made. When panes are merged next
-    /// must follow from the log alone, or a replay would add floats in another order.
+    /// All states as they are, for a snapshot, and which batches a merge has made. When panes are
+    /// merged next must follow from the log alone, or a replay would add floats in another order.
     pub(crate) fn snapshot(&self) -> (Vec<RecordBatch>, Vec<bool>) {
         let (mut batches, mut merged) = (Vec::new(), Vec::new());
         for pane in self.panes.values() {
@@ -393,7 +403,7 @@ fn held_bytes(states: &RecordBatch) -> usize {
     content_bytes(states) + COLUMN_BYTES * states.num_columns()
 }
 
-/// How many points stand behind some states.
+/// How many points some states hold.
 pub(crate) fn points_in(rollup: &Rollup, states: &RecordBatch) -> u64 {
     let counts = states.column(rollup.points_column()).as_primitive::<Int64Type>();
     arrow::compute::sum(counts).unwrap_or(0).unsigned_abs()

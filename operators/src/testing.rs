@@ -93,8 +93,8 @@ pub(crate) fn message_until(
     Partials::decode(&message.encode().unwrap()).unwrap()
 }
 
-/// An aggregate for tests, the sum of its values. It does not take -1, does not merge sums beyond 400 and gives none from 50
-/// to 100; at 77 it panics.
+/// An aggregate for tests, the sum of its values. It does not take -1, does not merge sums beyond
+/// 400 and gives none from 50 to 100; at 77 it panics.
 pub(crate) fn picky() -> AggregateUDF {
     let accumulator: AccumulatorFactoryFunction = Arc::new(|_| Ok(Box::new(Picky(0.0))));
     let float = || Arc::new(DataType::Float64);

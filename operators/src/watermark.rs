@@ -1,15 +1,18 @@
-//! Event-time progress: the watermark of a `rollup` partition, derived from the facts that travel in its log.
+//! Event-time progress: the watermark of a `rollup` partition, derived from the facts that travel
+//! in its log.
 //!
-//! The watermark says that no accepted point older than it is expected any more. It is the minimum over
-//! *all* partitions of the source topics of the highest accepted event time less the disorder bound. Only a
-//! partition that was read to its end and has been silent for the idle timeout stops holding it. Nothing here
-//! reads a clock: time is what has passed between the reports in the log, see [`elapsed`], so a replay gives the same
-//! watermarks, and a clock that is wrong or set moves none of them.
+//! No accepted point older than the watermark is expected any more. It is the minimum over *all*
+//! partitions of the source topics of the highest accepted event time less the disorder bound. Only
+//! a partition that was read to its end and has been silent for the idle timeout stops holding it.
+//! Nothing here reads a clock: time is what has passed between the reports in the log, see
+//! [`elapsed`], so a replay gives the same watermarks, and a clock that is wrong or set moves none
+//! of them.
 //!
-//! With several `ingest` processes, the report that a partition is idle may be older than the points that another one
-//! reports before it in the log: what was sent together with those points may still be unread. So an idle partition
-//! lets the watermark go only as far as the others had come at its owner's report before the last: of that, the last
-//! one's look at the end of the log is certainly later. It costs an epoch or two, and no clock is compared with another.
+//! With several `ingest` processes, the report that a partition is idle may be older than the
+//! points that another one reports before it in the log: what was sent together with those points
+//! may still be unread. So an idle partition lets the watermark go only as far as the others had
+//! come at its owner's report before the last: of that, the last one's look at the end of the log
+//! is certainly later. It costs an epoch or two, and no clock is compared with another.
 
 mod elapsed;
 mod view;
@@ -26,9 +29,11 @@ pub use view::{SourceView, Standing};
 /// What one `ingest` process knows, at the end of one epoch, about the source partitions it owns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EpochFacts {
-    /// Wall time at the end of the epoch, nanoseconds since the Unix epoch, for people: nothing is decided by it.
+    /// Wall time at the end of the epoch, nanoseconds since the Unix epoch, for people: nothing is
+    /// decided by it.
     pub wall: i64,
-    /// The reporting process's monotone clock at the end of the epoch. Releases before this one did not write it.
+    /// The reporting process's monotone clock at the end of the epoch. Releases before this one did
+    /// not write it.
     #[serde(default)]
     pub uptime: Option<Uptime>,
     /// How many partitions each source topic has, with or without an owner.
@@ -44,7 +49,7 @@ impl EpochFacts {
         self.partitions.iter().filter_map(|partition| partition.high).max()
     }
 
-    /// Facts that say nothing.
+    /// Empty facts.
     pub fn nothing() -> Self {
         Self { wall: i64::MIN, uptime: None, topics: BTreeMap::new(), partitions: Vec::new(), owner: None }
     }
@@ -60,7 +65,8 @@ pub struct PartitionFacts {
     pub to: i64,
     /// Highest accepted event time in this epoch, none when it had no point.
     pub high: Option<i64>,
-    /// Lowest accepted event time in this epoch: says whose points corrected a window, and moves nothing.
+    /// Lowest accepted event time in this epoch: tells whose points corrected a window, and moves
+    /// nothing.
     pub low: Option<i64>,
     /// Whether everything in the log had been read.
     pub at_end: bool,
@@ -75,9 +81,9 @@ pub struct WatermarkOptions {
     pub max_out_of_orderness: i64,
     /// Silence at the end of the log after which a partition stops holding the watermark.
     pub idle_timeout: i64,
-    /// How long a partition's last facts stay believable, by the clocks of the processes that go on reporting; an idle
-    /// partition that nobody has reported for longer may have unread data, so it holds the watermark again. No single
-    /// report is believed to tell of more than this.
+    /// How long a partition's last facts stay believable, by the clocks of the processes that go on
+    /// reporting; an idle partition that nobody has reported for longer may have unread data, so it
+    /// holds the watermark again. No single report is believed to tell of more than this.
     pub owner_timeout: i64,
 }
 
@@ -99,8 +105,8 @@ pub struct Watermark {
     named: BTreeMap<String, i64>,
     #[serde(with = "as_pairs")]
     sources: BTreeMap<Source, SourceState>,
-    /// How far the sources that are not idle have come, or all of them when all are idle. Unlike the watermark it may
-    /// go back: when an idle source turns out to have older points.
+    /// How far the sources that are not idle have come, or all of them when all are idle. Unlike
+    /// the watermark it may go back: when an idle source turns out to have older points.
     target: Option<i64>,
     #[serde(default)]
     idle_since: Option<IdleSince>,
@@ -109,7 +115,8 @@ pub struct Watermark {
 /// From when on, and from which target, all sources are idle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct IdleSince {
-    /// Of the process that moves the time, since the last source became idle: what passed before was not idle.
+    /// Of the process that moves the time, since the last source became idle: what passed before
+    /// was not idle.
     reports: u32,
     time: i64,
     target: i64,
@@ -128,9 +135,10 @@ struct SourceState {
     owner: Option<String>,
     /// The target when the source was last reported.
     seen: Option<i64>,
-    /// The target when it was reported before that. An owner sends a report only after its report before is in the log,
-    /// and looks for the end of the partition in between: whatever led to this target had been read from Kafka before
-    /// that look, so nothing that was there with it is unread.
+    /// The target when it was reported before that. An owner sends a report only after its report
+    /// before is in the log, and looks for the end of the partition in between: whatever led to
+    /// this target had been read from Kafka before that look, so nothing that was there with it is
+    /// unread.
     confirmed: Option<i64>,
 }
 
@@ -176,7 +184,8 @@ impl Watermark {
         self.sources.iter().map(|(source, state)| (source, state.next_offset))
     }
 
-    /// The highest event time of all sources: no point so far is newer. None before the first point.
+    /// The highest event time of all sources: no point so far is newer. None before the first
+    /// point.
     pub(crate) fn newest(&self) -> Option<i64> {
         self.sources.values().filter_map(|state| state.high).max()
     }
@@ -211,16 +220,18 @@ impl Watermark {
                 state.seen = self.target;
             }
         }
-        // None is less than any time: an idle source that was not confirmed yet keeps the watermark where it is.
+        // None is less than any time: an idle source that was not confirmed yet keeps the watermark
+        // where it is.
         let idle = self.sources.values().filter(|state| self.is_idle(state, options));
         let confirmed = idle.map(|state| state.confirmed).min();
         self.value = self.value.max(confirmed.map_or(self.target, |confirmed| confirmed.min(self.target)));
         self.value
     }
 
-    /// Takes in how many partitions each source topic has. Partitions are added at once. Those that no process has named for the
-    /// owner timeout are gone: their topic was taken out of the configuration, or made again with fewer. Until then a process that
-    /// was started before the change may name them.
+    /// Takes in how many partitions each source topic has. Partitions are added at once. Those that
+    /// no process has named for the owner timeout are gone: their topic was taken out of the
+    /// configuration, or made again with fewer. Until then a process that was started before the
+    /// change may name them.
     fn observe_topics(&mut self, topics: &BTreeMap<String, i32>, options: &WatermarkOptions) {
         if topics.is_empty() {
             return;

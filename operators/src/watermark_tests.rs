@@ -121,7 +121,8 @@ fn when_all_are_idle_event_time_keeps_the_pace_of_the_wall_clock() {
     );
 }
 
-/// A report of `run` at `uptime`: partition `partition` is silent and read to its end, or has a point.
+/// A report of `run` at `uptime`: partition `partition` is silent and read to its end, or has a
+/// point.
 fn report(run: &str, wall: i64, uptime: i64, facts: PartitionFacts) -> EpochFacts {
     let uptime = Some(Uptime { run: run.to_owned(), nanos: uptime });
     EpochFacts { uptime, ..epoch(wall, 2, vec![facts]) }
@@ -171,7 +172,7 @@ fn an_owner_is_gone_when_others_have_reported_for_long_enough() {
         watermark.observe(&report("here", HOUR, time, fact(0, Some(100 + time), true, 0)), &OPTIONS);
     }
     assert_eq!(holder(&watermark), Some((0, HoldReason::Slowest)));
-    // Its machine alone is suspended, or all are: the monotone clock says that no time has passed.
+    // Its machine alone is suspended, or all are: the monotone clock has not moved.
     watermark.observe(&report("here", 2 * HOUR, 5, fact(0, Some(200), true, 0)), &OPTIONS);
     assert_eq!(holder(&watermark), Some((0, HoldReason::Slowest)));
     for time in 6..80 {
@@ -245,16 +246,19 @@ enum Step {
     Produce(usize),
     /// A process reads up to so many points of a partition of its own.
     Read(usize, usize),
-    /// A process ends its epoch: looks for the ends of its partitions. Its report before is in the log by then.
+    /// A process ends its epoch: looks for the ends of its partitions. Its report before is in the
+    /// log by then.
     Look(usize),
     /// What it found reaches the log.
     Append(usize),
     Pause(i64),
     /// A process's wall clock is set.
     Set(usize, i64),
-    /// A process stands still for so long; its monotone clock goes on, or stands still with it as on a suspended machine.
+    /// A process stands still for so long; its monotone clock goes on, or stands still with it as
+    /// on a suspended machine.
     Suspend(usize, i64, bool),
-    /// A process ends and starts again, with a clock of its own. What it found is lost and found again.
+    /// A process ends and starts again, with a clock of its own. What it found is lost and found
+    /// again.
     Restart(usize),
 }
 
@@ -273,7 +277,8 @@ fn step() -> impl Strategy<Value = Step> {
 
 const HOUR: i64 = 3_600;
 
-/// A process of the model. Its wall clock shows anything, and its monotone clock the time since some instant.
+/// A process of the model. Its wall clock shows anything, and its monotone clock the time since
+/// some instant.
 #[derive(Debug, Clone, Default)]
 struct Clocks {
     run: usize,
@@ -286,8 +291,8 @@ struct Clocks {
 /// A report on its way, and its points, each with its partition.
 type Looked = (EpochFacts, Vec<(usize, i64)>);
 
-/// Partitions that several processes read and report. Every point is dated when it is sent, by a clock that is right;
-/// those of the processes need not be.
+/// Partitions that several processes read and report. Every point is dated when it is sent, by a
+/// clock that is right; those of the processes need not be.
 struct Model {
     now: i64,
     newest: Option<i64>,
@@ -432,7 +437,8 @@ proptest! {
         for step in &steps {
             model.run(step);
         }
-        // All fall silent, then event time goes on at the pace of the wall clock, from the slowest one at worst.
+        // All fall silent, then event time goes on at the pace of the wall clock, from the slowest
+        // one at worst.
         let end = 2 * model.now + 20 * model.options.idle_timeout + 20 * model.options.owner_timeout;
         while model.now < end && model.watermark.value() < model.newest {
             for partition in 0..partitions {

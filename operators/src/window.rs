@@ -1,10 +1,11 @@
 //! Windows: which one a time falls into, and where that window ends.
 //!
-//! [`Tumble`] cuts time into pieces that follow each other. A rollup keeps its state by these pieces, its *panes*;
-//! [`Windows`] says which panes make up a window: one for tumbling windows, several for hopping ones, which overlap.
+//! [`Tumble`] cuts time into pieces that follow each other. A rollup keeps its state by these
+//! pieces, its *panes*; [`Windows`] has the panes of a window: one for tumbling windows, several
+//! for hopping ones, which overlap.
 //!
-//! A window is half open, `[start, end)`. Without a time zone, windows are aligned to the Unix epoch. With
-//! one, they are aligned to local midnight, see [`zoned`].
+//! A window is half open, `[start, end)`. Without a time zone, windows are aligned to the Unix
+//! epoch. With one, they are aligned to local midnight, see [`zoned`].
 
 mod zoned;
 
@@ -62,7 +63,8 @@ impl Tumble {
         self.size
     }
 
-    /// IANA name of the zone whose clock the windows follow; none when they are aligned to the epoch.
+    /// IANA name of the zone whose clock the windows follow; none when they are aligned to the
+    /// epoch.
     pub fn zone(&self) -> Option<&'static str> {
         self.zone.map(Tz::name)
     }
@@ -100,7 +102,8 @@ impl Tumble {
 /// A day of hops by the minute: more panes a window would be a mistake more often than a wish.
 const MAX_PANES: i64 = 1_440;
 
-/// The windows of a tier. Each is made of panes that follow each other, the first of which starts with it.
+/// The windows of a tier. Each is made of panes that follow each other, the first of which starts
+/// with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Windows {
     pane: Tumble,
@@ -114,7 +117,8 @@ impl Windows {
         Self { pane, panes: 1 }
     }
 
-    /// Windows of `size` nanoseconds, one of which starts every `slide` nanoseconds since the epoch.
+    /// Windows of `size` nanoseconds, one of which starts every `slide` nanoseconds since the
+    /// epoch.
     ///
     /// # Errors
     /// When `size` is not a multiple of `slide`, or one of them is not positive.
@@ -138,7 +142,8 @@ impl Windows {
         self.pane.size * self.panes
     }
 
-    /// IANA name of the zone whose clock the windows follow; none when they are aligned to the epoch.
+    /// IANA name of the zone whose clock the windows follow; none when they are aligned to the
+    /// epoch.
     pub fn zone(&self) -> Option<&'static str> {
         self.pane.zone()
     }
@@ -183,7 +188,8 @@ impl Windows {
         self.nth_holding(pane, from..self.ended(pane, until))
     }
 
-    /// How many of the windows that hold a pane have ended at `time`. The first ends with the pane, the next a slide later.
+    /// How many of the windows that hold a pane have ended at `time`. The first ends with the pane,
+    /// the next a slide later.
     fn ended(&self, pane: i64, time: i64) -> i64 {
         match time.saturating_sub(self.pane.end(pane)) {
             since if since < 0 => 0,
@@ -312,7 +318,8 @@ mod tests {
     }
 
     proptest! {
-        /// What makes tiers exact: a window lies in one window of every coarser tier, whatever its zone's clock does.
+        /// What makes tiers exact: a window lies in one window of every coarser tier, whatever its
+        /// zone's clock does.
         #[test]
         fn a_window_lies_in_one_window_of_a_multiple_of_its_length(
             seconds in -1_000_000_000i64..4_000_000_000,
@@ -348,7 +355,8 @@ mod tests {
             prop_assert!(time < holding[holding.len() - 1] + slide, "a newer window starts after it");
         }
 
-        /// Each time is in exactly one window, and windows follow each other without gap or overlap.
+        /// Each time is in exactly one window, and windows follow each other without gap or
+        /// overlap.
         #[test]
         fn every_time_has_one_window(
             seconds in -2_000_000_000i64..4_000_000_000,

@@ -1,4 +1,5 @@
-//! The rollups of a directory of SQL files, their tiers, and the names that mistakes are held against.
+//! The rollups of a directory of SQL files, their tiers, and the names that mistakes are held
+//! against.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -22,8 +23,8 @@ pub struct SqlDirError {
     source: io::Error,
 }
 
-/// Plans the rollups of every `.sql` file in `sql_dir`, in the order of their names. Files that cannot be read or are
-/// refused are in `errors` of the catalog.
+/// Plans the rollups of every `.sql` file in `sql_dir`, in the order of their names. Files that
+/// cannot be read or are refused are in `errors` of the catalog.
 ///
 /// # Errors
 /// When the directory itself cannot be read.

@@ -36,13 +36,13 @@ use crate::time::shown;
 
 /// Exact windowed rollups and alerts from Kafka, defined in SQL.
 ///
-/// Raw points come in through Kafka as JSON or Influx line protocol. Each file in `sql/` is one rollup: a SELECT
-/// with tumbling windows, kept up to date in InfluxDB (or Parquet), corrected when points come late, and equal to
-/// what the same SELECT gives in batch. Rules in `config/alerts.toml` judge closed windows and send mails and
-/// webhooks.
+/// Raw points come in through Kafka as JSON or Influx line protocol. Each file in `sql/` is one
+/// rollup: a SELECT with tumbling windows, kept up to date in InfluxDB (or Parquet), corrected when
+/// points come late, and equal to what the same SELECT gives in batch. Rules in
+/// `config/alerts.toml` judge closed windows and send mails and webhooks.
 ///
-/// A first look, with nothing installed: `tidemark demo`. Against your Kafka: `tidemark check`, `tidemark topics
-/// create`, `tidemark run`.
+/// A first look, with nothing installed: `tidemark demo`. Against your Kafka: `tidemark check`,
+/// `tidemark topics create`, `tidemark run`.
 #[derive(Debug, Parser)]
 #[command(name = "tidemark", version, propagate_version = true, max_term_width = 110)]
 pub struct Cli {
@@ -67,7 +67,8 @@ enum Command {
     Demo(DemoArgs),
     /// Validate configuration, SQL and rules, without a server
     Check {
-        /// Also say which rollups go on with the state under `state/` of the storage, and which start over and when
+        /// Also list which rollups go on with the state under `state/` of the storage, and which
+        /// start over and when
         #[arg(long)]
         against_state: bool,
         /// Also ask the brokers whether the topics exist, and are set up as they have to be
@@ -84,7 +85,8 @@ enum Command {
     },
     /// Load CSV, JSON lines or line protocol files into Kafka, merged by time
     Load(Box<LoadArgs>),
-    /// Send this machine's CPU, memory, disk and network metrics to Kafka, a file or standard output
+    /// Send this machine's CPU, memory, disk and network metrics to Kafka, a file or standard
+    /// output
     Sample(SampleArgs),
     /// Run SQL over the stored points and rollups
     Query(QueryArgs),
@@ -92,47 +94,53 @@ enum Command {
     Why(WhyArgs),
     /// Compare the stored rows of a rollup with what its SELECT gives over the archived points
     ///
-    /// Lists every difference: rows that are missing, rows that are extra, and fields with both values. Floats may
-    /// differ by 1e-9 of their size, as sums depend on the order of adding; an approximate percentile may lie between
-    /// those two ranks in a hundred below and above its own. The range is widened to whole windows, and only windows
-    /// that the stream has finished with are judged.
+    /// Lists every difference: rows that are missing, rows that are extra, and fields with both
+    /// values. Floats may differ by 1e-9 of their size, as sums depend on the order of adding; an
+    /// approximate percentile may lie between those two ranks in a hundred below and above its own.
+    /// The range is widened to whole windows, and only windows that the stream has finished with
+    /// are judged.
     ///
     /// Exit status: 0 equal, 1 different, 2 could not be notified.
     #[command(verbatim_doc_comment)]
     Reconcile(ReconcileArgs),
     /// Rebuild windows of a rollup from the archived points, while the pipeline runs
     ///
-    /// Runs the rollup's SELECT over the archive and writes the rows that differ, whole; rows that it does not give
-    /// are removed. Points that came after their window was final (those in the late topic) are counted then.
-    /// Refuses windows that the stream may still write, and says until when. The range is widened to whole windows.
-    /// What is right already is not written, so running it twice changes nothing.
+    /// Runs the rollup's SELECT over the archive and writes the rows that differ, whole; rows that
+    /// it does not give are removed. Points that came after their window was final (those in the
+    /// late topic) are counted then. Refuses windows that the stream may still write, with the time
+    /// until which. The range is widened to whole windows. What is right already is not written, so
+    /// running it twice changes nothing.
     #[command(verbatim_doc_comment)]
     Recompute(RecomputeArgs),
     /// Merge small Parquet files of the archive and of stored rollups
     ///
-    /// Queries, recompute and reconcile count every point once, at every moment and also after a crash. Other programs
-    /// that read raw/**/*.parquet may find the points of an hour twice for some milliseconds, between its new file and
-    /// the end of the old ones; after a crash in that moment, until the next run. Waits for --grace between the steps.
+    /// Queries, recompute and reconcile count every point once, at every moment and also after a
+    /// crash. Other programs that read raw/**/*.parquet may find the points of an hour twice for
+    /// some milliseconds, between its new file and the end of the old ones; after a crash in that
+    /// moment, until the next run. Waits for --grace between the steps.
     #[command(verbatim_doc_comment)]
     Compact(CompactArgs),
     /// Alerts: what fires, who was notified and why not, silences, acknowledgements, the ledger
     #[command(subcommand)]
     Alerts(AlertsCommand),
-    /// Test alert rules: series that are made up, and the alerts and notifications that they must lead to
+    /// Test alert rules: series that are made up, and the alerts and notifications that they must
+    /// lead to
     ///
-    /// Each FILE has tests of the rules that it names. Points go through rollups, rules, routes and silences as in the
-    /// pipeline, with the watermark and the lateness of the configuration, so late points correct windows; nobody is notified,
-    /// nothing is waited for, and no secret is read. `config/alerts_test.toml` explains every key.
+    /// Each FILE has tests of the rules that it names. Points go through rollups, rules, routes and
+    /// silences as in the pipeline, with the watermark and the lateness of the configuration, so
+    /// late points correct windows; nobody is notified, nothing is waited for, and no secret is
+    /// read. `config/alerts_test.toml` explains every key.
     ///
     /// Exit status: 0 all passed, 1 some failed, 2 a file has a mistake.
     Test(TestArgs),
     /// Say what receivers would have been notified of archived points, by these rules and by others
     ///
-    /// Runs the rollups' SELECTs over the archive, and rules, routes, silences and mutes over their windows, as the
-    /// pipeline does. Windows that end behind --from and not behind --to count, once and with all their points: what late
-    /// points corrected meanwhile is not seen, and rules with `early` fire as windows close. Before --from there is no
-    /// alert, unless --warm-up reads what was before. Points count that came too late for the pipeline. Wall time is event
-    /// time and `max_out_of_orderness`. Tells nobody, needs no Kafka, and reads no secret.
+    /// Runs the rollups' SELECTs over the archive, and rules, routes, silences and mutes over their
+    /// windows, as the pipeline does. Windows that end after --from and not after --to count, once
+    /// and with all their points: what late points corrected meanwhile is not seen, and rules with
+    /// `early` fire as windows close. Before --from there is no alert, unless --warm-up reads what
+    /// was before. Points count that came too late for the pipeline. Wall time is event time and
+    /// `max_out_of_orderness`. Tells nobody, needs no Kafka, and reads no secret.
     ///
     /// Exit status: 0 done, and equal with --against; 1 different; 2 could not be notified.
     Backtest(BacktestArgs),
@@ -147,7 +155,8 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct RunArgs {
-    /// Roles of this process; they share nothing but Kafka, so each scales by starting more processes
+    /// Roles of this process; they share nothing but Kafka, so each scales by starting more
+    /// processes
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Role::value_variants().to_vec())]
     roles: Vec<Role>,
 }
@@ -208,11 +217,11 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Sample(args) => take_samples(&cli.config, &environment, &args)?,
         Command::Query(args) => {
             let config = Config::load(&cli.config, &environment)?;
-            say(runtime()?.block_on(query::run(&config, &args))?)?;
+            print(runtime()?.block_on(query::run(&config, &args))?)?;
         }
         Command::Why(args) => {
             let config = Config::load(&cli.config, &environment)?;
-            say(runtime()?.block_on(why::run(config, &args))?)?;
+            print(runtime()?.block_on(why::run(config, &args))?)?;
         }
         Command::Reconcile(args) => {
             return Ok(compared(reconcile_rollup(&cli.config, &environment, &args), cli.log_format));
@@ -221,10 +230,10 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Compact(args) => {
             let config = Config::load(&cli.config, &environment)?;
             let catalog = load_catalog(&config.rollup.sql)?;
-            say(runtime()?.block_on(repair::compact(&config, &catalog, &args))?)?;
+            print(runtime()?.block_on(repair::compact(&config, &catalog, &args))?)?;
         }
         Command::Alerts(command) => {
-            alerts::cli::run(&cli.config, &environment, command, &|text| say(text))?;
+            alerts::cli::run(&cli.config, &environment, command, &|text| print(text))?;
         }
         Command::Test(args) => {
             let tested = test_rules(&cli.config, &environment.without_secrets(), &args);
@@ -236,12 +245,12 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         }
         Command::Health(args) => {
             let config = Config::load(&cli.config, &environment.without_secrets())?;
-            say(runtime()?.block_on(health::ask(&config, &args))?)?;
+            print(runtime()?.block_on(health::ask(&config, &args))?)?;
         }
         Command::Topics(TopicsCommand::Create { partitions, timeout }) => {
             let config = Config::load(&cli.config, &environment)?;
             let report = runtime()?.block_on(topics::create(&config, partitions, timeout))?;
-            say(&report)?;
+            print(&report)?;
             if let Some(problem) = report.problems().first() {
                 bail!("{problem}");
             }
@@ -254,8 +263,8 @@ fn runtime() -> Result<Runtime> {
     Runtime::new().context("cannot start the asynchronous runtime")
 }
 
-/// The exit status of a command that compares: an error must not look like a difference, nor a mistake in a file like a test
-/// that failed.
+/// The exit status of a command that compares: an error must not look like a difference, nor a
+/// mistake in a file like a test that failed.
 fn compared(result: Result<ExitCode>, format: LogFormat) -> ExitCode {
     result.unwrap_or_else(|error| {
         report(&error, format);
@@ -263,8 +272,8 @@ fn compared(result: Result<ExitCode>, format: LogFormat) -> ExitCode {
     })
 }
 
-/// The last word of the program, in the form of its log lines. Logging may not have been set up when this is called, so it
-/// writes by itself.
+/// The last word of the program, in the form of its log lines. Logging may not have been set up
+/// when this is called, so it writes by itself.
 #[expect(clippy::print_stderr, reason = "the last word of the program")]
 pub fn report(error: &anyhow::Error, format: LogFormat) {
     match format {
@@ -280,8 +289,9 @@ pub fn report(error: &anyhow::Error, format: LogFormat) {
     }
 }
 
-/// Writes to standard output. A reader that has gone, such as `head`, ends the program without complaint.
-fn say(text: impl Display) -> Result<()> {
+/// Writes to standard output. A reader that has gone, such as `head`, ends the program without
+/// complaint.
+fn print(text: impl Display) -> Result<()> {
     let text = text.to_string();
     match writeln!(io::stdout().lock(), "{}", plain_lines(&text)) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
@@ -297,18 +307,18 @@ fn check_all(
     brokers: Option<Duration>,
 ) -> Result<ExitCode> {
     let report = check::check(config, environment);
-    say(&report)?;
+    print(&report)?;
     if against_state {
         let config = Config::load(config, environment)?;
         let catalog = load_catalog(&config.rollup.sql)?;
-        say(runtime()?.block_on(check::state::compare(&config, &catalog))?)?;
+        print(runtime()?.block_on(check::state::compare(&config, &catalog))?)?;
     }
     let mut is_well = report.problems.is_empty();
     if let Some(timeout) = brokers {
         let config = Config::load(config, environment)?;
         let inspection = runtime()?.block_on(topics::inspect(&config, timeout))?;
         is_well &= inspection.problems.is_empty();
-        say(inspection)?;
+        print(inspection)?;
     }
     Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -318,14 +328,14 @@ fn explain_rollup(config: &Path, environment: &Environment, rollup: Option<&str>
     let catalog = load_catalog(&config.rollup.sql)?;
     match rollup {
         Some(name) => match explain::explain(&catalog, name, &config) {
-            Ok(text) => say(text)?,
+            Ok(text) => print(text)?,
             Err(problem) => bail!("{problem}"),
         },
         None => {
             for rollup in &catalog.rollups {
                 let windows: Vec<String> =
                     rollup.tiers().iter().map(|tier| tier.windows.to_string()).collect();
-                say(format_args!("{}\twindows of {}", rollup.name, windows.join(", ")))?;
+                print(format_args!("{}\twindows of {}", rollup.name, windows.join(", ")))?;
             }
         }
     }
@@ -338,10 +348,10 @@ fn reconcile_rollup(config: &Path, environment: &Environment, args: &ReconcileAr
     let tables = runtime()?.block_on(repair::reconcile(&config, &catalog, args))?;
     if args.json {
         let tables: Vec<_> = tables.iter().map(repair::Reconciled::json).collect();
-        say(plain_json(&serde_json::to_string_pretty(&tables)?))?;
+        print(plain_json(&serde_json::to_string_pretty(&tables)?))?;
     } else {
         for table in &tables {
-            say(table)?;
+            print(table)?;
         }
     }
     let is_equal = tables.iter().all(repair::Reconciled::is_equal);
@@ -353,10 +363,10 @@ fn recompute_rollup(config: &Path, environment: &Environment, args: &RecomputeAr
     let catalog = load_catalog(&config.rollup.sql)?;
     let tables = runtime()?.block_on(repair::recompute(&config, &catalog, args))?;
     if args.dry_run {
-        say("nothing was written, this is what would be:")?;
+        print("nothing was written, this is what would be:")?;
     }
     for table in &tables {
-        say(table)?;
+        print(table)?;
     }
     let is_complete = tables.iter().all(|table| table.refused == 0);
     Ok(if is_complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -365,7 +375,7 @@ fn recompute_rollup(config: &Path, environment: &Environment, args: &RecomputeAr
 fn test_rules(config: &Path, environment: &Environment, args: &TestArgs) -> Result<ExitCode> {
     let config = Config::load(config, environment)?;
     let found = rule_tests::run(&config, environment, args)?;
-    say(&found)?;
+    print(&found)?;
     Ok(if found.has_failed() { ExitCode::from(1) } else { ExitCode::SUCCESS })
 }
 
@@ -373,9 +383,9 @@ fn backtest_rules(config: &Path, environment: &Environment, args: &BacktestArgs)
     let config = Config::load(config, environment)?;
     let found = backtest::run(&config, environment, args, &runtime()?)?;
     if args.json {
-        say(plain_json(&serde_json::to_string_pretty(&found.json())?))?;
+        print(plain_json(&serde_json::to_string_pretty(&found.json())?))?;
     } else {
-        say(&found)?;
+        print(&found)?;
     }
     Ok(if found.differs() { ExitCode::from(1) } else { ExitCode::SUCCESS })
 }
@@ -390,7 +400,7 @@ fn load_files(config: &Path, environment: &Environment, args: &LoadArgs) -> Resu
         ends.max().unwrap_or(last)
     };
     let report = load::run(args, &config, &Clock::system(), Some(&close_at), true)?;
-    say(report)
+    print(report)
 }
 
 fn take_samples(config: &Path, environment: &Environment, args: &SampleArgs) -> Result<()> {

@@ -29,7 +29,8 @@ pub enum Error {
     /// Something that the role was given cannot work; the text names it and the remedy.
     #[error("{0}")]
     Refused(String),
-    /// The session cannot go on; the text says why, whole. The next one starts from the committed offsets.
+    /// The session cannot go on; the text is a whole sentence. The next one starts from the
+    /// committed offsets.
     #[error("{0}")]
     Interrupted(&'static str),
     /// The state of a partition as of an offset is not in storage.

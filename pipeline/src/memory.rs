@@ -1,9 +1,10 @@
 //! One memory budget for the process, divided over everything that holds data.
 //!
-//! A fixed part is the program itself: code, plans, clients, threads. The rest is divided by weight over what the
-//! process's roles hold. Nobody asks for memory at run time: each part keeps within its share by itself, by ending
-//! epochs early, pausing partitions, emptying the series table, or sending new groups to overflow groups. So a
-//! full budget slows the process down and never ends it.
+//! A fixed part is the program itself: code, plans, clients, threads. The rest is divided by weight
+//! over what the process's roles hold. Nobody asks for memory at run time: each part keeps within
+//! its share by itself, by ending epochs early, pausing partitions, emptying the series table, or
+//! sending new groups to overflow groups. So a full budget slows the process down and never ends
+//! it.
 
 use operators::overflow::Bounds;
 use sinks::parquet::raw::WORKERS;
@@ -14,11 +15,12 @@ use crate::role::Role;
 /// The program without data, all roles together.
 const PROGRAM: usize = 112 << 20;
 
-/// Sorted and encoded for its file, a point takes this many times more than in the archive's buffer.
+/// Sorted and encoded for its file, a point takes this many times more than in the archive's
+/// buffer.
 const ARCHIVE_EXPANSION: usize = 3;
 
-/// Memory of a point while it waits for the end of its epoch: series, time and value, in vectors that double as they grow.
-/// Its columns are made a slice at a time.
+/// Memory of a point while it waits for the end of its epoch: series, time and value, in vectors
+/// that double as they grow. Its columns are made a slice at a time.
 pub(crate) const WAITING_POINT_BYTES: usize = 2 * 20;
 
 /// A point of an epoch, and one of the next, which is read while the epoch is aggregated.
@@ -33,7 +35,8 @@ pub struct Shares {
     pub budget: usize,
     /// Points that librdkafka has fetched ahead, with its own overhead for each message.
     pub points_ahead: usize,
-    /// The points of an epoch, their Arrow columns, the states that they become, and those of the epoch being committed.
+    /// The points of an epoch, their Arrow columns, the states that they become, and those of the
+    /// epoch being committed.
     pub epoch: usize,
     /// Names and labels of the series.
     pub series: usize,
@@ -99,8 +102,9 @@ impl Shares {
         ]
     }
 
-    /// What the folds may hold is half of their share: merging a window makes a second copy of it, and so do results.
-    /// Divided over all partitions of the topic, owned here or not: a partition's bound must not depend on who owns it.
+    /// What the folds may hold is half of their share: merging a window makes a second copy of it,
+    /// and so do results. Divided over all partitions of the topic, owned here or not: a
+    /// partition's bound must not depend on who owns it.
     pub fn bounds(&self, config: &Config, partition: i32) -> Bounds {
         let partitions = usize::try_from(config.topics.partials_partitions).unwrap_or(1).max(1);
         Bounds {
@@ -111,24 +115,27 @@ impl Shares {
         }
     }
 
-    /// Largest message of partial states, of which two are on their way to the broker while the next is made.
+    /// Largest message of partial states, of which two are on their way to the broker while the
+    /// next is made.
     pub fn message(&self, most: usize) -> usize {
         (self.epoch / 16).clamp(1 << 20, most)
     }
 
-    /// Bytes of buffered points after which a file is written: half of the share is for those that are being written.
+    /// Bytes of buffered points after which a file is written: half of the share is for those that
+    /// are being written.
     pub fn archive_file(&self, roll_size: usize) -> usize {
         roll_size.min((self.archive / 2 / WORKERS / ARCHIVE_EXPANSION).max(LEAST_FILE))
     }
 
-    /// Bytes of buffered points, with the names and labels of their series, after which nothing more is read.
+    /// Bytes of buffered points, with the names and labels of their series, after which nothing
+    /// more is read.
     pub fn archive_buffer(&self) -> usize {
         (self.archive / 2).max(LEAST_FILE)
     }
 }
 
-/// Settings that were raised above their defaults and that the budget has no room for. They remain upper bounds, as the
-/// defaults do.
+/// Settings that were raised above their defaults and that the budget has no room for. They remain
+/// upper bounds, as the defaults do.
 pub fn warnings(config: &Config) -> Vec<String> {
     let defaults = Config::default();
     let shares = Shares::of(config.memory.budget, &[Role::Ingest, Role::Rollup], config.archive.enabled);
@@ -216,7 +223,8 @@ mod tests {
             "{found:?}"
         );
         assert!(found[1].starts_with("`roll_size` of [archive] is 1048576 KiB, but files are"), "{found:?}");
-        // Neither do smaller values than the defaults, which do not warn either, whatever the budget.
+        // Neither do smaller values than the defaults, which do not warn either, whatever the
+        // budget.
         let defaults = Config::default();
         for budget in [crate::config::LEAST_BUDGET, 300 << 20, 512 << 20, 1 << 30] {
             config.memory.budget = budget;

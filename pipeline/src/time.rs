@@ -6,7 +6,8 @@ use std::time::Duration;
 use chrono::{DateTime, NaiveDate, NaiveDateTime, SecondsFormat};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// Nanoseconds since the epoch, UTC; in JSON and for people RFC 3339, with as many decimals as it has.
+/// Nanoseconds since the epoch, UTC; in JSON and for people RFC 3339, with as many decimals as it
+/// has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Time(pub i64);
 
@@ -35,7 +36,7 @@ pub(crate) fn parse_rfc3339(text: &str) -> Option<Time> {
     time.timestamp_nanos_opt().map(Time)
 }
 
-/// Nanoseconds as people say them: whole seconds, and below ten of them milliseconds.
+/// Nanoseconds as people write them: whole seconds, and below ten of them milliseconds.
 pub(crate) fn span(nanoseconds: i64) -> String {
     let milliseconds = nanoseconds.max(0).unsigned_abs() / 1_000_000;
     let shown = if milliseconds < 10_000 { milliseconds } else { milliseconds / 1_000 * 1_000 };
@@ -47,11 +48,11 @@ pub(crate) fn milliseconds(nanoseconds: i64) -> i64 {
     nanoseconds / 1_000_000
 }
 
-/// Nanoseconds since the epoch of a time on the command line: RFC 3339, or UTC as `2026-01-31`, `2026-01-31T12:30` or
-/// `2026-01-31T12:30:00`, also with a space for the T.
+/// Nanoseconds since the epoch of a time on the command line: RFC 3339, or UTC as `2026-01-31`,
+/// `2026-01-31T12:30` or `2026-01-31T12:30:00`, also with a space for the T.
 ///
 /// # Errors
-/// A text that says what may be written.
+/// Text with the accepted notations.
 pub fn parse_time(text: &str) -> Result<i64, String> {
     let outside = || "outside of the years 1677 to 2262".to_owned();
     if let Ok(time) = DateTime::parse_from_rfc3339(text) {

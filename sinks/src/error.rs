@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-/// An error of a sink. [`Error::retryable`] says whether the same call can succeed later by itself,
+/// An error of a sink. [`Error::retryable`]: whether the same call can succeed later by itself,
 /// [`Error::may_have_arrived`] whether it may have succeeded already.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -15,7 +15,8 @@ pub enum Error {
     #[error("rows do not fit: {reason} table=`{table}`")]
     Rows { table: String, reason: String },
 
-    /// The other side answered, and will answer the same until a person changes something there or here.
+    /// The other side answered, and will answer the same until a person changes something there or
+    /// here.
     #[error("{place} refused: {message} status=`{status}`")]
     Refused { place: String, status: u16, message: String },
 
@@ -30,8 +31,8 @@ pub enum Error {
         retry_after: Option<Duration>,
     },
 
-    /// A message did not reach all of its recipients. Writing the same notification to the same sink again
-    /// sends it to the others alone.
+    /// A message did not reach all of its recipients. Writing the same notification to the same
+    /// sink again sends it to the others alone.
     #[error("not delivered to {}", Listed(.failed))]
     Recipients {
         failed: Vec<FailedRecipient>,
@@ -80,8 +81,8 @@ impl Error {
         }
     }
 
-    /// Whether the other side may have taken the message, or a part of it, nevertheless: then only the same
-    /// message under the same id can be written again without telling something twice.
+    /// Whether the other side may have taken the message, or a part of it, nevertheless: then only
+    /// the same message under the same id can be written again without telling something twice.
     pub fn may_have_arrived(&self) -> bool {
         match self {
             Self::Config(_) | Self::Rows { .. } | Self::Refused { .. } => false,

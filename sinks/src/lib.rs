@@ -1,5 +1,6 @@
-//! Where results go. Every sink is a folder with the same shape (config, encoding as a pure function,
-//! sink) and answers to one trait, [`Sink`]: `Ok` from `flush` means that the data survives a crash.
+//! Where results go. Every sink is a folder with the same shape (config, encoding as a pure
+//! function, sink) and answers to one trait, [`Sink`]: `Ok` from `flush` means that the data
+//! survives a crash.
 //!
 //! | module | takes | delivers to |
 //! |---|---|---|
@@ -12,10 +13,12 @@
 //! | [`slack`] | [`Notification`] | an incoming webhook of Slack, Mattermost or Rocket.Chat |
 //! | [`alertmanager`] | [`Notification`] | Alertmanager's API for alerts |
 //!
-//! The last three share [`HttpConfig`] and how answers are understood. A sink of notifications makes one attempt a
-//! write; its [`Error`] says whether another helps, when, and whether the message may have arrived.
+//! The last three share [`HttpConfig`] and how answers are understood. A sink of notifications
+//! makes one attempt a write; its [`Error`] has whether another helps, when, and whether the
+//! message may have arrived.
 //!
-//! [`rows`] is the form in which what the stores hold is compared. [`parquet::store::open`] turns a directory or a URL into the object store under the Parquet sinks.
+//! [`rows`] is the form in which what the stores hold is compared. [`parquet::store::open`] turns a
+//! directory or a URL into the object store under the Parquet sinks.
 
 pub mod alertmanager;
 pub mod email;

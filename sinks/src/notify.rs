@@ -1,4 +1,5 @@
-//! A notification about a group of alerts, as every sink of alerts takes it. Times are nanoseconds since the epoch, UTC.
+//! A notification about a group of alerts, as every sink of alerts takes it. Times are nanoseconds
+//! since the epoch, UTC.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -54,8 +55,8 @@ pub struct Notification {
     pub id: String,
     /// The name of the receiver in the alert configuration.
     pub receiver: String,
-    /// Of the group within the receiver, the same from the first notification to the last: mails thread on
-    /// it, and it is Alertmanager's `groupKey`.
+    /// Of the group within the receiver, the same from the first notification to the last: mails
+    /// thread on it, and it is Alertmanager's `groupKey`.
     pub group_key: String,
     pub group_labels: BTreeMap<String, String>,
     /// At least one; firing first.
@@ -68,7 +69,8 @@ pub struct Notification {
 /// The newest state of one alert of the group.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Alert {
-    /// Ids of the transitions that this notification announces, oldest first; empty for a repeated one.
+    /// Ids of the transitions that this notification announces, oldest first; empty for a repeated
+    /// one.
     pub transitions: Vec<String>,
     pub incident: String,
     pub status: Status,
@@ -92,9 +94,9 @@ pub struct Alert {
     pub owner: Option<String>,
     /// What to do about it: an address, or text.
     pub runbook: Option<String>,
-    /// Where to look at the rollup behind the alert.
+    /// Where to look at the rollup of the alert.
     pub generator_url: Option<String>,
-    /// Event time of the newest sample behind the alert.
+    /// Event time of the newest sample of the alert.
     pub sample: Option<i64>,
     pub ingested: Option<i64>,
     pub evaluated: Option<i64>,
@@ -147,8 +149,8 @@ pub(crate) fn web_address(url: &str) -> Option<&str> {
     Some(url).filter(|url| url.starts_with("http://") || url.starts_with("https://"))
 }
 
-/// The label fingerprint of Prometheus and Alertmanager: 64-bit FNV-1a over sorted names and values, each
-/// followed by byte 255 (`prometheus/common`, `model/signature.go`).
+/// The label fingerprint of Prometheus and Alertmanager: 64-bit FNV-1a over sorted names and
+/// values, each followed by byte 255 (`prometheus/common`, `model/signature.go`).
 fn fingerprint(labels: &BTreeMap<String, String>) -> u64 {
     fnv(labels.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]))
 }

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-/// The text with control characters, line breaks among them, and characters that reorder or hide others written out: nothing in
-/// it colours a terminal, begins a line or reads backwards.
+/// The text with control characters, line breaks among them, and characters that reorder or hide
+/// others written out: nothing in it colours a terminal, begins a line or reads backwards.
 pub fn plain(text: &str) -> Cow<'_, str> {
     written_out(text, |_| false)
 }

@@ -1,4 +1,5 @@
-//! Rows as a store keeps them, in one form for all stores: what is compared when results are checked.
+//! Rows as a store keeps them, in one form for all stores: what is compared when results are
+//! checked.
 
 use std::collections::BTreeMap;
 use std::fmt;

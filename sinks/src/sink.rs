@@ -10,21 +10,24 @@ use crate::Error;
 
 /// Somewhere results go.
 ///
-/// A caller writes, flushes, and only after `Ok` from `flush` moves the offset that would make it write
-/// the same again. So a sink may see an input twice, and what it stores must not change by that.
+/// A caller writes, flushes, and only after `Ok` from `flush` moves the offset that would make it
+/// write the same again. So a sink may see an input twice, and what it stores must not change by
+/// that.
 #[async_trait]
 pub trait Sink<Input>: Send + Sync + Debug {
-    /// Hands over `input`; it may be buffered. Waits while the sink has no room, so memory stays bounded.
+    /// Hands over `input`; it may be buffered. Waits while the sink has no room, so memory stays
+    /// bounded.
     ///
-    /// On an error the input may have been taken in part: write the same input again, or give up on it.
+    /// On an error the input may have been taken in part: write the same input again, or give up on
+    /// it.
     async fn write(&self, input: Input) -> Result<(), Error>;
 
     /// Ok means everything written before survives a crash.
     async fn flush(&self) -> Result<(), Error>;
 }
 
-/// Rows of one tier of a rollup, and what their columns mean to a store. Indices count the columns of
-/// [`RollupRows::rows`].
+/// Rows of one tier of a rollup, and what their columns mean to a store. Indices count the columns
+/// of [`RollupRows::rows`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Table {
     /// Unlike that of any other rollup and tier: the folder of the Parquet store.
@@ -33,7 +36,8 @@ pub struct Table {
     pub rollup: String,
     /// The length of the windows, such as `1h`.
     pub tier: String,
-    /// Whether these are the shortest windows of the rollup. InfluxDB has a bucket for each length of longer ones.
+    /// Whether these are the shortest windows of the rollup. InfluxDB has a bucket for each length
+    /// of longer ones.
     pub is_finest: bool,
     /// The column with the start of the window.
     pub time: usize,
@@ -51,8 +55,8 @@ pub struct RollupRows {
     pub table: Arc<Table>,
     /// The new content of the rows. Columns that `table` does not name are not stored.
     pub rows: RecordBatch,
-    /// Keys (time and tags set, fields may be null) of rows once written that no longer exist, because
-    /// HAVING fails after a correction. They are removed before `rows` are written.
+    /// Keys (time and tags set, fields may be null) of rows once written that no longer exist,
+    /// because HAVING fails after a correction. They are removed before `rows` are written.
     pub withdrawn: Option<RecordBatch>,
     /// The partition of the partials topic that produced the rows.
     pub partition: i32,

@@ -3,8 +3,8 @@
 use crate::timestamp::rfc3339;
 use crate::{Alert, Notification, Reason, Status};
 
-/// `[FIRING] rule: summary`; for several alerts `[FIRING:2] …` with the first of them. May hold line breaks
-/// of a template.
+/// `[FIRING] rule: summary`; for several alerts `[FIRING:2] …` with the first of them. May hold
+/// line breaks of a template.
 pub(crate) fn headline(notification: &Notification) -> String {
     let status = upper(notification.status());
     let (count, first) = match notification.alerts.as_slice() {
@@ -61,7 +61,7 @@ pub(crate) fn remarks(alert: &Alert) -> Vec<String> {
         }
     };
     remarks.extend(cause.map(str::to_owned));
-    // Several transitions told at once: people did not see it fire before they see it end.
+    // Several transitions in one notification: people did not see it fire before they see it end.
     if let (Status::Resolved, Some(ends_at), 2..) = (alert.status, alert.ends_at, alert.transitions.len()) {
         remarks.push(format!("It began at {} and ended at {}.", rfc3339(alert.starts_at), rfc3339(ends_at)));
     }

@@ -1,4 +1,5 @@
-//! A real Prometheus Alertmanager, its data in a temporary directory, and what it sends to webhooks.
+//! A real Prometheus Alertmanager, its data in a temporary directory, and what it sends to
+//! webhooks.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -65,8 +66,8 @@ impl Alertmanager {
         self.get("/api/v2/alerts")
     }
 
-    /// Its groups of alerts, a receiver each, as `GET /api/v2/alerts/groups` gives them. A resolved alert stays in its
-    /// group until the receiver was notified.
+    /// Its groups of alerts, a receiver each, as `GET /api/v2/alerts/groups` gives them. A resolved
+    /// alert stays in its group until the receiver was notified.
     pub fn groups(&self) -> Vec<Value> {
         self.get("/api/v2/alerts/groups")
     }
@@ -79,20 +80,23 @@ impl Alertmanager {
         self.send(self.request(reqwest::Method::POST, "/api/v2/alerts").json(alerts));
     }
 
-    /// Crashes the server. Its port remains for [`Alertmanager::restart`]; alerts are in its memory only.
+    /// Crashes the server. Its port remains for [`Alertmanager::restart`]; alerts are in its memory
+    /// only.
     pub fn kill9(&self) {
         // Dropping kills.
         self.process.lock().unwrap().take();
     }
 
-    /// Starts the server on the port it had, after a crash if it still runs, and waits until it answers.
+    /// Starts the server on the port it had, after a crash if it still runs, and waits until it
+    /// answers.
     pub fn restart(&self) {
         self.kill9();
         let at = self.directory.path();
         let mut alertmanager = Command::new(&self.binary);
         alertmanager
             .args(["--web.listen-address", &self.address, "--cluster.listen-address="])
-            // By itself it would name the machine, and the recording of a webhook would never be the same.
+            // By itself it would name the machine, and the recording of a webhook would never be
+            // the same.
             .arg("--web.external-url=http://alertmanager.example")
             .arg("--config.file")
             .arg(at.join("alertmanager.yml"))
@@ -127,13 +131,14 @@ impl Alertmanager {
     }
 }
 
-/// Where a webhook of a real Alertmanager is kept as it came: one alert of its group firing, one resolved.
+/// Where a webhook of a real Alertmanager is kept as it came: one alert of its group firing, one
+/// resolved.
 pub fn recording() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("recordings/alertmanager-webhook-v4.json")
 }
 
-/// The fields of a webhook's body and their types, as `alerts[].startsAt: string`, for two bodies to be compared in. Names
-/// of labels and annotations are anybody's choice, and so stand as `*`.
+/// The fields of a webhook's body and their types, as `alerts[].startsAt: string`, for two bodies
+/// to be compared in. Names of labels and annotations are anybody's choice, and so stand as `*`.
 pub fn shape(body: &Value) -> BTreeSet<String> {
     let mut shape = BTreeSet::new();
     describe("", body, &mut shape);

@@ -20,8 +20,8 @@ pub(crate) fn handle() -> &'static Handle {
     RUNTIME.get_or_init(start).handle()
 }
 
-/// Runs a future to its end while this thread waits. Unlike `block_on` it may be called from a thread of another
-/// runtime, where it blocks that thread.
+/// Runs a future to its end while this thread waits. Unlike `block_on` it may be called from a
+/// thread of another runtime, where it blocks that thread.
 ///
 /// # Panics
 /// When the future does.
@@ -35,8 +35,8 @@ where
     receiver.recv().expect("the future ended without a panic, which is printed above")
 }
 
-/// The client for requests to the servers. One, because each loads the system's certificates; without a pool, because
-/// the servers are killed and started again.
+/// The client for requests to the servers. One, because each loads the system's certificates;
+/// without a pool, because the servers are killed and started again.
 pub(crate) fn client() -> &'static Client {
     static CLIENT: OnceLock<Client> = OnceLock::new();
     CLIENT

@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use crate::provided::{Unavailable, provide};
 
-/// Reads the statement from standard input; what JSON has no form for (times, decimals) is written as text.
+/// Reads the statement from standard input; what JSON has no form for (times, decimals) is written
+/// as text.
 const PROGRAM: &str = "import duckdb, json, sys
 result = duckdb.sql(sys.stdin.read())
 names = result.columns
@@ -28,7 +29,8 @@ impl DuckDb {
         Ok(Self { python: provide("servers/get-duckdb.sh")?.join("bin/python") })
     }
 
-    /// The rows of a query, such as `SELECT * FROM read_parquet('…/**/*.parquet')`, each an object by column name.
+    /// The rows of a query, such as `SELECT * FROM read_parquet('…/**/*.parquet')`, each an object
+    /// by column name.
     ///
     /// # Panics
     /// With DuckDB's message, when it refuses the statement or a file.

@@ -27,7 +27,8 @@ impl Flink {
         fs::read_to_string(self.folder.join("complete")).unwrap().trim().to_owned()
     }
 
-    /// Runs the query of `peers/flink_sql.py` over a topic of JSON, to the end of the topic. Gives what the script says.
+    /// Runs the query of `peers/flink_sql.py` over a topic of JSON, to the end of the topic. Gives
+    /// what the script says.
     ///
     /// # Panics
     /// When the job fails.

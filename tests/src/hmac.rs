@@ -1,5 +1,5 @@
-//! HMAC-SHA256 (RFC 2104), for receivers that check who signed a request. What TLS 1.3 brings along is not the code that
-//! signs.
+//! HMAC-SHA256 (RFC 2104), for receivers that check who signed a request. What TLS 1.3 brings along
+//! is not the code that signs.
 
 use rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
 use rustls::crypto::tls13::OkmBlock;

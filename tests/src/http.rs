@@ -1,8 +1,8 @@
-//! A web server that keeps the requests it gets, and answers them by a script, or as badly as a seed says: the receiver
-//! of webhooks.
+//! A web server that keeps the requests it gets, and answers them by a script, or as badly as a
+//! seed says: the receiver of webhooks.
 //!
-//! A request is kept once the whole of it was read, whatever is done with it afterwards: a receiver that was given a
-//! request and did not say so has it all the same.
+//! A request is kept once the whole of it was read, whatever is done with it afterwards: a receiver
+//! that was given a request and did not say so has it all the same.
 
 mod conversation;
 mod misbehaviour;
@@ -105,12 +105,14 @@ impl Record {
 
 type Shared = Arc<Mutex<Record>>;
 
-/// The server. It answers 200 with an empty body, but for what is scripted. Dropping it closes its port.
+/// The server. It answers 200 with an empty body, but for what is scripted. Dropping it closes its
+/// port.
 #[derive(Debug)]
 pub struct Http {
     port: u16,
     record: Shared,
-    /// Its own runtime, because ending that ends its connections, each of which is a task. None while it is down.
+    /// Its own runtime, because ending that ends its connections, each of which is a task. None
+    /// while it is down.
     serving: Mutex<Option<Runtime>>,
 }
 
@@ -127,7 +129,8 @@ impl Http {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Answers one more request with `status` and these headers (`("retry-after", "1")`), after those scripted before.
+    /// Answers one more request with `status` and these headers (`("retry-after", "1")`), after
+    /// those scripted before.
     pub fn answer(&self, status: u16, headers: &[(&str, &str)]) {
         self.answer_with(status, headers, "");
     }
@@ -144,9 +147,9 @@ impl Http {
         self.record.lock().unwrap().script.push_back(Turn::Misbehave(misbehaviour));
     }
 
-    /// From now on, once the script is used up, does one of `among` with this share of the requests (0 to 1) and answers
-    /// the others 200, until [`Http::behave`]. What it does with the n-th request depends on the seed alone; which
-    /// request is the n-th depends on who comes first.
+    /// From now on, once the script is used up, does one of `among` with this share of the requests
+    /// (0 to 1) and answers the others 200, until [`Http::behave`]. What it does with the n-th
+    /// request depends on the seed alone; which request is the n-th depends on who comes first.
     pub fn misbehave_from(&self, seed: u64, share: f64, among: &[Misbehaviour]) {
         self.record.lock().unwrap().mood = Some(Mood::new(seed, share, among));
     }
@@ -173,8 +176,8 @@ impl Http {
         self.record.lock().unwrap().requests.len()
     }
 
-    /// The requests that have this header (in lower case), by its value. With the header of an idempotency key it tells
-    /// what the receiver has, once each however often it was sent.
+    /// The requests that have this header (in lower case), by its value. With the header of an
+    /// idempotency key it tells what the receiver has, once each however often it was sent.
     pub fn by_key(&self, header: &str) -> BTreeMap<String, Vec<Request>> {
         let mut by_key: BTreeMap<String, Vec<Request>> = BTreeMap::new();
         for request in self.requests() {

@@ -165,7 +165,8 @@ impl Influx {
         self.process.lock().unwrap().as_ref().expect("the server runs").signal("CONT");
     }
 
-    /// Starts the server on the data and the port it had, after a crash if it still runs, and waits until it answers.
+    /// Starts the server on the data and the port it had, after a crash if it still runs, and waits
+    /// until it answers.
     pub fn restart(&self) {
         self.kill9();
         let at = self.directory.path();
@@ -254,8 +255,8 @@ impl Cell {
     }
 }
 
-/// Reads annotated CSV: a `#datatype` row, then a row of names, then data; again wherever the columns change.
-/// <https://docs.influxdata.com/influxdb/v2/reference/syntax/annotated-csv/>
+/// Reads annotated CSV: a `#datatype` row, then a row of names, then data; again wherever the
+/// columns change. <https://docs.influxdata.com/influxdb/v2/reference/syntax/annotated-csv/>
 fn parse(text: &str) -> Vec<BTreeMap<String, Cell>> {
     let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
     let mut kinds: Vec<String> = Vec::new();

@@ -33,8 +33,9 @@ pub struct Point {
 
 /// Hosts that each report every metric at a steady interval.
 ///
-/// Values are eighths between 0 and 100, so that sums of up to 2^43 of them are exact in a float: results do not
-/// depend on the order of addition, and are compared without a tolerance. Times are whole milliseconds.
+/// Values are eighths between 0 and 100, so that sums of up to 2^43 of them are exact in a float:
+/// results do not depend on the order of addition, and are compared without a tolerance. Times are
+/// whole milliseconds.
 #[derive(Debug, Clone)]
 pub struct Generator {
     pub seed: u64,
@@ -46,7 +47,8 @@ pub struct Generator {
     /// Event time of the first round of reports, in nanoseconds since the epoch.
     pub start: i64,
     pub interval: Duration,
-    /// A point is sent up to this much later, in event time, than its place in order. Zero: points are sent in order.
+    /// A point is sent up to this much later, in event time, than its place in order. Zero: points
+    /// are sent in order.
     pub disorder: Duration,
 }
 
@@ -70,7 +72,8 @@ impl Generator {
         let mut all = Vec::with_capacity(self.names.len() * self.hosts);
         for name in &self.names {
             for host in 0..self.hosts {
-                // A multiplicative hash, so that the region says nothing about the host modulo a number of partitions.
+                // A multiplicative hash, so that the region says nothing about the host modulo a
+                // number of partitions.
                 let region = ((host as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) % self.regions as u64;
                 let labels = [("host", format!("host-{host:05}")), ("region", format!("region-{region}"))];
                 let labels = labels.into_iter().map(|(label, value)| (label.to_owned(), value)).collect();
@@ -144,8 +147,8 @@ impl Format {
     }
 }
 
-/// Divides points over partitions by their series, and within each, in their order, into messages. A series is always
-/// in the same partition, as with a producer that sets the key.
+/// Divides points over partitions by their series, and within each, in their order, into messages.
+/// A series is always in the same partition, as with a producer that sets the key.
 pub fn messages<'a>(
     points: &'a [Point],
     partitions: usize,
@@ -172,7 +175,8 @@ fn message(partition: usize, format: Format, points: &mut Vec<&Point>) -> Messag
     Message::new(i32::try_from(partition).unwrap(), format.encode(points.drain(..)))
 }
 
-/// A message for each partition that carries no point, and moves event time on to `time`, in nanoseconds.
+/// A message for each partition that carries no point, and moves event time on to `time`, in
+/// nanoseconds.
 pub fn heartbeats(time: i64, partitions: usize) -> impl Iterator<Item = Message> {
     let partitions = i32::try_from(partitions).unwrap();
     (0..partitions).map(move |partition| Message::new(partition, format!(r#"{{"heartbeat":{time}}}"#)))
@@ -190,8 +194,8 @@ fn write_json(text: &mut String, point: &Point) {
     write!(text, r#"}},"ts":{time},"value":{}}}"#, point.value).unwrap();
 }
 
-/// The measurement is the metric's name, and the only field is `value`. A backslash needs no escape: it is one only
-/// before a character that does.
+/// The measurement is the metric's name, and the only field is `value`. A backslash needs no
+/// escape: it is one only before a character that does.
 fn write_line(text: &mut String, point: &Point) {
     escape(text, &point.series.name, &[',', ' ']);
     for (label, value) in &point.series.labels {

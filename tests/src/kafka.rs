@@ -96,8 +96,8 @@ impl Kafka {
         self.process.lock().unwrap().as_ref().expect("the broker runs").id()
     }
 
-    /// The broker that all trials of this process share: take topics from [`Kafka::unique_topic`], and name groups
-    /// after them. Whoever stops or pauses a broker starts one of its own.
+    /// The broker that all trials of this process share: take topics from [`Kafka::unique_topic`],
+    /// and name groups after them. Whoever stops or pauses a broker starts one of its own.
     pub fn shared() -> Result<&'static Self, Unavailable> {
         static SHARED: OnceLock<Result<Kafka, Unavailable>> = OnceLock::new();
         SHARED.get_or_init(Self::start).as_ref().map_err(Clone::clone)
@@ -108,7 +108,8 @@ impl Kafka {
         &self.brokers
     }
 
-    /// `host:port` of a listener with SASL, PLAIN, for the user `tidemark` with the secret of all trials as password.
+    /// `host:port` of a listener with SASL, PLAIN, for the user `tidemark` with the secret of all
+    /// trials as password.
     pub fn sasl(&self) -> &str {
         &self.sasl
     }
@@ -141,7 +142,8 @@ impl Kafka {
         });
     }
 
-    /// Creates a topic named after `stem` that no other trial of this process has, and gives its name.
+    /// Creates a topic named after `stem` that no other trial of this process has, and gives its
+    /// name.
     pub fn unique_topic(&self, stem: &str, partitions: usize) -> String {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("{stem}-{}", NEXT.fetch_add(1, Ordering::Relaxed));
@@ -176,8 +178,8 @@ impl Kafka {
         }
     }
 
-    /// Sends messages in their order, each once whatever the broker does meanwhile, and waits until it has acknowledged all of
-    /// them.
+    /// Sends messages in their order, each once whatever the broker does meanwhile, and waits until
+    /// it has acknowledged all of them.
     pub fn produce(&self, topic: &str, messages: impl IntoIterator<Item = Message>) {
         self.produce_with(&[("linger.ms", "5"), ("enable.idempotence", "true")], topic, messages);
     }
@@ -194,7 +196,8 @@ impl Kafka {
         let producer: BaseProducer<Deliveries> = config.create_with_context(Deliveries::default()).unwrap();
         for message in messages {
             let mut record = record(topic, &message);
-            // A full queue gives the record back; there is room again when some of it has been sent.
+            // A full queue gives the record back; there is room again when some of it has been
+            // sent.
             while let Err((error, rejected)) = producer.send(record) {
                 let full = error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull);
                 assert!(full, "message to `{topic}` refused: {error}");
@@ -210,8 +213,8 @@ impl Kafka {
         assert!(failed.is_none(), "a message to `{topic}` was not stored: {failed:?}");
     }
 
-    /// Every message of a topic up to its end now, by partition and offset. What a transaction holds is there once it
-    /// is committed, and never when it was aborted.
+    /// Every message of a topic up to its end now, by partition and offset. What a transaction
+    /// holds is there once it is committed, and never when it was aborted.
     pub fn consume_all(&self, topic: &str) -> Vec<Message> {
         let mut unfinished: BTreeSet<i32> = self.partitions(topic).unwrap().into_iter().collect();
         let mut assignment = TopicPartitionList::new();
@@ -247,7 +250,8 @@ impl Kafka {
         messages
     }
 
-    /// The offset that a group has committed for each partition of a topic; partitions without one are left out.
+    /// The offset that a group has committed for each partition of a topic; partitions without one
+    /// are left out.
     pub fn committed(&self, group: &str, topic: &str) -> BTreeMap<i32, i64> {
         let mut asked = TopicPartitionList::new();
         for partition in self.partitions(topic).unwrap() {
@@ -296,7 +300,8 @@ impl Kafka {
         self.process.lock().unwrap().as_ref().expect("the broker runs").signal("CONT");
     }
 
-    /// Starts the broker on the data and the port it had, after a crash if it still runs, and waits until it answers.
+    /// Starts the broker on the data and the port it had, after a crash if it still runs, and waits
+    /// until it answers.
     pub fn restart(&self) {
         self.kill9();
         let mut java = self.java();
@@ -314,7 +319,8 @@ impl Kafka {
         });
     }
 
-    /// Gives the log directory its cluster id, without which a broker does not start. Any id will do.
+    /// Gives the log directory its cluster id, without which a broker does not start. Any id will
+    /// do.
     fn format(&self) {
         let output = self
             .java()
@@ -338,7 +344,8 @@ impl Kafka {
         java
     }
 
-    /// Properties common to all clients here. Their own log lines would only repeat the errors they return.
+    /// Properties common to all clients here. Their own log lines would only repeat the errors they
+    /// return.
     pub(crate) fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.brokers).set("log_level", "0");
@@ -416,9 +423,9 @@ fn consumed(message: &rdkafka::message::BorrowedMessage<'_>) -> Message {
     }
 }
 
-/// One replica of everything, few internal partitions, and short waits: start and group joins are quick. A broker that
-/// was killed is let in again when its session is over, hence a shorter one than the usual 9 s. Retention is off,
-/// because trials produce messages that are years old.
+/// One replica of everything, few internal partitions, and short waits: start and group joins are
+/// quick. A broker that was killed is let in again when its session is over, hence a shorter one
+/// than the usual 9 s. Retention is off, because trials produce messages that are years old.
 fn properties(directory: &Path, port: u16, sasl: u16) -> String {
     let controller = free_port();
     let logs = directory.join("logs");

@@ -15,11 +15,12 @@
 //! | [`notices`] | the licences of everything that is linked into the program |
 //! | [`wait`] | waiting for an event, never for a while |
 //!
-//! Starting something that this machine cannot run gives [`Unavailable`], and a trial says that it skips and why.
-//! Every other failure of the harness is a failure of the trial, so methods here panic, and the message has what was
-//! waited for, what was seen last, and the end of the server's log. Methods block, and may be called from a thread
-//! of an async runtime too. Servers listen on loopback only, keep their data in a temporary directory, and end with
-//! the process that started them, however that ends.
+//! Starting something that this machine cannot run gives [`Unavailable`], and a trial says that it
+//! skips and why. Every other failure of the harness is a failure of the trial, so methods here
+//! panic, and the message has what was waited for, what was seen last, and the end of the server's
+//! log. Methods block, and may be called from a thread of an async runtime too. Servers listen on
+//! loopback only, keep their data in a temporary directory, and end with the process that started
+//! them, however that ends.
 #![allow(clippy::unwrap_used)]
 
 pub mod alertmanager;

@@ -1,6 +1,7 @@
 //! Reads a mail as far as the trials look: headers, and the text of each part.
 //!
-//! Internet Message Format, RFC 5322; MIME, RFC 2045 and 2046; encoded words, RFC 2047. Only UTF-8 and its subsets.
+//! Internet Message Format, RFC 5322; MIME, RFC 2045 and 2046; encoded words, RFC 2047. Only UTF-8
+//! and its subsets.
 
 /// A part of a mail, its transfer encoding undone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,7 +79,8 @@ fn collect_parts(headers: &[(String, String)], body: &str, parts: &mut Vec<Part>
     if content_type.starts_with("multipart/") {
         let boundary = declared.split_once("boundary=").expect("a multipart has a boundary").1;
         let boundary = boundary.split(';').next().unwrap_or_default().trim().trim_matches('"');
-        // The line break before a boundary belongs to it. What precedes the first and follows the last is not shown.
+        // The line break before a boundary belongs to it. What precedes the first and follows the
+        // last is not shown.
         let delimited = format!("\n{body}");
         for section in delimited.split(&format!("\n--{boundary}")).skip(1) {
             if section.starts_with("--") {

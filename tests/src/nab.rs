@@ -1,5 +1,5 @@
-//! The Numenta Anomaly Benchmark's recordings of real machines: one CSV file a series, `timestamp,value`, UTC, every
-//! five minutes. <https://github.com/numenta/NAB>
+//! The Numenta Anomaly Benchmark's recordings of real machines: one CSV file a series,
+//! `timestamp,value`, UTC, every five minutes. <https://github.com/numenta/NAB>
 
 use std::collections::BTreeMap;
 use std::env;
@@ -12,8 +12,9 @@ use chrono::NaiveDateTime;
 use crate::input::{Point, Series};
 use crate::provided::Unavailable;
 
-/// All recordings in their files' order: series by series, by file name. The name of a metric is that of its file up
-/// to the last underscore (`ec2_cpu_utilization`); the rest is its label `instance`.
+/// All recordings in their files' order: series by series, by file name. The name of a metric is
+/// that of its file up to the last underscore (`ec2_cpu_utilization`); the rest is its label
+/// `instance`.
 ///
 /// They are in `TIDEMARK_NAB`, or in `shared/data/nab` beside the repository.
 pub fn points() -> Result<Vec<Point>, Unavailable> {

@@ -31,7 +31,8 @@ impl Offsets {
         Self { committed, uncommitted }
     }
 
-    /// The next offset of each partition; 0 before the first commit. Fails while transactions with offsets are open.
+    /// The next offset of each partition; 0 before the first commit. Fails while transactions with
+    /// offsets are open.
     pub fn committed(&self, topic: &str, partitions: usize) -> Result<Vec<i64>, String> {
         let mut asked = TopicPartitionList::new();
         for partition in 0..partitions {

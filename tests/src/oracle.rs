@@ -22,10 +22,12 @@ use crate::input::Point;
 /// Rows of a rollup, by window and tags.
 pub type Rows = BTreeMap<Key, BTreeMap<String, Field>>;
 
-/// Runs `sql` over a table `points` as it is stored. One partition: sums are added in the order of the points.
+/// Runs `sql` over a table `points` as it is stored. One partition: sums are added in the order of
+/// the points.
 ///
-/// By plain DataFusion, which shares nothing with the product but the functions for windows. Where an operation fails, or
-/// gives a float that is not finite, it has no answer; then the product's own session gives it.
+/// By plain DataFusion, which shares nothing with the product but the functions for windows. Where
+/// an operation fails, or gives a float that is not finite, it has no answer; then the product's
+/// own session gives it.
 pub fn run(sql: &str, points: &RecordBatch) -> Result<RecordBatch> {
     let config = SessionConfig::new().with_target_partitions(1);
     let plain = SessionContext::new_with_config(config.clone());
@@ -54,8 +56,8 @@ fn is_finite(column: &ArrayRef) -> bool {
     floats.is_none_or(|floats| floats.iter().flatten().all(f64::is_finite))
 }
 
-/// The rows of a rollup's SELECT, run by DataFusion in one pass over all points. `sql` is the text of the rollup's
-/// file.
+/// The rows of a rollup's SELECT, run by DataFusion in one pass over all points. `sql` is the text
+/// of the rollup's file.
 pub fn rows(sql: &str, points: &[Point]) -> Rows {
     let catalog = compile(&[("batch.sql".to_owned(), sql.to_owned())]);
     assert_eq!(catalog.errors, []);

@@ -19,9 +19,10 @@ pub struct Process {
 impl Process {
     /// Starts `command`, with both outputs appended to the file `log`.
     ///
-    /// Should this process be killed, nothing here runs any more, and values in statics are never dropped: a guard,
-    /// a shell that reads from a pipe until we are gone, then kills the child and removes `scratch`. It outlives an
-    /// interrupt from the keyboard, which reaches it as well as us.
+    /// Should this process be killed, nothing here runs any more, and values in statics are never
+    /// dropped: a guard, a shell that reads from a pipe until we are gone, then kills the child and
+    /// removes `scratch`. It outlives an interrupt from the keyboard, which reaches it as well as
+    /// us.
     ///
     /// # Panics
     /// When the program cannot be run.

@@ -27,8 +27,8 @@ impl std::error::Error for Unavailable {}
 /// Exit status by which a script says that a tool it needs is not installed.
 const TOOL_MISSING: i32 = 3;
 
-/// Runs `tests/<script>` and gives the path it prints. Immediate when the thing is in the cache; the first
-/// time it may take minutes, so what the script says is shown while it runs.
+/// Runs `tests/<script>` and gives the path it prints. Immediate when the thing is in the cache;
+/// the first time it may take minutes, so what the script says is shown while it runs.
 ///
 /// # Panics
 /// When the script fails for another reason than a missing tool.

@@ -1,5 +1,5 @@
-//! A mail server that keeps what it is given, and misbehaves on request. SMTP, RFC 5321; STARTTLS, RFC 3207;
-//! AUTH, RFC 4954.
+//! A mail server that keeps what it is given, and misbehaves on request. SMTP, RFC 5321; STARTTLS,
+//! RFC 3207; AUTH, RFC 4954.
 
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
@@ -89,7 +89,8 @@ impl Smtp {
         Self::start_with(security, None, "")
     }
 
-    /// A server that takes mail after a log-in. `mechanisms` is what it offers: `PLAIN`, `LOGIN` or `PLAIN LOGIN`.
+    /// A server that takes mail after a log-in. `mechanisms` is what it offers: `PLAIN`, `LOGIN` or
+    /// `PLAIN LOGIN`.
     pub fn start_with_login(security: Security, user: &str, password: &str, mechanisms: &str) -> Self {
         Self::start_with(security, Some((user.to_owned(), password.to_owned())), mechanisms)
     }
@@ -121,9 +122,9 @@ impl Smtp {
         self.authority.ca_pem()
     }
 
-    /// The next `times` that a line of the client contains a text, does `action` instead of what the line asks for.
-    /// Lines are commands, `CONNECT` for a new connection and `.` for the end of a mail; the first rule counts. An
-    /// address tells recipients apart: `RCPT TO:<gone@`.
+    /// The next `times` that a line of the client contains a text, does `action` instead of what
+    /// the line asks for. Lines are commands, `CONNECT` for a new connection and `.` for the end
+    /// of a mail; the first rule counts. An address tells recipients apart: `RCPT TO:<gone@`.
     pub fn script(&self, containing: &str, times: usize, action: Action) {
         self.state.rules.lock().unwrap().push(Rule { containing: containing.to_owned(), times, action });
     }
@@ -159,7 +160,8 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, state: Arc<State>)
     let mut conversations = tokio::task::JoinSet::new();
     while let Ok((socket, _)) = listener.accept().await {
         let (acceptor, state) = (acceptor.clone(), Arc::clone(&state));
-        // An error is a client that left or did not trust us: the trial sees it from the other side.
+        // An error is a client that left or did not trust us: the trial sees it from the other
+        // side.
         conversations.spawn(async move { Conversation::hold(socket, acceptor, state).await });
     }
 }
@@ -200,7 +202,8 @@ impl Conversation {
                 "EHLO" | "HELO" => this.greet().await?,
                 "STARTTLS" => {
                     this.reply("220 go ahead").await?;
-                    // What the client sent after STARTTLS and before the handshake is dropped with the buffer.
+                    // What the client sent after STARTTLS and before the handshake is dropped with
+                    // the buffer.
                     this.stream = BufReader::new(Box::new(acceptor.accept(this.stream.into_inner()).await?));
                     this.encrypted = true;
                 }

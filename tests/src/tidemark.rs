@@ -17,8 +17,8 @@ use crate::secrets;
 /// To be up, or to have ended, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// A directory with a configuration, and the processes that are started with it one after the other: what survives
-/// a crash lies there, and in Kafka.
+/// A directory with a configuration, and the processes that are started with it one after the
+/// other: what survives a crash lies there, and in Kafka.
 #[derive(Debug)]
 pub struct Tidemark {
     binary: PathBuf,
@@ -37,8 +37,9 @@ impl Drop for Tidemark {
 }
 
 impl Tidemark {
-    /// `config` is the text of `config.toml`, in which the caller need not name an address: it listens on
-    /// [`Tidemark::url`]. Relative paths in it start at [`Tidemark::directory`]. Nothing is started yet.
+    /// `config` is the text of `config.toml`, in which the caller need not name an address: it
+    /// listens on [`Tidemark::url`]. Relative paths in it start at [`Tidemark::directory`]. Nothing
+    /// is started yet.
     pub fn new(config: &str) -> Result<Self, Unavailable> {
         let tidemark = Self {
             binary: binary()?,
@@ -67,7 +68,8 @@ impl Tidemark {
         fs::write(path, content).unwrap();
     }
 
-    /// A command of the program with the configuration and the address set, to be completed with arguments.
+    /// A command of the program with the configuration and the address set, to be completed with
+    /// arguments.
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.binary);
         command
@@ -83,7 +85,8 @@ impl Tidemark {
         command
     }
 
-    /// Runs a command of the program to its end (`&["topics", "create"]`), and gives its standard output.
+    /// Runs a command of the program to its end (`&["topics", "create"]`), and gives its standard
+    /// output.
     ///
     /// # Panics
     /// When it fails, with what it said.
@@ -97,7 +100,8 @@ impl Tidemark {
         stdout
     }
 
-    /// Starts the program with these arguments, and does not wait for anything. A process that still runs is killed.
+    /// Starts the program with these arguments, and does not wait for anything. A process that
+    /// still runs is killed.
     pub fn spawn(&mut self, arguments: &[&str], environment: &[(&str, &str)]) {
         self.process = None;
         let mut command = self.command();
@@ -105,7 +109,8 @@ impl Tidemark {
         self.process = Some(Process::start("tidemark", command, &self.log(), self.directory()));
     }
 
-    /// Starts `tidemark run` with some of its roles (`ingest,rollup`), and waits until it says that it is ready.
+    /// Starts `tidemark run` with some of its roles (`ingest,rollup`), and waits until it says that
+    /// it is ready.
     pub fn run(&mut self, roles: &str) {
         self.spawn(&["run", "--roles", roles], &[]);
         self.wait_until_ready();
@@ -135,7 +140,8 @@ impl Tidemark {
         self.process.as_ref().expect("the program was started").id()
     }
 
-    /// A metric, as [`metric`] finds it on the program's `/metrics` page now. None also when there is no answer.
+    /// A metric, as [`metric`] finds it on the program's `/metrics` page now. None also when there
+    /// is no answer.
     pub fn metric(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
         metric(&self.metrics().ok()?, name, labels)
     }
@@ -262,7 +268,8 @@ fn binary() -> Result<PathBuf, Unavailable> {
     })
 }
 
-/// The sum of the samples of a metric that have all these labels, others aside; None when there is none.
+/// The sum of the samples of a metric that have all these labels, others aside; None when there is
+/// none.
 ///
 /// Reads the Prometheus text format, as far as its escapes do not occur in label values.
 /// <https://prometheus.io/docs/instrumenting/exposition_formats/>

@@ -1,4 +1,5 @@
-//! Certificates of an authority of the trial's own, and a front that lets only those in who show one of them.
+//! Certificates of an authority of the trial's own, and a front that lets only those in who show
+//! one of them.
 
 use std::fs;
 use std::path::PathBuf;
@@ -88,8 +89,8 @@ impl Authority {
     }
 }
 
-/// Takes connections of clients that show a certificate of the authority, and passes on what they say to a server in
-/// plain text. Dropping it closes its port.
+/// Takes connections of clients that show a certificate of the authority, and passes on what they
+/// say to a server in plain text. Dropping it closes its port.
 #[derive(Debug)]
 pub struct TlsFront {
     port: u16,

@@ -1,4 +1,5 @@
-//! Waiting for something to become true, with a bound, and with a message worth reading when it does not.
+//! Waiting for something to become true, with a bound, and with a message worth reading when it
+//! does not.
 
 use std::thread::park_timeout;
 use std::time::{Duration, Instant};
@@ -6,7 +7,8 @@ use std::time::{Duration, Instant};
 /// Calls `probe` until it gives `Ok`, at most for `timeout`.
 ///
 /// # Panics
-/// When the time is over, with `what` was waited for and the last `Err`, which says what was there instead.
+/// When the time is over, with `what` was waited for and the last `Err`, which says what was there
+/// instead.
 #[track_caller]
 pub fn wait_until<T>(timeout: Duration, what: &str, mut probe: impl FnMut() -> Result<T, String>) -> T {
     let start = Instant::now();

@@ -1,4 +1,5 @@
-//! A stranger to Tidemark that consumes webhooks: a program that reads them with Alertmanager's own types and templates.
+//! A stranger to Tidemark that consumes webhooks: a program that reads them with Alertmanager's own
+//! types and templates.
 
 use std::fs;
 use std::path::PathBuf;
@@ -54,14 +55,16 @@ impl WebhookConsumer {
         self.url.clone()
     }
 
-    /// What it says of each request: `message`, as it was read and written again, `subject` that the default templates
-    /// make of it, `idempotencyKey` of the header; or `error`, and the request was answered 400.
+    /// What it says of each request: `message`, as it was read and written again, `subject` that
+    /// the default templates make of it, `idempotencyKey` of the header; or `error`, and the
+    /// request was answered 400.
     pub fn received(&self) -> Vec<Value> {
         let log = fs::read_to_string(self.directory.path().join("consumer.log")).unwrap();
         let parse = |line: &str| {
             serde_json::from_str(line).unwrap_or_else(|error| panic!("not JSON ({error}): {line}"))
         };
-        // A line without its end is still being written, and Go's server has words of its own for broken connections.
+        // A line without its end is still being written, and Go's server has words of its own for
+        // broken connections.
         let told = |line: &&str| line.starts_with('{') && line.ends_with('\n');
         log.split_inclusive('\n').filter(told).map(parse).collect()
     }

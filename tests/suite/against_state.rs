@@ -1,4 +1,5 @@
-//! What `tidemark check --against-state` says before an upgrade, word for word: `against_state/expected.txt`.
+//! What `tidemark check --against-state` says before an upgrade, word for word:
+//! `against_state/expected.txt`.
 
 use std::fs;
 use std::path::Path;

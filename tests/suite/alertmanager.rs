@@ -1,4 +1,5 @@
-//! A real Alertmanager and a consumer of its webhook, posted to by hand: what trials of ours may rely on.
+//! A real Alertmanager and a consumer of its webhook, posted to by hand: what trials of ours may
+//! rely on.
 
 use std::env;
 use std::fs;

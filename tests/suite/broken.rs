@@ -1,7 +1,8 @@
-//! What a newcomer reads after a mistake: the output of `check` on the folders in `broken`, word for word.
+//! What a newcomer reads after a mistake: the output of `check` on the folders in `broken`, word
+//! for word.
 //!
-//! A folder holds what is wrong of `pipeline.toml`, `sql/` and `alerts.toml`; the rest is that of `broken/sound`. There are
-//! no rules beside a folder's own `sql/`.
+//! A folder holds what is wrong of `pipeline.toml`, `sql/` and `alerts.toml`; the rest is that of
+//! `broken/sound`. There are no rules beside a folder's own `sql/`.
 
 use std::path::Path;
 

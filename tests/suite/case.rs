@@ -38,7 +38,8 @@ impl Case {
         Ok(Self { values_fail: folder.ends_with("operations_that_fail"), ..case })
     }
 
-    /// Compiles rollups given as (file, text) and decodes points given as JSON lines. Windows are never final.
+    /// Compiles rollups given as (file, text) and decodes points given as JSON lines. Windows are
+    /// never final.
     pub(crate) fn new(files: &[(String, String)], json: &[u8]) -> Result<Self, String> {
         let mut catalog = compile(files);
         if let Some(error) = catalog.errors.first() {

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use libtest_mimic::{Failed, Trial};
 use regex::Regex;
 
-/// Folders of the project that documents name files of, by their first part; in `tests/README.md` those of `tests/`.
+/// Folders of the project that documents name files of, by their first part; in `tests/README.md`
+/// those of `tests/`.
 const FOLDERS: [&str; 9] =
     ["alerts", "pipeline", "operators", "sinks", "tests", "sql", "config", "deploy", "docs"];
 const FOLDERS_OF_TESTS: [&str; 5] = ["suite", "src", "servers", "peers", "recordings"];

@@ -26,7 +26,8 @@ pub(crate) fn name_of(folder: &Path) -> String {
     folder.file_name().unwrap().to_string_lossy().into_owned()
 }
 
-/// Compares `actual` with the file at `path` by `equal`, which explains a difference; or rewrites the file.
+/// Compares `actual` with the file at `path` by `equal`, which explains a difference; or rewrites
+/// the file.
 pub(crate) fn check(
     path: &Path,
     actual: &str,

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use libtest_mimic::{Failed, Trial};
 use regex::Regex;
 
-/// The modules of `pipeline`, the lowest first. A module imports from the groups above it in this list alone; `lib.rs` and
-/// `main.rs` stand over all. Roles and commands are listed one by one, so that none imports another at random.
+/// The modules of `pipeline`, the lowest first. A module imports from the groups above it in this
+/// list alone; `lib.rs` and `main.rs` stand over all. Roles and commands are listed one by one, so
+/// that none imports another at random.
 const MODULES: &[&[&str]] = &[
     &["role", "shutdown", "telemetry", "time"],
     &["clock"],

@@ -1,7 +1,8 @@
-//! Every trial of the project that is more than a unit test: `cargo test --workspace --test tidemark`.
+//! Every trial of the project that is more than a unit test:
+//! `cargo test --workspace --test tidemark`.
 //!
-//! A module gives a list of trials; most read theirs from a folder of cases, so that a new case is data. Golden files
-//! are rewritten with `TIDEMARK_GOLDEN=rewrite`, and read in review.
+//! A module gives a list of trials; most read theirs from a folder of cases, so that a new case is
+//! data. Golden files are rewritten with `TIDEMARK_GOLDEN=rewrite`, and read in review.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod against_state;

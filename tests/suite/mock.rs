@@ -1,5 +1,5 @@
-//! The whole pipeline in this process, over librdkafka's mock cluster: fast, with nothing installed. What it
-//! cannot show, surviving anything, is shown on real servers.
+//! The whole pipeline in this process, over librdkafka's mock cluster: fast, with nothing
+//! installed. What it cannot show, surviving anything, is shown on real servers.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

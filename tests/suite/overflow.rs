@@ -1,5 +1,5 @@
-//! Rollups with more groups than they may have: whatever the interleaving and wherever it crashed, no point is lost, no
-//! window has more groups than the limit allows, and a crash changes nothing.
+//! Rollups with more groups than they may have: whatever the interleaving and wherever it crashed,
+//! no point is lost, no window has more groups than the limit allows, and a crash changes nothing.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

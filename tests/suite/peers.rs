@@ -1,6 +1,7 @@
-//! How others fail, and that this does not: one trial for each kind of failure that users of stream processors, metrics
-//! agents and time-series pipelines have reported; those of alerting are in `alerting`. What needs real servers is in the
-//! drills and in `real`; `tests/README.md` has the table.
+//! How others fail, and that this does not: one trial for each kind of failure that users of stream
+//! processors, metrics agents and time-series pipelines have reported; those of alerting are in
+//! `alerting`. What needs real servers is in the drills and in `real`; `tests/README.md` has the
+//! table.
 
 pub(crate) mod alerting;
 
@@ -163,7 +164,8 @@ impl Stream {
         self.fold = Fold::restore(&self.catalog.rollups, OPTIONS, &snapshot).unwrap().fold;
     }
 
-    /// The row of a host in the window that starts so many seconds after [`START`]: count, average, maximum.
+    /// The row of a host in the window that starts so many seconds after [`START`]: count, average,
+    /// maximum.
     fn row(&self, host: &str, at: i64) -> Option<&str> {
         let key = format!("2026-01-05T00:{:02}:{:02} {host}", at / 60, at % 60);
         self.store.get(&key).map(|row| row[key.len() + 1..].trim())
@@ -295,7 +297,8 @@ fn state_size() {
         stream.epoch(&[points(0, &epoch)]);
         most = most.max(stream.fold.sizes().map(|(_, rows, _)| rows).sum());
     }
-    // 10,000 states of 20 groups: no more are kept than those of 33 epochs and the groups themselves.
+    // 10,000 states of 20 groups: no more are kept than those of 33 epochs and the groups
+    // themselves.
     assert!(most <= 20 * 34, "{most} rows of state");
     stream.epoch(&[points(0, &[("h0", 11, 1.0)])]);
     assert_eq!(stream.row("h7", 0), Some("500 1.0 1.0"));

@@ -1,5 +1,6 @@
-//! SQL files that change while the stream runs: processes are started anew one after the other, in any order, and what
-//! the new plans give, with the windows that are rebuilt, is what batch gives. No fragment of a window is ever written.
+//! SQL files that change while the stream runs: processes are started anew one after the other, in
+//! any order, and what the new plans give, with the windows that are rebuilt, is what batch gives.
+//! No fragment of a window is ever written.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -71,7 +72,8 @@ fn check(points: &str, seed: u64) -> Result<(), String> {
     let lateness = [0, 15 * SECOND, 1_000 * SECOND][rng.random_range(0..3)];
     let mut before = case(&[("kept", KEPT[0]), ("changed", CHANGED[0])], points, lateness)?;
     let mut after = case(&[("kept", KEPT[1]), ("changed", CHANGED[1]), ("added", ADDED)], points, lateness)?;
-    // The processes of ingest go over to the new files while this many to that many points are unread.
+    // The processes of ingest go over to the new files while this many to that many points are
+    // unread.
     let last = rng.random_range(0..=before.len());
     let first = rng.random_range(last..=before.len());
     let choose = |unread: usize, rng: &mut StdRng| match unread {
@@ -129,7 +131,8 @@ fn empty(case: &Case) -> BTreeMap<String, Table> {
     tiers.collect()
 }
 
-/// How far points are behind the newest one before them in their source partition: with that much nothing is late.
+/// How far points are behind the newest one before them in their source partition: with that much
+/// nothing is late.
 fn disorder(case: &Case, read: &[Vec<usize>]) -> i64 {
     let mut disorder = 0;
     for points in read {
@@ -256,8 +259,8 @@ impl Run<'_> {
         }
     }
 
-    /// Whether the new plans give a window: those before the first that was left out were the old ones', and so was what
-    /// they had closed between two gaps.
+    /// Whether the new plans give a window: those before the first that was left out were the old
+    /// ones', and so was what they had closed between two gaps.
     fn is_of_new_plan(&self, table: &str, start: i64) -> bool {
         let Some(ranges) = self.left_out.get(table) else { return true };
         let first = ranges.iter().map(|(from, _)| *from).min();

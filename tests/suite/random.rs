@@ -1,4 +1,5 @@
-//! Rollups over random points: whatever comes, in whatever order, the stream gives what batch gives.
+//! Rollups over random points: whatever comes, in whatever order, the stream gives what batch
+//! gives.
 
 use libtest_mimic::{Failed, Trial};
 use proptest::prelude::*;
@@ -28,7 +29,8 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![Trial::test("rollup::random_points", random_points)]
 }
 
-/// A point as a line of JSON. Values are eighths, so that sums are exact, and nulls and few times are common.
+/// A point as a line of JSON. Values are eighths, so that sums are exact, and nulls and few times
+/// are common.
 pub(crate) fn point() -> impl Strategy<Value = String> {
     let label = |values: &'static [&'static str]| prop::sample::select(values);
     let host = label(&["", "\"host\":\"x\"", "\"host\":\"y\"", "\"host\":\"\\u00e4 z,=\""]);

@@ -1,4 +1,5 @@
-//! The receivers of the trials themselves: that they misbehave as they say, and keep what they were given.
+//! The receivers of the trials themselves: that they misbehave as they say, and keep what they were
+//! given.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
@@ -20,7 +21,8 @@ use crate::real::PATIENCE;
 
 /// A pause that passes.
 const SHORT: Duration = Duration::from_millis(100);
-/// Of a client that gives up, long enough for a busy machine to have read its request; and of a server that outlasts it.
+/// Of a client that gives up, long enough for a busy machine to have read its request; and of a
+/// server that outlasts it.
 const IMPATIENCE: Duration = Duration::from_secs(3);
 const LONG: Duration = Duration::from_secs(600);
 
@@ -181,8 +183,8 @@ fn trusted() -> Result<(), Failed> {
 fn each_mail() -> Result<(), Failed> {
     let reply = |text: &str| Action::Reply(text.to_owned());
     let whole = "EHLO me|MAIL FROM:<from@x.y>|RCPT TO:<a@x.y>|RCPT TO:<gone@x.y>|DATA|Subject: s||b|.|QUIT";
-    // The rule, the replies from the greeting on (`-` a closed connection, `...` silence), the recipients of the mail
-    // that the server has, and whether its sender knows.
+    // The rule, the replies from the greeting on (`-` a closed connection, `...` silence), the
+    // recipients of the mail that the server has, and whether its sender knows.
     type Case = (&'static str, Option<Action>, &'static str, Option<(usize, bool)>);
     let cases: [Case; 10] = [
         ("", None, "220 250 250 250 250 354 250 221", Some((2, true))),
@@ -268,7 +270,8 @@ impl Sender {
     const BODY: &str = "{\"version\":\"4\"}";
 
     fn new() -> Self {
-        // Without a pool: a client that finds its connection closed sends a request again by itself.
+        // Without a pool: a client that finds its connection closed sends a request again by
+        // itself.
         let client = Client::builder().pool_max_idle_per_host(0).build().unwrap();
         Self { client, runtime: Builder::new_current_thread().enable_all().build().unwrap() }
     }

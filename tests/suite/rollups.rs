@@ -1,8 +1,9 @@
-//! Rollups in batch and in the stream, over the folders in `cases`: `rollup.sql` (or several `.sql` files),
-//! `points.jsonl`, and `expected.csv`.
+//! Rollups in batch and in the stream, over the folders in `cases`: `rollup.sql` (or several `.sql`
+//! files), `points.jsonl`, and `expected.csv`.
 //!
-//! The batch results must be the expected ones, and those of the stream must be the same for every interleaving.
-//! Approximate fields have exact limits in `bounds.sql`, a SELECT with `<field>_low` and `<field>_high`.
+//! The batch results must be the expected ones, and those of the stream must be the same for every
+//! interleaving. Approximate fields have exact limits in `bounds.sql`, a SELECT with `<field>_low`
+//! and `<field>_high`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

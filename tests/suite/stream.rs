@@ -1,6 +1,6 @@
-//! The pipeline between its topics, without Kafka: points in several source partitions, read by several processes in
-//! epochs, aggregated, sent as bytes through several partials partitions, and folded with crashes and restores on the
-//! way. Everything is drawn from a seed.
+//! The pipeline between its topics, without Kafka: points in several source partitions, read by
+//! several processes in epochs, aggregated, sent as bytes through several partials partitions, and
+//! folded with crashes and restores on the way. Everything is drawn from a seed.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -57,9 +57,9 @@ pub(crate) fn run_with(
     tables
 }
 
-/// The messages of each partition of the partials topic, and the points of each source partition in the order of their
-/// offsets. `cases` have the same points; `choose` says by whose rollups an epoch is aggregated, given how many points
-/// are unread.
+/// The messages of each partition of the partials topic, and the points of each source partition in
+/// the order of their offsets. `cases` have the same points; `choose` says by whose rollups an
+/// epoch is aggregated, given how many points are unread.
 pub(crate) fn ingest(
     cases: &mut [&mut Case],
     mut choose: impl FnMut(usize, &mut StdRng) -> usize,
@@ -100,7 +100,8 @@ pub(crate) fn ingest(
     (logs, read)
 }
 
-/// Points by source partition, in order of time up to a random disorder. A series keeps to its partition, or not.
+/// Points by source partition, in order of time up to a random disorder. A series keeps to its
+/// partition, or not.
 fn source_partitions(case: &Case, sources: usize, rng: &mut StdRng) -> Vec<VecDeque<usize>> {
     let mut order: Vec<usize> = (0..case.len()).collect();
     order.sort_by_key(|point| case.time_and_series(*point).0);
@@ -152,7 +153,8 @@ fn send(
     }
 }
 
-/// Folds one log into the tables. A crash loses what came after the last snapshot, and the log is read again from there.
+/// Folds one log into the tables. A crash loses what came after the last snapshot, and the log is
+/// read again from there.
 fn fold(
     case: &Case,
     log: &[Vec<u8>],

@@ -12,7 +12,8 @@ const NULL: &str = "∅";
 /// Sums depend on the order of addition.
 const TOLERANCE: f64 = 1e-9;
 
-/// Rows of one rollup. The window's start and the tags come first, then the fields, each in the order of the SELECT.
+/// Rows of one rollup. The window's start and the tags come first, then the fields, each in the
+/// order of the SELECT.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Table {
     pub(crate) header: Vec<String>,
@@ -21,7 +22,8 @@ pub(crate) struct Table {
     pub(crate) rows: BTreeMap<Vec<String>, Vec<String>>,
 }
 
-/// Exact limits between which an approximate field must lie: tables with `<field>_low` and `<field>_high`.
+/// Exact limits between which an approximate field must lie: tables with `<field>_low` and
+/// `<field>_high`.
 pub(crate) type Bounds = Table;
 
 impl Table {
@@ -74,8 +76,8 @@ impl Table {
         Self { header, keys, rows }
     }
 
-    /// What `other` has otherwise, in words; empty when it has the same rows. Fields that `bounds` limits are compared
-    /// with their limits only.
+    /// What `other` has otherwise, in words; empty when it has the same rows. Fields that `bounds`
+    /// limits are compared with their limits only.
     pub(crate) fn differences(&self, other: &Self, bounds: Option<&Bounds>) -> String {
         let mut text = String::new();
         if self.header != other.header {

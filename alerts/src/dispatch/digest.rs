@@ -5,8 +5,8 @@ use std::fmt;
 use std::str::FromStr;
 use uuid::Uuid;
 
-/// The namespace of the ids of dispatches. It must never change, nor what is hashed under it: receivers tell repeated
-/// deliveries by these ids.
+/// The namespace of the ids of dispatches. It must never change, nor what is hashed under it:
+/// receivers tell repeated deliveries by these ids.
 const NAMESPACE: Uuid = Uuid::from_u128(0x2b6e_91d4_0c7f_4e38_a5d1_3f84_96c2_7ab5);
 
 /// The hash that an alert or a group is known by. Its text is 32 hexadecimal digits.

@@ -58,9 +58,11 @@ impl Dispatcher {
             return;
         }
         let timing = timing(&self.policy.timing(&group.target), &group.target);
-        // After a quiet interval too: what happens at one moment comes one by one, and is notified together.
+        // After a quiet interval too: what happens at one moment comes one by one, and is notified
+        // together.
         let together = now.saturating_add(timing.wait);
-        // The last may have been by a clock that was ahead: nothing waits for longer than the interval.
+        // The last may have been by a clock that was ahead: nothing waits for longer than the
+        // interval.
         let last = group.last.map(|last| last.min(now));
         let due = last.map_or(together, |last| together.max(last.saturating_add(timing.interval)));
         group.due = Some(group.due.map_or(due, |before| before.min(due)));
@@ -120,7 +122,7 @@ impl Dispatcher {
         }
     }
 
-    /// Holds an incident back. The ledger says so once for each transition and suppressor.
+    /// Holds an incident back, with one entry in the ledger for each transition and suppressor.
     fn hold(&mut self, untold: &mut Untold, hold: Hold, target: &Target, now: i64) {
         if untold.held.as_ref().is_none_or(|before| before.by != hold.by) {
             untold.noted = 0;
@@ -210,8 +212,9 @@ impl Dispatcher {
         }
     }
 
-    /// Makes dispatches, notes in the members by which one they were notified, and gives out the first if none is under
-    /// way. Each alert has its member at the same position, and the id of its dispatch in what is returned.
+    /// Makes dispatches, notes in the members by which one they were notified, and gives out the
+    /// first if none is under way. Each alert has its member at the same position, and the id of
+    /// its dispatch in what is returned.
     fn dispatch(
         &mut self,
         hash: Digest,
@@ -256,7 +259,8 @@ impl Dispatcher {
                 }
                 let target = Target { route: name.clone(), receiver, after: step.after };
                 let Some(known) = self.alerts.get(&alert) else { return };
-                // Who has been notified before is notified again, but of no transition for the first time.
+                // Who has been notified before is notified again, but of no transition for the
+                // first time.
                 let is_told = known.groups.iter().filter_map(|hash| self.groups.get(hash)).any(|group| {
                     group.target.receiver == target.receiver && group.target.after < target.after
                 });
@@ -317,7 +321,7 @@ pub(super) fn timing(timing: &Timing, target: &Target) -> Timing {
     Timing { wait: if target.is_escalation() { 0 } else { timing.wait }, ..*timing }
 }
 
-/// What a dispatch says of an incident.
+/// The part of a dispatch about one incident.
 fn notified(untold: &Untold) -> (DispatchAlert, Option<String>) {
     let transition = untold.transition.clone();
     let note = (untold.merged > 0).then(|| {

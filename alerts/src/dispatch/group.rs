@@ -62,7 +62,7 @@ pub(super) struct Untold {
     /// When it is to be escalated. 0 in groups that are notified first.
     pub(super) eligible: i64,
     pub(super) held: Option<Hold>,
-    /// How many of the ids the ledger says to be held by this.
+    /// How many of the ids the ledger has as held by this.
     pub(super) noted: usize,
     /// How many further incidents it stands for.
     pub(super) merged: usize,

@@ -11,8 +11,9 @@ pub(super) type Place = (usize, String);
 
 /// The firing alerts that are sources, by rule and equal labels.
 ///
-/// An alert is not inhibited by itself. One that is both source and target is inhibited only by alerts that are not
-/// both, as in Alertmanager: otherwise two alerts could keep each other from being notified.
+/// An alert is not inhibited by itself. One that is both source and target is inhibited only by
+/// alerts that are not both, as in Alertmanager: otherwise two alerts could keep each other from
+/// being notified.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Inhibitors {
     rules: Vec<Inhibition>,
@@ -45,7 +46,8 @@ impl Inhibitors {
         }
     }
 
-    /// Returns where alerts may be inhibited no longer. `transition` has the labels with which it was inserted.
+    /// Returns where alerts may be inhibited no longer. `transition` has the labels with which it
+    /// was inserted.
     pub(super) fn remove(&mut self, alert: Digest, transition: &Transition) -> Vec<Place> {
         let labels = AlertLabels(transition);
         let mut freed = Vec::new();

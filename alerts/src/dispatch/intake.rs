@@ -28,7 +28,7 @@ impl Dispatcher {
         self.run_due(now);
     }
 
-    /// Takes in what the topic of commands says of a key. None takes back what it said before.
+    /// Applies a record of the commands' topic. None takes the command of the key back.
     pub fn command(&mut self, key: &str, value: Option<&Command>, now: i64) {
         self.advance(now);
         let before = self.commands.remove(key);
@@ -129,8 +129,8 @@ impl Dispatcher {
         self.recheck_freed(&freed, now);
     }
 
-    /// Of an incident that does not fire, as far as is known. A correction is notified once more, to whom the alert is
-    /// routed now.
+    /// Of an incident that does not fire, as far as is known. A correction is notified once more,
+    /// to whom the alert is routed now.
     fn resolved_again(&mut self, alert: Digest, transition: &Transition, now: i64) {
         if transition.cause != Cause::Correction {
             let mut entry = Self::entry(transition, &transition.id, What::EndedUntold, now);
@@ -148,7 +148,7 @@ impl Dispatcher {
         }
     }
 
-    /// An incident gives way to the next one of its alert, and nobody said that it was over.
+    /// An incident gives way to the next one of its alert, without a resolved transition.
     fn supersede(&mut self, alert: Digest, before: &Alert, next: &Transition, now: i64) {
         self.incidents.remove(&before.transition.incident);
         let kept = self.commands.ended(&before.transition.incident, now);
@@ -180,7 +180,8 @@ impl Dispatcher {
         }
     }
 
-    /// What a group has to tell of an alert after this transition. `id` is None when it is notified nowhere here.
+    /// What a group has to tell of an alert after this transition. `id` is None when it is notified
+    /// nowhere here.
     pub(super) fn apply(
         &mut self,
         hash: Digest,
@@ -223,7 +224,8 @@ impl Dispatcher {
         self.schedule(hash);
     }
 
-    /// The alert that a transition is about. An incident that fires keeps it, even if the rule's labels are changed.
+    /// The alert that a transition is about. An incident that fires keeps it, even if the rule's
+    /// labels are changed.
     fn identity(&self, transition: &Transition) -> Digest {
         match self.incidents.get(&transition.incident) {
             Some(alert) => *alert,
@@ -237,7 +239,8 @@ impl Dispatcher {
         targets.filter(|target| !target.is_escalation()).map(|target| target.receiver.clone()).collect()
     }
 
-    /// Groups in the order in which they are notified, and whether it is the first one of its receiver.
+    /// Groups in the order in which they are notified, and whether it is the first one of its
+    /// receiver.
     fn in_order(&self, groups: &BTreeSet<Digest>) -> Vec<(Digest, bool)> {
         let mut ordered: Vec<(i64, Digest, &str)> = groups
             .iter()
@@ -328,7 +331,7 @@ impl Untold {
     }
 }
 
-/// Whether a firing transition says nothing that the receiver does not know.
+/// Whether a firing transition has nothing new for the receiver.
 fn is_quiet(member: &Member, transition: &Transition) -> bool {
     member.open.as_ref().is_some_and(|open| {
         let confirms = open.transition.provisional && !transition.provisional;
@@ -336,7 +339,8 @@ fn is_quiet(member: &Member, transition: &Transition) -> bool {
     })
 }
 
-/// Why nobody is notified of an incident that was not notified, and now is over; and what held it back.
+/// Why nobody is notified of an incident that was not notified, and now is over; and what held it
+/// back.
 fn untold_end<'a>(
     untold: &Untold,
     over: &Transition,

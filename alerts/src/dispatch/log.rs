@@ -21,8 +21,8 @@ pub struct Entry {
     pub what: What,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receiver: Option<String>,
-    /// The id of the silence, the alert that inhibits, the mute, who acknowledged, the dispatch in its place, the
-    /// receiver that was notified instead.
+    /// The id of the silence, the alert that inhibits, the mute, who acknowledged, the dispatch in
+    /// its place, the receiver that was notified instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
     /// For people.
@@ -39,7 +39,7 @@ pub enum What {
     Pending,
     /// What was pending is not any more; nobody is notified.
     Inactive,
-    /// It says what the receiver knows already.
+    /// The receiver knows it already.
     Confirmed,
     /// Held back, for now.
     Silenced,
@@ -69,7 +69,7 @@ pub enum What {
 }
 
 impl What {
-    /// Whether it is the last thing to be said of a transition that is in no dispatch.
+    /// Whether it is the last entry of a transition that is in no dispatch.
     pub fn ends_untold(self) -> bool {
         matches!(self, Self::Confirmed | Self::NotRouted | Self::NotSent | Self::EndedUntold | Self::GaveUp)
     }

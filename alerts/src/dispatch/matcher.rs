@@ -1,8 +1,10 @@
-//! Conditions on labels, in the text of Prometheus: `region="eu"`, `region!="eu"`, `host=~"web-.*"`, `host!~"web-.*"`. A name of
-//! other characters than ASCII letters, digits and `_.-:/` is quoted, `"größe"="x"`, as Alertmanager writes it.
+//! Conditions on labels, in the text of Prometheus: `region="eu"`, `region!="eu"`,
+//! `host=~"web-.*"`, `host!~"web-.*"`. A name of other characters than ASCII letters, digits and
+//! `_.-:/` is quoted, `"größe"="x"`, as Alertmanager writes it.
 //!
-//! What a matcher may cost is bounded, since anybody who may silence alerts writes some. One that is read from a topic is
-//! compiled when it is first asked, so that it can be listed and removed whatever it holds.
+//! What a matcher may cost is bounded, since anybody who may silence alerts writes some. One that
+//! is read from a topic is compiled when it is first asked, so that it can be listed and removed
+//! whatever it holds.
 
 use super::policy::AlertLabels;
 use regex::{Regex, RegexBuilder};
@@ -21,8 +23,8 @@ pub struct Matcher {
     label: String,
     operator: Operator,
     value: String,
-    /// Anchored at both ends. None inside where it cannot be compiled: then the matcher holds of nothing. Not asked by the
-    /// operators that compare.
+    /// Anchored at both ends. None inside where it cannot be compiled: then the matcher holds of
+    /// nothing. Not asked by the operators that compare.
     regex: OnceLock<Option<Regex>>,
 }
 
@@ -49,7 +51,7 @@ impl Operator {
 }
 
 impl Matcher {
-    /// The error says what is wrong and what to write.
+    /// The error names the mistake and the remedy.
     pub fn parse(text: &str) -> Result<Self, String> {
         if text.len() > LONGEST {
             return Err(format!(
@@ -78,7 +80,7 @@ impl Matcher {
         let (label, rest) = match trimmed.strip_prefix('"') {
             Some(quoted) => {
                 let end = closing_quote(quoted).ok_or_else(|| {
-                    format!("the matcher `{text}` has no closing quote behind its label; write `\"label\"=\"value\"`")
+                    format!("the matcher `{text}` has no closing quote after its label; write `\"label\"=\"value\"`")
                 })?;
                 let label = unquoted(&trimmed[..end + 2])
                     .map_err(|problem| format!("the matcher `{text}` {problem}"))?;
@@ -114,7 +116,8 @@ impl Matcher {
         matches!(self.operator, Operator::Matches | Operator::NotMatches)
     }
 
-    /// Whether it asks for nothing in particular: it holds of a label that is not there, or of whatever value there is.
+    /// Whether it asks for nothing in particular: it holds of a label that is not there, or of
+    /// whatever value there is.
     pub fn is_idle(&self) -> bool {
         const ANY: [&str; 7] = ["a", "Zz9", "cpu_high", "größe", "x y", "0", "web-1.example.com:80/%"];
         self.matches("") || ANY.iter().all(|value| self.matches(value))
@@ -180,7 +183,7 @@ fn unquoted(value: &str) -> Result<String, &'static str> {
     while let Some(character) = characters.next() {
         match character {
             '"' if characters.as_str().is_empty() => return Ok(plain),
-            '"' => return Err("goes on behind its closing quote; write `\\\"` for a quote in the value"),
+            '"' => return Err("goes on after its closing quote; write `\\\"` for a quote in the value"),
             '\\' => match characters.next() {
                 Some('n') => plain.push('\n'),
                 Some(escaped @ ('"' | '\\')) => plain.push(escaped),
@@ -294,7 +297,7 @@ mod tests {
             ("a=x y", "put it in double quotes"),
             ("a=\"x", "end the value with"),
             ("a=\"x\\\"", "end the value with"),
-            ("a=\"x\"y", "behind its closing quote"),
+            ("a=\"x\"y", "after its closing quote"),
             ("a=~\"(\"", "mistake in its regular expression"),
             ("a=~\"x)|(y\"", "mistake in its regular expression"),
         ];

@@ -1,14 +1,18 @@
 //! The dispatcher: who is notified of which alerts, and when.
 //!
-//! A state machine without clock and I/O. Transitions, commands of people, the outcomes of deliveries and the time come
-//! in; what is to be sent and what is to be recorded comes out. Equal inputs give equal outputs, ids included, so the
-//! live role, a replay of history and a test of a configuration run the same code.
+//! A state machine without clock and I/O. Transitions, commands of people, the outcomes of
+//! deliveries and the time come in; what is to be sent and what is to be recorded comes out. Equal
+//! inputs give equal outputs, ids included, so the live role, a replay of history and a test of a
+//! configuration run the same code.
 //!
-//! - Every firing and resolved transition ends, for each receiver that it is routed to, in exactly one dispatch, or in
-//!   a ledger entry that says why that receiver is not notified.
-//! - Of a group, one dispatch is under way at a time. The next is given out when it has been settled.
-//! - A receiver that was notified of an alert is notified of its end, silenced or not, if it takes that at all.
-//! - [`Dispatcher::restore`] from all records that [`Dispatcher::changes`] gave makes a machine that goes on as this one.
+//! - Every firing and resolved transition ends, for each receiver that it is routed to, in exactly
+//!   one dispatch, or in a ledger entry with the reason why that receiver is not notified.
+//! - Of a group, one dispatch is under way at a time. The next is given out when it has been
+//!   settled.
+//! - A receiver that was notified of an alert is notified of its end, silenced or not, if it takes
+//!   that at all.
+//! - [`Dispatcher::restore`] from all records that [`Dispatcher::changes`] gave makes a machine
+//!   that goes on as this one.
 //!
 //! In the order in which an alert meets them:
 //! - `policy`, `matcher`: routes, receivers and which alerts they are for
@@ -16,7 +20,8 @@
 //! - `group`: what a receiver was notified of each alert, and what is still to be notified
 //! - `silence`, `inhibit`, `mute`: what holds alerts back
 //! - `flush`: due groups to dispatches, escalation, repetition
-//! - `queue`, `settle`: dispatches under way and behind, their outcomes, and many made one when a receiver is away
+//! - `queue`, `settle`: dispatches under way and waiting, their outcomes, and many made one when a
+//!   receiver is away
 //! - `log`: the ledger; `standing`: how an alert stands with its receivers
 //! - `record`: the state as records of a compacted topic
 
@@ -59,13 +64,40 @@ use std::collections::{BTreeMap, BTreeSet};
 pub enum Effect {
     /// To be sent, and settled by [`Dispatcher::sent`] or [`Dispatcher::gave_up`].
     Send(Dispatch),
-    /// Instead of the dispatch with the old id, which is under way and not to be tried again, this one is to be sent.
+    /// Instead of the dispatch with the old id, which is under way and not to be tried again, this
+    /// one is to be sent.
     Replaced { old: String, by: Dispatch },
     /// To be recorded.
     Log(Entry),
 }
 
-/// See the module. Times are nanoseconds since the epoch, and do not go back.
+/// The state machine, see the module. Times are nanoseconds since the epoch, and do not go back.
+///
+/// ```
+/// use std::collections::BTreeMap;
+///
+/// use alerts::dispatch::{Dispatcher, Effect, Policy, ReceiverPolicy};
+/// use alerts::{Status, SystemAlert};
+///
+/// let receivers = BTreeMap::from([("oncall".to_owned(), ReceiverPolicy { send_resolved: true })]);
+/// let mut dispatcher = Dispatcher::new(Policy { receivers, ..Policy::default() });
+///
+/// let now = 60_000_000_000;
+/// let to = ["oncall".to_owned()];
+/// let (rule, status, severity) = ("Behind", Status::Firing, "page");
+/// let alert = SystemAlert { rule, status, severity, receivers: &to, since: 0, at: now };
+/// dispatcher.transition(&alert.transition("event time stands still".to_owned(), String::new()), now);
+/// let sent = dispatcher.take_effects().into_iter().find_map(|effect| match effect {
+///     Effect::Send(dispatch) => Some(dispatch),
+///     _ => None,
+/// });
+/// let sent = sent.expect("the rule names a receiver that the policy has");
+/// assert_eq!(sent.receiver, "oncall");
+/// assert_eq!(sent.alerts[0].transition.summary, "event time stands still");
+/// // Once the receiver has it, the ledger has an entry.
+/// dispatcher.sent(&sent.id, now);
+/// assert!(matches!(dispatcher.take_effects().as_slice(), [Effect::Log(_), ..]));
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Dispatcher {
     policy: Policy,
@@ -123,8 +155,8 @@ impl Dispatcher {
         std::mem::take(&mut self.effects)
     }
 
-    /// Gives out what was under way when the state was written once more. The receiver may have it: the former owner may have
-    /// sent it, and did not live to say so.
+    /// Gives out what was under way when the state was written once more. The receiver may have it:
+    /// the former owner may have sent it, and ended before it could record so.
     pub fn resume(&mut self) {
         let known = self
             .groups

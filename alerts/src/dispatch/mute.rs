@@ -1,7 +1,8 @@
 //! Times at which a route tells nothing: nights, weekends, the last day of a month.
 //!
-//! Windows are written in local time. Where the clock is put forward, a time that does not exist is the moment at which
-//! the clock jumps; where it is put back, a window lasts from the first of two equal times to the second.
+//! Windows are written in local time. Where the clock is put forward, a time that does not exist is
+//! the moment at which the clock jumps; where it is put back, a window lasts from the first of two
+//! equal times to the second.
 
 use chrono::{DateTime, Datelike, Days, Duration, LocalResult, NaiveDate, NaiveDateTime, TimeZone};
 use chrono_tz::Tz;
@@ -34,8 +35,8 @@ pub struct Mute {
     pub windows: Vec<Window>,
 }
 
-/// Times of days. All that is given must hold; what is empty always does. A time over midnight belongs to the day on
-/// which it begins.
+/// Times of days. All that is given must hold; what is empty always does. A time over midnight
+/// belongs to the day on which it begins.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Window {
     pub times: Vec<TimeRange>,
@@ -44,14 +45,15 @@ pub struct Window {
     pub months: Vec<Range>,
 }
 
-/// From minute to minute of a day. It goes over midnight when the end is not behind the start.
+/// From minute to minute of a day. It goes over midnight when the end is not after the start.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct TimeRange {
     start: u16,
     end: u16,
 }
 
-/// Numbers from first to last, both included: Monday is 1, January is 1, and -1 is the last day of a month.
+/// Numbers from first to last, both included: Monday is 1, January is 1, and -1 is the last day of
+/// a month.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Range {
     first: i8,
@@ -59,7 +61,7 @@ pub struct Range {
 }
 
 impl TimeRange {
-    /// Reads `22:00-06:00`. The error says what is wrong and what to write.
+    /// Reads `22:00-06:00`. The error names the mistake and the remedy.
     pub fn parse(text: &str) -> Result<Self, String> {
         let minute = |text: &str| {
             let (hours, minutes) = text.trim().split_once(':')?;
@@ -163,8 +165,8 @@ impl Mute {
         self.covered_until(at).is_some()
     }
 
-    /// When it is over, if it is active now. One that is for many weeks is said to end earlier than it does, and is
-    /// active still when asked then.
+    /// When it is over, if it is active now. One that is for many weeks is reported to end earlier
+    /// than it does, and is active still when asked then.
     pub fn ends(&self, at: i64) -> Option<i64> {
         let mut end = self.covered_until(at)?;
         for _ in 0..HORIZON_DAYS {
@@ -268,7 +270,8 @@ mod tests {
             ("UTC; ; ; 31; ", "2026-11-30T12:00:00Z", None),
             ("UTC; ; ; 28:-1; nov-feb", "2026-02-28T12:00:00Z", Some("2026-03-01T00:00:00Z")),
             ("UTC; ; ; 28:-1; nov-feb", "2026-03-28T12:00:00Z", None),
-            // The clock goes from 02:00 to 03:00 on 29 March 2026, and from 03:00 to 02:00 on 25 October.
+            // The clock goes from 02:00 to 03:00 on 29 March 2026, and from 03:00 to 02:00 on 25
+            // October.
             ("Europe/Berlin; 22:00-06:00; ; ; ", "2026-03-29T03:59:59Z", Some("2026-03-29T04:00:00Z")),
             ("Europe/Berlin; 22:00-06:00; ; ; ", "2026-03-28T20:30:00Z", None),
             ("Europe/Berlin; 22:00-06:00; ; ; ", "2026-10-24T20:00:00Z", Some("2026-10-25T05:00:00Z")),

@@ -1,4 +1,5 @@
-//! Who is to be notified of what: routes, receivers, inhibitions, as checked values. Durations and times are nanoseconds.
+//! Who is to be notified of what: routes, receivers, inhibitions, as checked values. Durations and
+//! times are nanoseconds.
 
 use super::digest::{Digest, Parts};
 use super::matcher::{Matcher, all_match, write_quoted};
@@ -8,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-/// What decides where alerts go. The names of routes are not empty and each is there once, as are those of mutes.
+/// What decides where alerts go. The names of routes are not empty and each is there once, as are
+/// those of mutes.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
     /// In their order, the first one that matches takes the alert.
@@ -47,7 +49,8 @@ pub struct Route {
     pub goes_on: bool,
 }
 
-/// Who else is notified, when an alert still fires so long after the route's receivers were notified, and nobody took it on.
+/// Who else is notified, when an alert still fires so long after the route's receivers were
+/// notified, and nobody took it on.
 #[derive(Clone, Debug, Default)]
 pub struct Escalation {
     /// More than 0.
@@ -174,7 +177,8 @@ impl Policy {
         self.routes.iter().find(|route| route.name == name)
     }
 
-    /// Alerts of a route that is gone are notified at once and alone, like those of the rule's own receivers.
+    /// Alerts of a route that is gone are notified at once and alone, like those of the rule's own
+    /// receivers.
     pub(super) fn timing(&self, target: &Target) -> Timing {
         match self.route(&target.route) {
             Some(route) if route.group_by != GroupBy::None => Timing {

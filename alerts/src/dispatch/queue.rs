@@ -1,4 +1,4 @@
-//! The dispatches of a group that are not settled: one under way, the others behind it.
+//! The dispatches of a group that are not settled: one under way, the others after it.
 
 use super::digest::Parts;
 use super::policy::Target;
@@ -14,7 +14,8 @@ const MOST_ALERTS: usize = 100;
 /// Dispatches of a group from which on they are made fewer even while an attempt is under way.
 const LONG: usize = 64;
 
-/// What a receiver is sent in one piece. Its id is the key by which a receiver tells repeated deliveries.
+/// What a receiver is sent in one piece. Its id is the key by which a receiver tells repeated
+/// deliveries.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Dispatch {
     pub id: String,
@@ -129,7 +130,7 @@ impl Origin<'_> {
         let mut reason = Reason::Repeated;
         let mut positions = BTreeMap::new();
         let mut merged: Vec<(DispatchAlert, Option<String>)> = Vec::new();
-        // What was said of several incidents at once stays true.
+        // A note about several incidents stays true.
         let mut kept = Vec::new();
         for dispatch in dispatches {
             reason = reason.max(dispatch.reason);
@@ -186,7 +187,8 @@ pub(super) struct Queued {
     pub(super) dispatch: Dispatch,
     /// How many failed.
     pub(super) attempts: u32,
-    /// After one of them the receiver may have it. It must stay what it is, under its key, for ever.
+    /// After one of them the receiver may have it. It must stay what it is, under its key, for
+    /// ever.
     pub(super) doubtful: bool,
     pub(super) last_error: Option<String>,
 }
@@ -235,13 +237,14 @@ impl Queue {
         self.0.pop_front()
     }
 
-    /// Whether so many wait that it is time to make them fewer. At powers of two, as it may not help.
+    /// Whether so many wait that it is time to make them fewer. At powers of two, as it may not
+    /// help.
     pub(super) fn is_long(&self) -> bool {
         self.0.len() >= LONG && self.0.len().is_power_of_two()
     }
 
-    /// Makes as few of what waits as there can be; with the one under way, if it is not being tried just now. What an
-    /// attempt may have brought to the receiver is left alone.
+    /// Makes as few of what waits as there can be; with the one under way, if it is not being tried
+    /// just now. What an attempt may have brought to the receiver is left alone.
     pub(super) fn coalesce(&mut self, origin: Origin<'_>, is_tried: bool, now: i64) -> Option<Coalesced> {
         let with_head = !is_tried && !self.head()?.doubtful;
         let start = usize::from(!with_head);

@@ -1,7 +1,9 @@
-//! The state as records of a compacted topic: the newest record of each key is all there is to know.
+//! The state as records of a compacted topic: the newest record of each key is all there is to
+//! know.
 //!
-//! Keys are `alert/<alert>`, `group/<group>`, `member/<group>/<alert>`, `dispatch/<id>` and `command/<key>`; values are
-//! JSON. Other releases read them: names are only ever added, and have a default.
+//! Keys are `alert/<alert>`, `group/<group>`, `member/<group>/<alert>`, `dispatch/<id>` and
+//! `command/<key>`; values are JSON. Other releases read them: names are only ever added, and have
+//! a default.
 
 use super::digest::Digest;
 use super::group::{Group, Member};
@@ -66,7 +68,8 @@ struct GroupRecord {
 }
 
 impl Dispatcher {
-    /// The records that have changed since the last call, in the order of their keys. None deletes one.
+    /// The records that have changed since the last call, in the order of their keys. None deletes
+    /// one.
     pub fn changes(&mut self) -> Vec<(String, Option<Vec<u8>>)> {
         let changed = std::mem::take(&mut self.changed);
         changed.into_iter().map(|key| (key.to_string(), self.record(&key))).collect()
@@ -94,11 +97,12 @@ impl Dispatcher {
         }
     }
 
-    /// A machine that goes on as the one did that gave these records, in whatever order they come. Follow it with
-    /// [`Dispatcher::resume`].
+    /// A machine that goes on as the one did that gave these records, in whatever order they come.
+    /// Follow it with [`Dispatcher::resume`].
     ///
-    /// The policy may be another one. Groups of routes that are gone tell what is unsettled, and that alerts are over,
-    /// if their receivers still exist; new receivers are notified of what fires.
+    /// The policy may be another one. Groups of routes that are gone tell what is unsettled, and
+    /// that alerts are over, if their receivers still exist; new receivers are notified of what
+    /// fires.
     pub fn restore(policy: Policy, records: impl Iterator<Item = (String, Vec<u8>)>) -> Result<Self> {
         let mut dispatcher = Self::new(policy);
         dispatcher.is_restored = true;

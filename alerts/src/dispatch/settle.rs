@@ -1,4 +1,5 @@
-//! Outcomes of deliveries; many dispatches made one while a receiver is away; what becomes of those of an old policy.
+//! Outcomes of deliveries; many dispatches made one while a receiver is away; what becomes of those
+//! of an old policy.
 
 use super::digest::Digest;
 use super::flush::timing;
@@ -20,8 +21,8 @@ impl Dispatcher {
         self.run_due(now);
     }
 
-    /// An attempt failed, and there will be another. It is `doubtful` if the receiver may have got it all the same, as
-    /// after a timeout.
+    /// An attempt failed, and there will be another. It is `doubtful` if the receiver may have got
+    /// it all the same, as after a timeout.
     pub fn failed(&mut self, dispatch_id: &str, reason: &str, doubtful: bool, now: i64) {
         self.advance(now);
         if let Some(hash) = self.dispatches.get(dispatch_id).copied() {
@@ -39,7 +40,8 @@ impl Dispatcher {
         self.run_due(now);
     }
 
-    /// The dispatch will not be delivered. `told_by_fallback` is the receiver that was notified instead, if any was.
+    /// The dispatch will not be delivered. `told_by_fallback` is the receiver that was notified
+    /// instead, if any was.
     pub fn gave_up(&mut self, dispatch_id: &str, reason: &str, told_by_fallback: Option<&str>, now: i64) {
         self.advance(now);
         if let Some((hash, queued)) = self.pop(dispatch_id, now) {
@@ -195,8 +197,8 @@ impl Dispatcher {
         }
     }
 
-    /// The clock of an earlier run may have been ahead: nothing waits for longer from now on than it would have to if it had just
-    /// begun to wait.
+    /// The clock of an earlier run may have been ahead: nothing waits for longer from now on than
+    /// it would have to if it had just begun to wait.
     fn bound_waits(&mut self, now: i64) {
         let hashes: Vec<Digest> = self.groups.keys().copied().collect();
         for hash in hashes {

@@ -1,4 +1,4 @@
-//! What people say: silences and acknowledgements, by the keys of their topic.
+//! Commands of people: silences and acknowledgements, by the keys of their topic.
 
 use super::matcher::{Matcher, all_match};
 use super::policy::AlertLabels;
@@ -6,8 +6,8 @@ use crate::Transition;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// How long a command outlives its effect. A clock that goes a little back, and an acknowledgement that is read before
-/// the alert it is about, find it still there.
+/// How long a command outlives its effect. A clock that goes a little back, and an acknowledgement
+/// that is read before the alert it is about, find it still there.
 const KEPT: i64 = 3_600_000_000_000;
 
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -138,12 +138,12 @@ impl Commands {
         }
     }
 
-    /// The incident is over: what was said of it is kept a little longer. Returns the keys that changed.
+    /// The incident is over: its commands are kept a little longer. Returns the keys that changed.
     pub(super) fn ended(&mut self, incident: &str, now: i64) -> Vec<String> {
         self.postpone(incident, Some(now.saturating_add(KEPT)))
     }
 
-    /// The incident goes on: what was said of it is kept. Returns the keys that changed.
+    /// The incident goes on: its commands are kept. Returns the keys that changed.
     pub(super) fn goes_on(&mut self, incident: &str) -> Vec<String> {
         self.postpone(incident, None)
     }

@@ -31,7 +31,7 @@ pub enum State {
         at: i64,
         dispatch: String,
     },
-    /// Under way, or behind what is.
+    /// Under way, or waiting after it.
     Sending {
         dispatch: String,
         attempts: u32,

@@ -2,8 +2,8 @@
 
 use super::rejection::{Fault, Reason, shown};
 
-/// The longest texts of a series, in bytes. They become parts of keys, rows, alerts and log lines, each of which
-/// has a bound of its own further on that a single label must not reach.
+/// The longest texts of a series, in bytes. They become parts of keys, rows, alerts and log lines,
+/// each of which has a bound of its own further on that a single label must not reach.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct TextBounds {
     pub name: usize,

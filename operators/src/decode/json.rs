@@ -1,20 +1,23 @@
-//! Points as JSON: `{"name": "cpu.load", "labels": {"host": "a1"}, "ts": 1700000000, "value": 0.5}`.
+//! Points as JSON:
+//! `{"name": "cpu.load", "labels": {"host": "a1"}, "ts": 1700000000, "value": 0.5}`.
 //!
-//! A message is one such object, an array of them, or either of these again and again, commonly one a
-//! line. Other keys are ignored, and a key given twice is refused.
+//! A message is one such object, an array of them, or either of these again and again, commonly one
+//! a line. Other keys are ignored, and a key given twice is refused.
 //!
 //! - `name`: a string, not empty.
-//! - `labels`: an object, null or missing. Values are strings; numbers and booleans are taken as they are
-//!   written; null and the empty string mean that there is no such label. A key must not be empty.
-//! - `ts`: a number or a string, see [`super::time`]; when null or missing, the message's own timestamp.
-//! - `value`: a number; true is 1 and false is 0. Strings are refused, also when they hold a number.
+//! - `labels`: an object, null or missing. Values are strings; numbers and booleans are taken as
+//!   they are written; null and the empty string mean that there is no such label. A key must not
+//!   be empty.
+//! - `ts`: a number or a string, see [`super::time`]; when null or missing, the message's own
+//!   timestamp.
+//! - `value`: a number; true is 1 and false is 0. Strings are refused, also when they hold a
+//!   number.
 //!
-//! `{"heartbeat": ts}`, with neither `name` nor `value`, is no point: it says that event time has come to
-//! `ts`.
+//! `{"heartbeat": ts}`, with neither `name` nor `value`, is no point: it moves event time to `ts`.
 //!
-//! After a syntax error in an object, decoding goes on with the next line. In an array it cannot, since
-//! there is no telling where the next element starts: those before the error are kept, and the rest of
-//! the message is one rejection.
+//! After a syntax error in an object, decoding goes on with the next line. In an array it cannot,
+//! since there is no telling where the next element starts: those before the error are kept, and
+//! the rest of the message is one rejection.
 
 use super::rejection::{Fault, Reason, shown};
 use super::scan::{Scanner, is_number, unquote};
@@ -22,8 +25,8 @@ use super::time::parse_time;
 use super::{LineNumbers, Outcome, Scratch, TextBounds, next_line};
 use crate::series::SeriesTable;
 
-/// The raw values of one object. A `fault` that leaves the syntax whole is kept until the object's end has
-/// been read, where the next one starts.
+/// The raw values of one object. A `fault` that leaves the syntax whole is kept until the object's
+/// end has been read, where the next one starts.
 #[derive(Default)]
 struct RawPoint<'a> {
     name: Option<&'a [u8]>,
@@ -77,8 +80,8 @@ pub(super) fn decode(
     }
 }
 
-/// Decodes an array. When it is broken, the error is the number of the broken element, and the scanner is
-/// left at that element's start.
+/// Decodes an array. When it is broken, the error is the number of the broken element, and the
+/// scanner is left at that element's start.
 fn decode_array(
     scanner: &mut Scanner<'_>,
     text: &[u8],
@@ -123,8 +126,8 @@ fn decode_array(
     Ok(())
 }
 
-/// Decodes the object that comes next. The outer error is one of syntax, and leaves the scanner anywhere;
-/// with the inner one the object has been passed, and is no point.
+/// Decodes the object that comes next. The outer error is one of syntax, and leaves the scanner
+/// anywhere; with the inner one the object has been passed, and is no point.
 fn decode_object(
     scanner: &mut Scanner<'_>,
     series: &mut SeriesTable,

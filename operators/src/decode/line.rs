@@ -1,17 +1,20 @@
-//! Points as InfluxDB line protocol: `measurement,tag=value field=1.5,other=2i 1700000000000000000`.
+//! Points as InfluxDB line protocol:
+//! `measurement,tag=value field=1.5,other=2i 1700000000000000000`.
 //!
-//! Each field is a point. Its name is `measurement.field`, or `measurement` alone for a field called
-//! `value`; the tags are its labels. The timestamp is in nanoseconds; without one the message's own counts.
-//! Blank lines and those that start with `#` are skipped, and lines may end in CR LF.
+//! Each field is a point. Its name is `measurement.field`, or `measurement` alone for a field
+//! called `value`; the tags are its labels. The timestamp is in nanoseconds; without one the
+//! message's own counts. Blank lines and those that start with `#` are skipped, and lines may end
+//! in CR LF.
 //!
-//! - Floats, integers (`2i`), unsigned integers (`2u`) become 64-bit floats, so integers above 2^53 are
-//!   rounded. Booleans (`t T true True TRUE f F false False FALSE`) become 1 and 0.
-//! - A string field is a rejection of its own, and so is any other bad value: the line's other fields are
-//!   kept. With a bad timestamp, tag or syntax the whole line is one rejection.
-//! - A backslash escapes a comma, a space or an equals sign right behind it, and is itself otherwise. Within
-//!   string fields it escapes quotes and backslashes, and strings may go over several lines.
-//! - A tag without a value is no label. A tag given twice refuses the line; a field given twice is refused, every
-//!   time it is given, and the line's other fields are kept.
+//! - Floats, integers (`2i`), unsigned integers (`2u`) become 64-bit floats, so integers above 2^53
+//!   are rounded. Booleans (`t T true True TRUE f F false False FALSE`) become 1 and 0.
+//! - A string field is a rejection of its own, and so is any other bad value: the line's other
+//!   fields are kept. With a bad timestamp, tag or syntax the whole line is one rejection.
+//! - A backslash escapes a comma, a space or an equals sign right after it, and is itself
+//!   otherwise. Within string fields it escapes quotes and backslashes, and strings may go over
+//!   several lines.
+//! - A tag without a value is no label. A tag given twice refuses the line; a field given twice is
+//!   refused, every time it is given, and the line's other fields are kept.
 //!
 //! Format: <https://docs.influxdata.com/influxdb/v2/reference/syntax/line-protocol/>.
 
@@ -63,7 +66,7 @@ pub(super) fn decode(
                 accept(text, &line, series, scratch, outcome, &mut lines);
             }
             Err(fault) => {
-                // A quote that is never closed must not swallow the lines behind it.
+                // A quote that is never closed must not swallow the lines after it.
                 position = next_line(text, start);
                 let number = lines.at(text, start);
                 outcome.reject(fault, || format!("line {number}"), text[start..position].trim_ascii_end(), 1);
@@ -110,8 +113,8 @@ fn accept(
                 continue;
             }
         };
-        // The bytes from the measurement to the equals sign behind the field's key. Spellings of JSON
-        // never end in that, so that the two cannot be taken for each other.
+        // The bytes from the measurement to the equals sign after the field's key. Spellings of
+        // JSON never end in that, so that the two cannot be taken for each other.
         let known = if field.key.start == line.head.end + 1 {
             series.lookup(&text[line.head.start..=field.key.end])
         } else {
@@ -138,8 +141,8 @@ fn accept(
 /// Lines of up to so many fields are searched for duplicates pair by pair.
 const FEW_FIELDS: usize = 8;
 
-/// Whether a field is given twice. If so, `order` has the fields by their keys. Keys are compared as they are written:
-/// no two spellings have one meaning.
+/// Whether a field is given twice. If so, `order` has the fields by their keys. Keys are compared
+/// as they are written: no two spellings have one meaning.
 fn sort_if_duplicated(text: &[u8], fields: &[Field], order: &mut Vec<usize>) -> bool {
     let key = |index: usize| &text[fields[index].key.clone()];
     order.clear();
@@ -203,7 +206,7 @@ fn split(text: &[u8], start: usize, fields: &mut Vec<Field>) -> Result<Line, Fau
         let value = key.end + 1..value_end(text, key.end + 1)?;
         position = value.end;
         if value.is_empty() {
-            return Err(syntax(text, value.end, "a field value behind `=`"));
+            return Err(syntax(text, value.end, "a field value after `=`"));
         }
         fields.push(Field { key, value });
         if text.get(position) != Some(&b',') {
@@ -222,7 +225,7 @@ fn split(text: &[u8], start: usize, fields: &mut Vec<Field>) -> Result<Line, Fau
     }
 }
 
-/// The end of the field value that starts at `start`: of a string behind its closing quote.
+/// The end of the field value that starts at `start`: of a string after its closing quote.
 fn value_end(text: &[u8], start: usize) -> Result<usize, Fault> {
     if text.get(start) != Some(&b'"') {
         return Ok(end_of(text, start, |byte| matches!(byte, b',' | b' ' | b'\r' | b'\n')));
@@ -234,7 +237,7 @@ fn value_end(text: &[u8], start: usize) -> Result<usize, Fault> {
                 position += 1;
                 return match text.get(position) {
                     None | Some(b',' | b' ' | b'\r' | b'\n') => Ok(position),
-                    Some(_) => Err(syntax(text, position, "a comma or a space behind a string")),
+                    Some(_) => Err(syntax(text, position, "a comma or a space after a string")),
                 };
             }
             b'\\' => position += 2,
@@ -250,8 +253,8 @@ fn end_of(text: &[u8], start: usize, fits: impl Fn(u8) -> bool) -> usize {
     text[start..].iter().position(|byte| fits(*byte)).map_or(text.len(), |length| start + length)
 }
 
-/// The position of the next byte that fits and has no backslash right before it, or the end. A line feed
-/// cannot be escaped.
+/// The position of the next byte that fits and has no backslash right before it, or the end. A line
+/// feed cannot be escaped.
 #[inline]
 fn unescaped(text: &[u8], start: usize, fits: impl Fn(u8) -> bool) -> usize {
     let mut position = start;

@@ -1,13 +1,13 @@
 //! Decoding of the messages on the `points` topic.
 //!
 //! A message carries one or many points as JSON (see [`json`]) or as line protocol (see [`line`]).
-//! Decoding is total: any bytes give points and rejections, never a panic, and a bad point costs none of
-//! its neighbours. Each point in a message is either accepted or described by a [`Rejection`]; only blank
-//! messages, comments and heartbeats are neither.
+//! Decoding is total: any bytes give points and rejections, never a panic, and a bad point costs
+//! none of its neighbours. Each point in a message is either accepted or described by a
+//! [`Rejection`]; only blank messages, comments and heartbeats are neither.
 //!
-//! Accepted points have a finite value, a name that is not empty, labels without empty keys or values, and
-//! a time from [`DecodeOptions::oldest`] to [`DecodeOptions::max_future_skew`] ahead of the wall clock. No
-//! text of a series is longer than [`TextBounds`] allow.
+//! Accepted points have a finite value, a name that is not empty, labels without empty keys or
+//! values, and a time from [`DecodeOptions::oldest`] to [`DecodeOptions::max_future_skew`] ahead of
+//! the wall clock. No text of a series is longer than [`TextBounds`] allow.
 
 mod bounds;
 mod json;
@@ -30,8 +30,8 @@ use std::time::Duration;
 /// How the messages of a topic are written.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Format {
-    /// JSON when the first byte that is not blank is `{` or `[`, or else line protocol. A measurement
-    /// whose name starts with a bracket needs [`Format::LineProtocol`].
+    /// JSON when the first byte that is not blank is `{` or `[`, or else line protocol. A
+    /// measurement whose name starts with a bracket needs [`Format::LineProtocol`].
     #[default]
     Auto,
     Json,
@@ -151,8 +151,8 @@ impl Decoder {
 
     /// Decodes one message, and appends to `out` and `rejected`.
     ///
-    /// `message_time` is the message's own timestamp, for points without one; `now` is the wall clock. Both
-    /// are nanoseconds since the epoch.
+    /// `message_time` is the message's own timestamp, for points without one; `now` is the wall
+    /// clock. Both are nanoseconds since the epoch.
     pub fn decode(
         &mut self,
         payload: &[u8],
@@ -285,7 +285,7 @@ impl LineNumbers {
     }
 }
 
-/// The position behind the next line feed, or the end.
+/// The position after the next line feed, or the end.
 fn next_line(text: &[u8], position: usize) -> usize {
     let rest = &text[position..];
     rest.iter().position(|byte| *byte == b'\n').map_or(text.len(), |length| position + length + 1)

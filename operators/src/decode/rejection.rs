@@ -1,12 +1,12 @@
-//! What is said about a point that was refused, in words for people and in bytes for the dead-letter topic.
+//! Why a point was refused: in words for people, and in bytes for the dead-letter topic.
 
 use std::fmt;
 
 /// The raw bytes kept of a refused point. Longer ones are cut.
 pub const MAX_EXCERPT_BYTES: usize = 4 << 10;
 
-/// Refused points of one message that are described one by one. Further ones are only counted, in the
-/// last entry, so that a message of rubbish does not turn into hundreds of times its size.
+/// Refused points of one message that are described one by one. Further ones are only counted, in
+/// the last entry, so that a message of rubbish does not turn into hundreds of times its size.
 pub const MAX_REJECTIONS: usize = 1_000;
 
 /// Why a point was refused.
@@ -85,14 +85,14 @@ pub struct Rejection {
     pub reason: Reason,
     /// For people: what is wrong, and what would be right.
     pub detail: String,
-    /// Where in the message: `message`, `line 3`, `line 3, field usage_idle`, `line 1, element 17`, and
-    /// the byte of a syntax error.
+    /// Where in the message: `message`, `line 3`, `line 3, field usage_idle`, `line 1, element 17`,
+    /// and the byte of a syntax error.
     pub place: String,
     /// The raw bytes of the refused point, at most [`MAX_EXCERPT_BYTES`] of them.
     pub excerpt: Vec<u8>,
-    /// How many points this stands for. More than 1 when the timestamp of a line with several fields is
-    /// refused, and in the last entry of a message that has more than [`MAX_REJECTIONS`]. What cannot be
-    /// told apart, such as the rest of a broken array, counts as 1.
+    /// How many points this stands for. More than 1 when the timestamp of a line with several
+    /// fields is refused, and in the last entry of a message that has more than [`MAX_REJECTIONS`].
+    /// What cannot be told apart, such as the rest of a broken array, counts as 1.
     pub count: usize,
     /// The event time, where that is what was refused; nanoseconds since the epoch.
     pub time: Option<i64>,

@@ -1,10 +1,10 @@
 //! Finds the extent of JSON values in raw bytes: one pass, no recursion, no allocation, no copy.
 //!
-//! A parser turns text into values, and most of a point's text is needed as it stands: the name and the
-//! labels are the key that their series is known by. So this looks no further than strings, brackets,
-//! commas and colons. What is inside of a value is checked by its reader, and what nobody reads is
-//! not checked: bare words (`NaN`, which some encoders write) and bytes that are not UTF-8 spoil the
-//! value they are in, not the message.
+//! A parser turns text into values, and most of a point's text is needed as it stands: the name and
+//! the labels are the key that their series is known by. So this looks no further than strings,
+//! brackets, commas and colons. What is inside of a value is checked by its reader, and what nobody
+//! reads is not checked: bare words (`NaN`, which some encoders write) and bytes that are not UTF-8
+//! spoil the value they are in, not the message.
 //!
 //! Format: RFC 8259.
 
@@ -84,7 +84,7 @@ impl<'a> Scanner<'a> {
         Ok(&self.bytes[start..self.position])
     }
 
-    /// From the opening quote to behind the closing one.
+    /// From the opening quote to after the closing one.
     #[inline]
     fn skip_string(&mut self) -> Result<(), Fault> {
         let mut position = self.position + 1;
@@ -107,7 +107,7 @@ impl<'a> Scanner<'a> {
         Err(self.unexpected("the end of a string"))
     }
 
-    /// From the opening bracket to behind the closing one.
+    /// From the opening bracket to after the closing one.
     fn skip_container(&mut self) -> Result<(), Fault> {
         // One bit for each open bracket, the innermost lowest: 1 for an object.
         let (mut open, mut depth) = (0_u32, 0);
@@ -172,8 +172,8 @@ pub(super) fn unquote(raw: &[u8]) -> Result<String, Fault> {
     })
 }
 
-/// Whether a raw value is a number by the grammar of JSON: without leading zeros or plus, and with digits
-/// on both sides of a point.
+/// Whether a raw value is a number by the grammar of JSON: without leading zeros or plus, and with
+/// digits on both sides of a point.
 pub(super) fn is_number(raw: &[u8]) -> bool {
     fn digits(raw: &[u8]) -> (usize, &[u8]) {
         let count = raw.iter().take_while(|byte| byte.is_ascii_digit()).count();
@@ -185,19 +185,19 @@ pub(super) fn is_number(raw: &[u8]) -> bool {
         return false;
     }
     if let Some(fraction) = rest.strip_prefix(b".") {
-        let (count, behind) = digits(fraction);
+        let (count, after) = digits(fraction);
         if count == 0 {
             return false;
         }
-        rest = behind;
+        rest = after;
     }
     if let [b'e' | b'E', exponent @ ..] = rest {
         let exponent = exponent.strip_prefix(b"-").or(exponent.strip_prefix(b"+")).unwrap_or(exponent);
-        let (count, behind) = digits(exponent);
+        let (count, after) = digits(exponent);
         if count == 0 {
             return false;
         }
-        rest = behind;
+        rest = after;
     }
     rest.is_empty()
 }

@@ -51,8 +51,8 @@ fn decode_as(format: Format, payload: &[u8]) -> Result {
     Result { points, rejected, heartbeat: decoded.heartbeat }
 }
 
-/// Points as `name{key=value,…}@seconds=value`, rejections as `place: reason`, apart by ` | `. The time is
-/// left out when it is the message's.
+/// Points as `name{key=value,…}@seconds=value`, rejections as `place: reason`, apart by ` | `. The
+/// time is left out when it is the message's.
 fn summary(result: &Result) -> String {
     let mut parts = Vec::new();
     for point in &result.points {
@@ -385,7 +385,7 @@ fn a_point_needs_a_time_from_somewhere() {
     let reasons: Vec<Reason> = rejected.iter().map(|rejection| rejection.reason).collect();
     use Reason::{FutureTimestamp, MissingTimestamp, TimestampTooOld};
     assert_eq!(reasons, [MissingTimestamp, MissingTimestamp, FutureTimestamp, TimestampTooOld]);
-    assert!(points.is_empty() && decoder.series().is_empty(), "refused points leave no series behind");
+    assert!(points.is_empty() && decoder.series().is_empty(), "refused points leave no series");
 }
 
 fn point(text: &'static str) -> impl Strategy<Value = Point> {

@@ -1,6 +1,6 @@
 //! Event times: from the forms in which messages give them to nanoseconds since the epoch.
 //!
-//! A number is told apart by the magnitude of its whole part `|t|`, negative ones alike:
+//! A number is classified by the magnitude of its whole part `|t|`, negative ones alike:
 //!
 //! | magnitude       | unit         | as a date, positive                  |
 //! |-----------------|--------------|--------------------------------------|
@@ -9,8 +9,8 @@
 //! | below 10^17     | microseconds | the same                             |
 //! | from 10^17      | nanoseconds  | the same, cut at 2262 by 64 bits     |
 //!
-//! So times before March 1973 can only be given in seconds or as RFC 3339. Fractions are exact to the
-//! nanosecond, never rounded through a float: digits beyond that are cut off towards the past.
+//! So times before March 1973 can only be given in seconds or as RFC 3339. Fractions are exact to
+//! the nanosecond, never rounded through a float: digits beyond that are cut off towards the past.
 
 use super::rejection::{Fault, Reason, shown};
 use chrono::DateTime;
@@ -68,7 +68,8 @@ fn unit_exponent(magnitude: u128) -> u32 {
     }
 }
 
-/// A decimal number as `mantissa × 10^-scale`. None when it is no number or needs more than 30 digits.
+/// A decimal number as `mantissa × 10^-scale`. None when it is no number or needs more than 30
+/// digits.
 fn parse_decimal(text: &[u8]) -> Option<(i128, i32)> {
     const MOST_DIGITS: u32 = 30;
     let (negative, digits) = match text.split_first()? {

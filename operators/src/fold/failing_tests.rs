@@ -9,7 +9,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::testing::{OPTIONS, message, message_until, rollup};
 
-/// `picky` is an aggregate of tests that fails and panics on some values, see [`crate::testing::picky`].
+/// `picky` is an aggregate of tests that fails and panics on some values, see
+/// [`crate::testing::picky`].
 const SQL: &str = "CREATE MATERIALIZED VIEW cpu WITH (tiers = '10s, 1m', allowed_lateness = '30 seconds') AS
     SELECT tumble(time, INTERVAL '10 seconds') AS w, labels['host'] AS host, picky(value) AS p, count(*) AS n,
            sqrt(picky(value) - 1) AS root
@@ -142,7 +143,8 @@ fn what_could_not_be_merged_is_merged_the_same_after_a_restart() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
-    /// Whatever a stream holds of groups that fail, the others get the rows that they get without these.
+    /// Whatever a stream holds of groups that fail, the others get the rows that they get without
+    /// these.
     #[test]
     fn groups_that_fail_change_nothing_of_the_others(
         messages in prop::collection::vec(

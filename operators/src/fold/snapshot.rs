@@ -56,13 +56,14 @@ struct SectionHeader {
 }
 
 impl Fold {
-    /// The whole state, to be stored as of the offset after the last applied message. `alerts` is carried
-    /// along for the threshold operator.
+    /// The whole state, to be stored as of the offset after the last applied message. `alerts` is
+    /// carried along for the threshold operator.
     pub fn snapshot(&self, alerts: String) -> Result<Vec<u8>> {
         self.capture().encode(alerts)
     }
 
-    /// The same, to be encoded elsewhere while this fold goes on: its batches are shared, not copied.
+    /// The same, to be encoded elsewhere while this fold goes on: its batches are shared, not
+    /// copied.
     pub fn capture(&self) -> Captured {
         let (mut sections, mut headers) = (Vec::new(), Vec::new());
         for kept in &self.rollups {
@@ -82,8 +83,8 @@ impl Fold {
         Captured { header, sections }
     }
 
-    /// A fold as it was when `bytes` were taken, as far as these rollups have the plans and tiers of then. What another
-    /// plan or another version of the format made is left to be rebuilt.
+    /// A fold as it was when `bytes` were taken, as far as these rollups have the plans and tiers
+    /// of then. What another plan or another version of the format made is left to be rebuilt.
     ///
     /// # Errors
     /// When not even the watermark can be read.

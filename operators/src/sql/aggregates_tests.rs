@@ -105,7 +105,8 @@ fn batch_sums(sql: &str, given: &[(&str, i64, f64)]) -> arrow::array::RecordBatc
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
-    /// A sum of whole numbers is right, or null when it does not fit: in a stream, in batch, and over windows of rows.
+    /// A sum of whole numbers is right, or null when it does not fit: in a stream, in batch, and
+    /// over windows of rows.
     #[test]
     fn sums_of_whole_numbers_never_wrap_around(
         values in prop::collection::vec(prop::sample::select(vec![

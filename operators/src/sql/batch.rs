@@ -1,4 +1,5 @@
-//! A rollup's SELECT as it runs in batch, over all points at once: for a coarser tier, and for hopping windows.
+//! A rollup's SELECT as it runs in batch, over all points at once: for a coarser tier, and for
+//! hopping windows.
 
 use std::ops::ControlFlow;
 
@@ -16,8 +17,8 @@ use super::{hop, tumble};
 /// The column with a window's start, where a point stands once for each window that holds it.
 const WINDOW: &str = "__window";
 
-/// The SELECT as it runs in batch. `hop` gives a point's pane, and only a rollup knows how panes make up windows: in
-/// batch every point stands once for each of its windows.
+/// The SELECT as it runs in batch. `hop` gives a point's pane, and only a rollup knows how panes
+/// make up windows: in batch every point stands once for each of its windows.
 pub(super) fn sql(select: &Select) -> Result<String, SqlError> {
     let mut hops = None;
     let _ = visit_expressions(select, |expr| match call(expr, hop::NAME) {

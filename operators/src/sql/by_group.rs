@@ -1,6 +1,7 @@
 //! States of groups where an aggregate fails: it costs the group, and no other.
 //!
-//! A stage fails as a whole. What it gives for the groups that do not fail is found by halving the groups.
+//! A stage fails as a whole. What it gives for the groups that do not fail is found by halving the
+//! groups.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -12,8 +13,8 @@ use arrow::row::OwnedRow;
 use crate::error::Result;
 use crate::keys::Keys;
 
-/// How often parts of the groups are tried: enough to find some hundred that fail. What has not been tried by then is
-/// given up with them.
+/// How often parts of the groups are tried: enough to find some hundred that fail. What has not
+/// been tried by then is given up with them.
 const TRIES: usize = 4_096;
 
 /// What became of states by group.

@@ -1,4 +1,4 @@
-//! What DataFusion says went wrong, without the layers that an error came through.
+//! The cause of a DataFusion error, without the layers that it came through.
 
 use std::any::Any;
 
@@ -7,7 +7,8 @@ use datafusion::error::DataFusionError;
 /// Of an error: more than its words ever take.
 const MOST_BYTES: usize = 1_000;
 
-/// The root of an error, in one line. An error of a regular expression is drawn over several; the last says what it is.
+/// The root of an error, in one line. An error of a regular expression is drawn over several; the
+/// last names the cause.
 pub(crate) fn cause(error: &DataFusionError) -> String {
     let text = match error.find_root() {
         DataFusionError::Plan(text)
@@ -33,10 +34,10 @@ pub(crate) fn cause(error: &DataFusionError) -> String {
     ] {
         text = text.strip_prefix(layer).unwrap_or(text);
     }
-    let said = text.lines().find_map(|line| line.strip_prefix("error: "));
+    let reason = text.lines().find_map(|line| line.strip_prefix("error: "));
     let first = text.lines().next().unwrap_or_default();
-    cut(match said {
-        Some(said) => format!("{} {said}", first.trim_end()),
+    cut(match reason {
+        Some(reason) => format!("{} {reason}", first.trim_end()),
         None => first.trim_end_matches('.').to_owned(),
     })
 }

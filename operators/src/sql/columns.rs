@@ -99,7 +99,8 @@ impl Columns {
     }
 }
 
-/// Names that a store has for itself, or for none: InfluxDB's columns, those of the versions in Parquet.
+/// Names that a store has for itself, or for none: InfluxDB's columns, those of the versions in
+/// Parquet.
 fn refuse_reserved(name: &str, place: Span) -> Result<(), SqlError> {
     let is_reserved = name.trim().is_empty() || name.starts_with('_') || name.eq_ignore_ascii_case("time");
     if !is_reserved && name.len() <= LONGEST_NAME {

@@ -1,8 +1,10 @@
-//! What a query says of its operations before it is optimized: what is constant is computed, and what can fail can be null.
+//! Prepares the operations of a query before it is optimized: constants are computed, and
+//! operations that can fail become nullable.
 //!
-//! DataFusion would find out in the middle of an optimizer rule that a constant cannot be computed, and say no more than the
-//! rule's name. It would also take an operation over columns that are never null for one that is never null, and leave out
-//! what should take the place of a null: `coalesce(count(*) / 0, 0)`.
+//! DataFusion would find out in the middle of an optimizer rule that a constant cannot be computed,
+//! and report no more than the rule's name. It would also take an operation over columns that are
+//! never null for one that is never null, and leave out what should take the place of a null:
+//! `coalesce(count(*) / 0, 0)`.
 
 use std::fmt;
 use std::sync::{Arc, LazyLock};
@@ -111,7 +113,7 @@ fn analyze_part(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     Ok(Transformed::yes(Expr::TryCast(TryCast::new(Box::new(expr), same))))
 }
 
-/// Functions that make a text as long as their second argument says, or that many times as long.
+/// Functions that make a text of the length of their second argument, or that many times as long.
 const LENGTHENING: [&str; 3] = ["lpad", "repeat", "rpad"];
 const LONGEST: i64 = 65_536;
 
@@ -179,8 +181,9 @@ static ROW: LazyLock<RecordBatch> = LazyLock::new(|| {
         .expect("a batch without columns has any number of rows")
 });
 
-/// The constants of an operation with which it fails whatever else it is given, and how it fails: a unit of time that there is not,
-/// a pattern that is none. Tried on made-up values; of types for which there are none nothing is said.
+/// The constants of an operation with which it fails whatever else it is given, and how it fails: a
+/// unit of time that there is not, a pattern that is none. Tried on made-up values; types without
+/// such values are not checked.
 fn fails_always(expr: &Expr, schema: &DFSchema) -> Result<Option<(Vec<ScalarValue>, DataFusionError)>> {
     let (mut constants, mut samples) = (Vec::new(), Vec::new());
     let mut known = true;

@@ -1,7 +1,7 @@
 //! Group columns that are computed: an empty text in one is null, as an empty label is no label.
 //!
-//! InfluxDB has no empty tags, so a group with an empty one and the group without it would be one point there, and each
-//! would overwrite the other. Labels and names of points are never empty.
+//! InfluxDB has no empty tags, so a group with an empty one and the group without it would be one
+//! point there, and each would overwrite the other. Labels and names of points are never empty.
 
 use std::ops::ControlFlow;
 
@@ -16,9 +16,9 @@ use super::labels::is_label;
 
 const NULLIF: &str = "nullif";
 
-/// The SELECT with null in place of empty texts in its group columns; none when none of these is computed. `tags` are the
-/// positions of the group columns that are text in the SELECT list, `groups` name and position of all in the order of GROUP
-/// BY.
+/// The SELECT with null in place of empty texts in its group columns; none when none of these is
+/// computed. `tags` are the positions of the group columns that are text in the SELECT list,
+/// `groups` name and position of all in the order of GROUP BY.
 pub(super) fn empty_is_null(
     select: &Select,
     tags: &[usize],

@@ -4,7 +4,7 @@ use std::fmt;
 
 use datafusion::sql::sqlparser::tokenizer::{Location, Span};
 
-/// Names file, line and column, says what is wrong and what to write instead.
+/// Names file, line and column, the mistake and the remedy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SqlError {
     pub file: String,

@@ -1,4 +1,5 @@
-//! Expressions that are planned by themselves, over the rows of a rule, as those of a whole query are.
+//! Expressions that are planned by themselves, over the rows of a rule, as those of a whole query
+//! are.
 
 use std::sync::Arc;
 

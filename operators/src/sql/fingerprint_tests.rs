@@ -1,5 +1,5 @@
-//! Fingerprints of the rollups that the program comes with. Another value costs every user of such a rollup its open
-//! windows at the upgrade: they are rebuilt from the archive.
+//! Fingerprints of the rollups that the program comes with. Another value costs every user of such
+//! a rollup its open windows at the upgrade: they are rebuilt from the archive.
 
 use super::compile;
 

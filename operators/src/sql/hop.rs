@@ -1,7 +1,8 @@
 //! Hopping windows: `hop(time, size, slide)`, windows of `size`, one of which starts every `slide`.
 //!
-//! A stream keeps states by pane, the piece of time between two starts, and a window is its panes merged: so `hop` gives
-//! the start of a point's pane. In batch, `hop_starts` lists the starts of all windows that hold a point.
+//! A stream keeps states by pane, the piece of time between two starts, and a window is its panes
+//! merged: so `hop` gives the start of a point's pane. In batch, `hop_starts` lists the starts of
+//! all windows that hold a point.
 
 use std::sync::Arc;
 

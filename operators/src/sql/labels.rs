@@ -1,8 +1,8 @@
 //! `labels['x']` in a rollup's SELECT becomes a column of its own.
 //!
-//! Looking a key up in a map for every point would cost more than the aggregation. The decoder knows each
-//! series' labels once, so the stream carries only the labels that SQL asks for, as one column each. In batch
-//! the same text runs against the stored map.
+//! Looking a key up in a map for every point would cost more than the aggregation. The decoder
+//! knows each series' labels once, so the stream carries only the labels that SQL asks for, as one
+//! column each. In batch the same text runs against the stored map.
 
 use std::ops::ControlFlow;
 

@@ -2,12 +2,15 @@
 //!
 //! - `view`: a file's `CREATE MATERIALIZED VIEW … AS SELECT …`
 //! - `refuse`: what the SELECT may not hold, and what to write instead
-//! - `total`: operations that fail on a row give null for it; `constants`: those that are computed when planning; `sums`:
-//!   those of whole numbers; `session`, `expression`: where SQL is planned so; `cause`: why an operation failed
+//! - `total`: operations that fail on a row give null for it; `constants`: those that are computed
+//!   when planning; `sums`: those of whole numbers; `session`, `expression`: where SQL is planned
+//!   so; `cause`: why an operation failed
 //! - `labels`: `labels['x']` as a column of its own; `empty`: group columns without a text
 //! - `tumble`, `hop`: the window functions; `tier`: windows of several lengths from the same states
-//! - `rollup`: a planned rollup; `run`: what it computes; `by_group`: at the cost of the groups that fail; `batch`: its SELECT as it runs over all points at once
-//! - `columns`: its window, tags and fields; `planning`: DataFusion's errors in our words; `place`: where they are
+//! - `rollup`: a planned rollup; `run`: what it computes; `by_group`: at the cost of the groups
+//!   that fail; `batch`: its SELECT as it runs over all points at once
+//! - `columns`: its window, tags and fields; `planning`: DataFusion's errors in our words; `place`:
+//!   where they are
 
 mod batch;
 mod by_group;
@@ -56,21 +59,23 @@ use std::sync::Arc;
 use datafusion::logical_expr::ScalarUDF;
 use view::View;
 
-/// The hidden count of points behind every result row.
+/// The hidden count of the points of every result row.
 pub const POINTS_COLUMN: &str = "__points";
 
 /// All rollups of a deployment, planned over one shared table of points.
 #[derive(Debug, Default)]
 pub struct Catalog {
     pub rollups: Vec<Arc<Rollup>>,
-    /// The labels that some rollup asks for, sorted: one column each after `name`, `time` and `value`.
+    /// The labels that some rollup asks for, sorted: one column each after `name`, `time` and
+    /// `value`.
     pub labels: Vec<String>,
     /// Why files were left out. The others run without them.
     pub errors: Vec<SqlError>,
 }
 
-/// The functions that a tier's SELECT needs in batch, for registration in a session of plain DataFusion. Only in
-/// [`batch_session`] does the SELECT mean what it means in a stream also where operations fail.
+/// The functions that a tier's SELECT needs in batch, for registration in a session of plain
+/// DataFusion. Only in [`batch_session`] does the SELECT mean what it means in a stream also where
+/// operations fail.
 pub fn batch_functions() -> [ScalarUDF; 2] {
     [tumble::tumble_udf(), hop::hop_starts_udf()]
 }

@@ -17,8 +17,8 @@ pub(super) fn place_of(select: &Select, is_meant: impl Fn(&Expr) -> bool) -> Opt
     }
 }
 
-/// An operation, given by the function that it calls, if it is a call, and by the constants in it: the call with all of
-/// them, or else the call, or else the first of the constants.
+/// An operation, given by the function that it calls, if it is a call, and by the constants in it:
+/// the call with all of them, or else the call, or else the first of the constants.
 pub(super) fn place_of_operation(
     select: &Select,
     function: Option<&str>,

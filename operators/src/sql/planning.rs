@@ -1,4 +1,5 @@
-//! DataFusion's planning errors in words for the author of the file: at the token that is wrong, with what to write.
+//! DataFusion's planning errors in words for the author of the file: at the token that is wrong,
+//! with what to write.
 
 use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
@@ -12,7 +13,8 @@ use super::error::SqlError;
 use super::labels::{is_label, is_labels_access};
 use super::place::{place_of, place_of_operation};
 
-/// DataFusion knows the place of some errors; the others are looked for in `select`, as it was written.
+/// DataFusion knows the place of some errors; the others are looked for in `select`, as it was
+/// written.
 pub(super) fn planning_error(
     error: &DataFusionError,
     select: &Select,

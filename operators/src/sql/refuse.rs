@@ -1,5 +1,5 @@
-//! What a rollup's SELECT may not hold: whatever cannot be merged from partial states, would need unbounded
-//! state, or would give another result when it runs again. Each refusal says what to write instead.
+//! What a rollup's SELECT may not hold: whatever cannot be merged from partial states, would need
+//! unbounded state, or would give another result when it runs again. Each refusal has the remedy.
 
 use std::ops::ControlFlow;
 

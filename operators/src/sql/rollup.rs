@@ -29,18 +29,21 @@ pub struct Rollup {
     pub name: String,
     /// How long after its end a window is still corrected, nanoseconds.
     pub allowed_lateness: i64,
-    /// Groups of one window, beyond which points go to its overflow group; none leaves it to the configuration.
+    /// Groups of one window, beyond which points go to its overflow group; none leaves it to the
+    /// configuration.
     pub series_limit: Option<u64>,
     /// Columns of a result: the window's start, the tags, the fields.
     pub schema: SchemaRef,
     pub shape: Shape,
-    /// Tells states of this plan from those of another: a hash of what decides them and where they are kept, which is
-    /// the name, the plan up to the states, their types, and the names of the tags. It does not depend on other
-    /// rollups, on how the query is written, on the fields' names, or on what is computed from the states.
+    /// Tells states of this plan from those of another: a hash of what decides them and where they
+    /// are kept, which is the name, the plan up to the states, their types, and the names of the
+    /// tags. It does not depend on other rollups, on how the query is written, on the fields'
+    /// names, or on what is computed from the states.
     pub fingerprint: u64,
     /// The same for what is computed from the states: HAVING, and the columns of the result.
     pub results_fingerprint: u64,
-    /// Fields that only grow while a window gets points: counts and maxima, and sums where no value is negative.
+    /// Fields that only grow while a window gets points: counts and maxima, and sums where no value
+    /// is negative.
     pub growing: Vec<String>,
     /// The finest first, at least one.
     tiers: Vec<Tier>,
@@ -113,12 +116,14 @@ impl Rollup {
         &self.tiers
     }
 
-    /// The tier of the SELECT's own windows. States come by its panes, and what is late is what its windows miss.
+    /// The tier of the SELECT's own windows. States come by its panes, and what is late is what its
+    /// windows miss.
     pub fn finest(&self) -> &Tier {
         &self.tiers[0]
     }
 
-    /// About what the state of one group takes, before any is seen: lists, of which the sketches are made, are taken to be full.
+    /// About what the state of one group takes, before any is seen: lists, of which the sketches
+    /// are made, are taken to be full.
     pub fn state_bytes(&self) -> usize {
         const TEXT: usize = 32;
         const SKETCH: usize = 2 << 10;
@@ -191,8 +196,9 @@ impl Planned {
         let statement = Statement::Statement(Box::new(SqlStatement::Query(Box::new(query_of(select)))));
         let logical = block_on(state.statement_to_plan(statement)).map_err(explained)?;
         let columns = Columns::of(&logical, written)?;
-        // Shared expressions are numbered over all passes of the optimizer, and their names are part of fingerprints, which
-        // must not change without a reason: there has always been a pass before.
+        // Shared expressions are numbered over all passes of the optimizer, and their names are
+        // part of fingerprints, which must not change without a reason: there has always been a
+        // pass before.
         state.optimize(&logical).map_err(explained)?;
         let planned = block_on(state.create_physical_plan(&logical)).map_err(explained)?;
         let schema = result_schema(&planned.schema());
@@ -202,8 +208,8 @@ impl Planned {
     }
 }
 
-/// Arrow schema of the points that rollups are planned over. No point lacks its name, time or value; but what is computed
-/// from them may be null, and DataFusion would take it for never null.
+/// Arrow schema of the points that rollups are planned over. No point lacks its name, time or
+/// value; but what is computed from them may be null, and DataFusion would take it for never null.
 pub(crate) fn points_schema(labels: &[String]) -> SchemaRef {
     let mut fields = vec![
         Field::new("name", DataType::Utf8View, true),
@@ -235,8 +241,8 @@ fn query_of(select: Select) -> datafusion::sql::sqlparser::ast::Query {
     }
 }
 
-/// The leaf has a column for every label of the catalog, so it and the positions in it are left out: a new rollup
-/// must not cost the others their open windows.
+/// The leaf has a column for every label of the catalog, so it and the positions in it are left
+/// out: a new rollup must not cost the others their open windows.
 fn fingerprint(view: &View, stages: &Stages, columns: &Columns) -> u64 {
     let mut described = view.name.clone();
     // The names of the tags choose the partition of a group.

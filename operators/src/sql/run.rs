@@ -35,8 +35,8 @@ pub(crate) struct Finished {
 }
 
 impl Rollup {
-    /// Points to states. Input: `name`, `time`, `value`, then a column per label of the catalog. Operations that fail on a
-    /// point give null for it, and are counted.
+    /// Points to states. Input: `name`, `time`, `value`, then a column per label of the catalog.
+    /// Operations that fail on a point give null for it, and are counted.
     ///
     /// # Errors
     /// When an aggregate does not take a point.

@@ -13,7 +13,8 @@ use super::sums::Sums;
 use super::total::TotalOperations;
 use super::{batch_functions, hop, tumble};
 
-/// A session for SQL over all points or rows at once, in which the functions that a tier's SELECT needs are known.
+/// A session for SQL over all points or rows at once, in which the functions that a tier's SELECT
+/// needs are known.
 pub fn batch_session(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> SessionContext {
     let session = of(builder(config, TotalOperations::uncounted()).with_runtime_env(runtime));
     for function in batch_functions() {
@@ -27,8 +28,8 @@ pub(crate) fn rule_session() -> SessionContext {
     bounded(of(builder(SessionConfig::new().with_target_partitions(1), TotalOperations::counted())))
 }
 
-/// Functions whose result may be of any length, whatever they are given. Those that lengthen texts are bounded by
-/// [`super::constants`].
+/// Functions whose result may be of any length, whatever they are given. Those that lengthen texts
+/// are bounded by [`super::constants`].
 const UNBOUNDED: [&str; 8] = [
     "array_repeat",
     "array_resize",
@@ -48,8 +49,9 @@ fn bounded(session: SessionContext) -> SessionContext {
     session
 }
 
-/// A session that plans rollups. Without physical optimizer rules the plan holds exactly the SELECT's own nodes: no
-/// exchange, no sort. Its operations become total when it is cut into stages.
+/// A session that plans rollups. Without physical optimizer rules the plan holds exactly the
+/// SELECT's own nodes: no exchange, no sort. Its operations become total when it is cut into
+/// stages.
 pub(super) fn rollup_session() -> SessionContext {
     let config = common(SessionConfig::new())
         .with_target_partitions(1)
@@ -64,8 +66,8 @@ pub(super) fn rollup_session() -> SessionContext {
         .with_analyzer_rule(Arc::new(Constants))
         .with_physical_optimizer_rules(vec![]);
     let session = bounded(of(builder));
-    // The rule takes group columns out of the aggregate when others decide them, but states are kept by the
-    // columns of the SELECT.
+    // The rule takes group columns out of the aggregate when others decide them, but states are
+    // kept by the columns of the SELECT.
     session.remove_optimizer_rule("eliminate_group_by_constant");
     session.register_udf(tumble::tumble_udf());
     session.register_udf(hop::hop_udf());
@@ -85,9 +87,9 @@ fn builder(config: SessionConfig, total: TotalOperations) -> SessionStateBuilder
         .with_physical_optimizer_rules(rules)
 }
 
-/// What every session needs. A `CASE` that is shared by several aggregates can be null in a physical plan and not in the
-/// logical one, for which DataFusion refuses the plan; total operations give null anyway, and whatever is above them
-/// takes it.
+/// What every session needs. A `CASE` that is shared by several aggregates can be null in a
+/// physical plan and not in the logical one, for which DataFusion refuses the plan; total
+/// operations give null anyway, and whatever is above them takes it.
 fn common(config: SessionConfig) -> SessionConfig {
     config.set_bool("datafusion.execution.skip_physical_aggregate_schema_check", true)
 }

@@ -1,7 +1,8 @@
 //! Sums of whole numbers that do not wrap around.
 //!
-//! DataFusion adds whole numbers in 64 bits, and goes on from the smallest when the largest is passed. Here they are added
-//! as decimals, which have room for more than any rollup counts, and cast back: a sum that does not fit is null.
+//! DataFusion adds whole numbers in 64 bits, and goes on from the smallest when the largest is
+//! passed. Here they are added as decimals, which have room for more than any rollup counts, and
+//! cast back: a sum that does not fit is null.
 
 use std::sync::Arc;
 
@@ -63,8 +64,8 @@ fn analyze(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
 /// See [`widen`].
 type Widened = (Vec<Expr>, Vec<Option<DataType>>);
 
-/// The functions with sums of decimals in place of sums of whole numbers, and the type of each that was replaced; none
-/// when there is no such sum.
+/// The functions with sums of decimals in place of sums of whole numbers, and the type of each that
+/// was replaced; none when there is no such sum.
 fn widen(exprs: &[Expr], schema: &DFSchema) -> Result<Option<Widened>> {
     let (mut widened, mut types) = (Vec::new(), Vec::new());
     for expr in exprs {
@@ -108,7 +109,8 @@ fn widen_argument(function: &str, args: &mut [Expr], schema: &DFSchema) -> Resul
     }
 }
 
-/// The columns of `plan` under their names, with those from the number `given` on that were widened cast back.
+/// The columns of `plan` under their names, with those from the number `given` on that were widened
+/// cast back.
 fn narrow(plan: LogicalPlan, given: usize, types: &[Option<DataType>]) -> Result<LogicalPlan> {
     let schema = Arc::clone(plan.schema());
     let columns = schema.iter().enumerate().map(|(index, (relation, field))| {

@@ -1,7 +1,8 @@
 //! Tiers: the same rollup over windows of several lengths, each from the same states.
 //!
-//! `WITH (tiers = '1m, 1h, 1d')` lists them. The first has the length of the SELECT's own window; each further one is a
-//! multiple of the one before, so that every window lies in one window of each coarser tier.
+//! `WITH (tiers = '1m, 1h, 1d')` lists them. The first has the length of the SELECT's own window;
+//! each further one is a multiple of the one before, so that every window lies in one window of
+//! each coarser tier.
 
 use datafusion::sql::sqlparser::ast::{Expr, Select, Spanned, Value, ValueWithSpan};
 use datafusion::sql::sqlparser::tokenizer::{Location, Span};
@@ -18,12 +19,12 @@ const SECOND: i64 = 1_000_000_000;
 pub struct Tier {
     /// The length, as short as it can be written: `1m`, `1h`, `1d`.
     pub name: String,
-    /// The rollup's name for its finest tier, `<rollup>_<tier>` for the others: what its rows are called where the tiers
-    /// of a rollup are kept apart by name.
+    /// The rollup's name for its finest tier, `<rollup>_<tier>` for the others: what its rows are
+    /// called where the tiers of a rollup are kept apart by name.
     pub table: String,
     pub windows: Windows,
-    /// The SELECT of this tier, as it runs in batch over a table `points` whose `labels` is a map. It needs the
-    /// session of [`batch_session`](super::batch_session).
+    /// The SELECT of this tier, as it runs in batch over a table `points` whose `labels` is a map.
+    /// It needs the session of [`batch_session`](super::batch_session).
     pub batch_sql: String,
 }
 

@@ -1,12 +1,14 @@
-//! Total operations: an operation that fails on a row gives null for that row, and a float that is not finite is null.
+//! Total operations: an operation that fails on a row gives null for that row, and a float that is
+//! not finite is null.
 //!
-//! Arrow and DataFusion evaluate an operation over a whole batch, and one row that it does not take fails them all. Here
-//! each operation of a plan is wrapped by itself: a function call, arithmetic, a cast. Since it is the innermost operation
-//! that gives null, the value of an expression does not depend on how an optimizer splits, moves or shares its parts, so a
-//! stream and a batch query agree. Comparisons and logic are not wrapped: they cannot fail, and optimizers look into them.
+//! Arrow and DataFusion evaluate an operation over a whole batch, and one row that it does not take
+//! fails them all. Here each operation of a plan is wrapped by itself: a function call, arithmetic,
+//! a cast. Since it is the innermost operation that gives null, the value of an expression does not
+//! depend on how an optimizer splits, moves or shares its parts, so a stream and a batch query
+//! agree. Comparisons and logic are not wrapped: they cannot fail, and optimizers look into them.
 //!
-//! Where nothing fails, a wrapped operation costs one more call a batch and, if it gives floats, a look at each of them.
-//! Rows that fail are found by halving the batch.
+//! Where nothing fails, a wrapped operation costs one more call a batch and, if it gives floats, a
+//! look at each of them. Rows that fail are found by halving the batch.
 
 mod count;
 mod plan;
@@ -41,7 +43,8 @@ use super::cause::{cause, panicked};
 use super::constants::is_comparison;
 use super::{hop, tumble};
 
-/// Functions that fail on no row. Access to a field is looked for by optimizers, so it must stay visible.
+/// Functions that fail on no row. Access to a field is looked for by optimizers, so it must stay
+/// visible.
 const NEVER_FAIL: [&str; 4] = [tumble::NAME, hop::NAME, hop::STARTS, "get_field"];
 
 /// The expression with every operation in it total. `schema` is that of the rows.
@@ -104,7 +107,8 @@ fn fails_on_overflow(expr: Arc<dyn PhysicalExpr>, schema: &Schema) -> Result<Arc
     Ok(expr)
 }
 
-/// An operation that gives null where `inner` fails or gives a float that is not finite. It reads as `inner` does.
+/// An operation that gives null where `inner` fails or gives a float that is not finite. It reads
+/// as `inner` does.
 #[derive(Debug, Clone)]
 struct Total {
     inner: Arc<dyn PhysicalExpr>,
@@ -174,8 +178,8 @@ impl Total {
     }
 }
 
-/// Whether the rows are not those that the expression is for. Optimizers evaluate expressions over no columns at all, to
-/// learn whether these are constant, and must learn that they are not.
+/// Whether the rows are not those that the expression is for. Optimizers evaluate expressions over
+/// no columns at all, to learn whether these are constant, and must learn that they are not.
 fn lacks_columns(expr: &dyn PhysicalExpr, rows: &RecordBatch) -> bool {
     expr.downcast_ref::<Column>().is_some_and(|column| column.index() >= rows.num_columns())
         || expr.children().into_iter().any(|child| lacks_columns(child.as_ref(), rows))
@@ -189,7 +193,8 @@ fn is_division_by_zero(error: &DataFusionError) -> bool {
     }
 }
 
-/// Evaluates the expression. A panic in it is an error, and what it has counted does not count when it fails.
+/// Evaluates the expression. A panic in it is an error, and what it has counted does not count when
+/// it fails.
 fn attempt(expr: &dyn PhysicalExpr, rows: &RecordBatch) -> Result<ColumnarValue> {
     count::unless_failed(|| {
         catch_unwind(AssertUnwindSafe(|| expr.evaluate(rows))).unwrap_or_else(|panic| Err(panicked(&*panic)))

@@ -1,6 +1,7 @@
 //! `tumble(time, size [, zone])`: the start of the tumbling window that a time falls into.
 //!
-//! An ordinary scalar function, so that a rollup's SELECT runs unchanged in batch over stored points.
+//! An ordinary scalar function, so that a rollup's SELECT runs unchanged in batch over stored
+//! points.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! A rollup's SQL file: `CREATE MATERIALIZED VIEW name WITH (…) AS SELECT …`, parsed and checked for what can
-//! be merged and bounded.
+//! A rollup's SQL file: `CREATE MATERIALIZED VIEW name WITH (…) AS SELECT …`, parsed and checked
+//! for what can be merged and bounded.
 
 use std::ops::ControlFlow;
 
@@ -21,7 +21,7 @@ use super::refuse::refuse_unmergeable;
 use super::tier::{self, WrittenTier};
 use super::{hop, tumble};
 
-/// What `WITH (…)` may say.
+/// The options of `WITH (…)`.
 const OPTIONS: [&str; 3] = ["allowed_lateness", "series_limit", "tiers"];
 /// Without the option, a closed window is corrected for this long.
 const DEFAULT_LATENESS: i64 = 10 * 60 * 1_000_000_000;
@@ -61,7 +61,8 @@ const WINDOW_START: &str = "window_start";
 
 const FORM: &str = "write CREATE MATERIALIZED VIEW <name> WITH (allowed_lateness = '10 minutes') AS SELECT …";
 
-/// Bytes of a file, and operations one after or within another: planning takes a part of the stack for each.
+/// Bytes of a file, and operations one after or within another: planning takes a part of the stack
+/// for each.
 const LARGEST_FILE: usize = 256 << 10;
 const MOST_OPERATIONS: usize = 600;
 
@@ -118,7 +119,8 @@ pub(super) fn parse(text: &str) -> Result<View, SqlError> {
 }
 
 impl View {
-    /// Rows of coarser tiers have names of their own in some stores, which no other rollup may have.
+    /// Rows of coarser tiers have names of their own in some stores, which no other rollup may
+    /// have.
     pub(super) fn refuse_taken_tables(&self, rollups: &[String]) -> Result<(), SqlError> {
         for tier in self.tiers.iter().skip(1) {
             let table = tier.table(&self.name);
@@ -167,7 +169,8 @@ pub(crate) fn chain_of_operations(text: &str) -> Option<Location> {
     None
 }
 
-/// Aggregates but first_value and last_value give the same in any order, and some of DataFusion's panic on one.
+/// Aggregates but first_value and last_value give the same in any order, and some of DataFusion's
+/// panic on one.
 fn leave_orders_out(select: &mut Select) {
     let _ = visit_expressions_mut(select, |expr| {
         if let Expr::Function(call) = expr
@@ -198,7 +201,8 @@ fn name_bare_windows(select: &mut Select) {
 /// A folder's name has at most 255 bytes, of which a tier takes some.
 const LONGEST_NAME: usize = 200;
 
-/// The name becomes an InfluxDB measurement, a folder and a metric label, so it is a plain identifier.
+/// The name becomes an InfluxDB measurement, a folder and a metric label, so it is a plain
+/// identifier.
 fn view_name(view: &CreateView) -> Result<String, SqlError> {
     let [ObjectNamePart::Identifier(Ident { value, .. })] = view.name.0.as_slice() else {
         return Err(SqlError::new(view.name.span(), "a rollup's name has one part", "leave the schema out"));
@@ -208,7 +212,7 @@ fn view_name(view: &CreateView) -> Result<String, SqlError> {
         return Err(SqlError::new(
             view.name.span(),
             problem,
-            "use a shorter one: it also names folders, with the tier behind it",
+            "use a shorter one: it also names folders, followed by the tier",
         ));
     }
     if value.eq_ignore_ascii_case("points") {
@@ -245,7 +249,7 @@ fn refuse_equal_names(select: &Select) -> Result<(), SqlError> {
     Ok(())
 }
 
-/// What `WITH (…)` says.
+/// The values of `WITH (…)`.
 struct Options {
     allowed_lateness: i64,
     tiers: Vec<WrittenTier>,
@@ -315,7 +319,8 @@ fn duration(value: &Expr) -> Result<i64, SqlError> {
     }
 }
 
-/// Clauses have no place in the parsed statement, only their contents have: goes back to the clause's first word.
+/// Clauses have no place in the parsed statement, only their contents have: goes back to the
+/// clause's first word.
 fn at_keyword(text: &str, mut error: SqlError) -> SqlError {
     let clause = error.message.split(' ').next().unwrap_or_default();
     if !["ORDER", "LIMIT", "QUALIFY"].contains(&clause) {

@@ -12,8 +12,8 @@ use crate::error::Result;
 use crate::keys::Keys;
 use crate::sql::Rollup;
 
-/// A corrected window's rows, and the keys of those that are no more, or that lack a field which the version before had: a store
-/// that unites fields would keep it.
+/// A corrected window's rows, and the keys of those that are no more, or that lack a field which
+/// the version before had: a store that unites fields would keep it.
 #[derive(Debug)]
 pub(crate) struct Corrected {
     pub(crate) rows: RecordBatch,
@@ -21,7 +21,8 @@ pub(crate) struct Corrected {
 }
 
 impl WindowStates {
-    /// Results, as they are now, of the groups in closed windows that states have come for since the last call.
+    /// Results, as they are now, of the groups in closed windows that states have come for since
+    /// the last call.
     pub(crate) fn correct(&mut self) -> Result<Option<Corrected>> {
         let corrected = self.compare(true);
         for pane in self.panes.values_mut().filter(|pane| pane.touching > 0) {
@@ -31,7 +32,8 @@ impl WindowStates {
         corrected
     }
 
-    /// `knows_before`: the version before is that of the states which are not [`Pane::touching`]; otherwise any may have been.
+    /// `knows_before`: the version before is that of the states which are not [`Pane::touching`];
+    /// otherwise any may have been.
     fn compare(&mut self, knows_before: bool) -> Result<Option<Corrected>> {
         let touched = std::mem::take(&mut self.touched);
         if touched.is_empty() {
@@ -58,7 +60,8 @@ impl WindowStates {
         Ok(Some(Corrected { rows, withdrawn }))
     }
 
-    /// The keys among those that are lost whose row was there before, and those of incomplete rows that lack a field which was there.
+    /// The keys among those that are lost whose row was there before, and those of incomplete rows
+    /// that lack a field which was there.
     fn taken_back(
         &mut self,
         keys: &Keys<'_>,
@@ -105,7 +108,8 @@ impl WindowStates {
         Ok(taken_back)
     }
 
-    /// Results of all windows that start from `from` up to, without, `to`, as a correction of every group gives them.
+    /// Results of all windows that start from `from` up to, without, `to`, as a correction of every
+    /// group gives them.
     pub(crate) fn whole(&mut self, from: i64, to: i64) -> Result<Option<Corrected>> {
         let holding = self.panes.keys().flat_map(|pane| self.windows.holding(*pane));
         let starts: BTreeSet<i64> = holding.filter(|start| (from..to).contains(start)).collect();
@@ -151,7 +155,8 @@ mod tests {
             &[("plain", 1, 60.0), ("low", 2, 10.0), ("out", 3, 60.0), ("never", 4, -1.0)],
         ));
         fold.apply(&message(&rollups, &[("plain", 90, 60.0)]));
-        // None has `high`, before and after: nothing is to be erased. Nor is a row that HAVING has always refused.
+        // None has `high`, before and after: nothing is to be erased. Nor is a row that HAVING has
+        // always refused.
         let applied =
             fold.apply(&message(&rollups, &[("plain", 5, 70.0), ("never", 6, 70.0), ("new", 7, 60.0)]));
         assert_eq!(withdrawn(&applied), [""; 0]);

@@ -21,8 +21,8 @@ use crate::sql::{Shape, chain_of_operations, rule_session};
 type Rollups<'r> = &'r dyn Fn(&str) -> Option<(Watched, String)>;
 
 impl Rule {
-    /// Compiles a rule. `rollups` gives what it can see of a rollup, and of which tier; `earlier` are the rules before
-    /// it, which it may be composed of.
+    /// Compiles a rule. `rollups` gives what it can see of a rollup, and of which tier; `earlier`
+    /// are the rules before it, which it may be composed of.
     ///
     /// # Errors
     /// The first mistake, with its key and the remedy.

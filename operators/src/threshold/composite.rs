@@ -1,7 +1,8 @@
 //! Rules over other rules: whether these fire for the same group.
 //!
-//! Such a rule is evaluated at the end of each of its windows, the shortest of the rules that it names, on what these have
-//! said until then. It does not depend on how far event time goes at once.
+//! Such a rule is evaluated at the end of each of its windows, the shortest of the rules that it
+//! names, on what these have said until then. It does not depend on how far event time goes at
+//! once.
 
 use super::group::Group;
 use super::judge::RuleState;
@@ -20,7 +21,7 @@ struct OperandChange {
 }
 
 impl RuleState {
-    /// Takes in what the other rules have said, and evaluates the windows up to `watermark`.
+    /// Takes in the transitions of the other rules, and evaluates the windows up to `watermark`.
     pub(super) fn compose(
         &mut self,
         emitted: &[Transition],

@@ -1,5 +1,5 @@
-//! Conditions of rules: SQL boolean expressions over a rollup's output, planned once and evaluated on whole
-//! batches.
+//! Conditions of rules: SQL boolean expressions over a rollup's output, planned once and evaluated
+//! on whole batches.
 
 use super::complaint::{Complaint, listed, nearest};
 use crate::sql::{cause, constant_error, counted, plan_expression};
@@ -38,8 +38,9 @@ impl Condition {
         Ok(Self { expression, parsed })
     }
 
-    /// Refuses a condition that more points of a window could make false again: it has to be made of comparisons of
-    /// `growing` columns with constants, the column being the greater, joined by AND and OR.
+    /// Refuses a condition that more points of a window could make false again: it has to be made
+    /// of comparisons of `growing` columns with constants, the column being the greater, joined by
+    /// AND and OR.
     pub(super) fn only_grows(&self, growing: &[String]) -> Result<(), Complaint> {
         let Some(part) = first_that_may_shrink(&self.parsed, growing) else { return Ok(()) };
         let message = format!("`{part}` may be true in an open window and false when it closes");
@@ -53,7 +54,8 @@ impl Condition {
         Err(Complaint::new(message, remedy))
     }
 
-    /// True, false or null for each row, and the first operation that failed: it gave null for its row.
+    /// True, false or null for each row, and the first operation that failed: it gave null for its
+    /// row.
     pub(super) fn evaluate(&self, rows: &RecordBatch) -> (BooleanArray, Option<String>) {
         let (truth, failed) = counted(|| self.evaluate_all(rows));
         match truth {
@@ -71,7 +73,8 @@ impl Condition {
     }
 }
 
-/// The same window must give the same answer when it is replayed, and a row must be enough to give it.
+/// The same window must give the same answer when it is replayed, and a row must be enough to give
+/// it.
 pub(super) fn refuse_unrepeatable(expression: &Expr) -> Result<(), Complaint> {
     let mut complaint = None;
     let walked = expression.apply(|part| {

@@ -2,11 +2,12 @@
 //!
 //! - `lag(x)`: the value in the group's window before; null in the first.
 //! - `change(x)`: `x - lag(x)`.
-//! - `rate(x)`: the increase of a counter a second. A value below the one before means that the counter was reset to zero.
-//! - `ema(x, alpha)`: the exponential moving average, `alpha · x + (1 - alpha) · ema` of the window before, which begins with
-//!   the first value.
+//! - `rate(x)`: the increase of a counter a second. A value below the one before means that the
+//!   counter was reset to zero.
+//! - `ema(x, alpha)`: the exponential moving average, `alpha · x + (1 - alpha) · ema` of the window
+//!   before, which begins with the first value.
 //!
-//! A null says nothing: the result is null, and the state stays.
+//! A null has no effect: the result is null, and the state stays.
 
 use super::complaint::Complaint;
 use serde::{Deserialize, Serialize};
@@ -44,7 +45,8 @@ impl Function {
     }
 }
 
-/// What a function remembers of a group: the value of the newest window, or the average, and that window's end.
+/// What a function remembers of a group: the value of the newest window, or the average, and that
+/// window's end.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub(super) struct Memory(Option<(f64, i64)>);
 

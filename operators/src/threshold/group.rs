@@ -21,7 +21,7 @@ pub(super) struct Group {
     /// End of the newest window with a row; 0 in snapshots of releases that did not know it.
     #[serde(default)]
     seen: i64,
-    /// How often late points have changed what was said.
+    /// How often late points have changed what was emitted.
     #[serde(default)]
     pub(super) revision: u32,
     /// Rules that fire for the group, of those that this one is composed of: a bit for each.
@@ -107,7 +107,8 @@ impl Group {
         });
     }
 
-    /// The windows up to `until` have closed: withdraws what had fired in one of them and was not confirmed.
+    /// The windows up to `until` have closed: withdraws what had fired in one of them and was not
+    /// confirmed.
     pub(super) fn withdraw_early(&mut self, until: i64, emitted: &mut Vec<Emitted>) {
         let Some(end) = self.early.filter(|end| *end <= until) else { return };
         self.early = None;
@@ -119,8 +120,9 @@ impl Group {
         }
     }
 
-    /// The windows up to `until` have closed, and the group has no row in those after its newest. False: it is to be
-    /// forgotten. Windows that are `unknown` say nothing, and bring that no nearer.
+    /// The windows up to `until` have closed, and the group has no row in those after its newest.
+    /// False: it is to be forgotten. Windows that are `unknown` have no effect, and bring that no
+    /// nearer.
     pub(super) fn pass(
         &mut self,
         until: i64,

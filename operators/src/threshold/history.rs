@@ -1,8 +1,9 @@
 //! The verdicts that late points may still change, and what a change of one does to the alert.
 //!
-//! A state is a fold over verdicts. Of the windows that are not final it keeps each verdict, and the state before them; so
-//! when late points change one, the fold is done again, and what it says now is compared with what was said before.
-//! Incidents of before and after that overlap are one and the same.
+//! A state is a fold over verdicts. Of the windows that are not final it keeps each verdict, and
+//! the state before them; so when late points change one, the fold is done again, and its result is
+//! compared with what was emitted before. Incidents of before and after that overlap are one and
+//! the same.
 
 use super::runs::Runs;
 use super::state::{Change, Patience, Phase, State};
@@ -21,7 +22,8 @@ pub(super) struct History {
     /// Of the windows that are not final.
     #[serde(default, skip_serializing_if = "Runs::is_empty")]
     recent: Runs,
-    /// `since` of the pending or firing alert as it was said: a correction may move it, and the incident stays the same.
+    /// `since` of the pending or firing alert as it was emitted: a correction may move it, and the
+    /// incident stays the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     said_since: Option<i64>,
 }
@@ -45,7 +47,8 @@ impl History {
         Self { state: State::new(), base: None, recent: Runs::default(), said_since: None }
     }
 
-    /// Takes in the verdict of the newest window. `final_until`: windows that end by then will not change.
+    /// Takes in the verdict of the newest window. `final_until`: windows that end by then will not
+    /// change.
     pub(super) fn step(
         &mut self,
         end: i64,
@@ -106,8 +109,8 @@ impl History {
         self.recent.bytes()
     }
 
-    /// The group of a corrected window had no state, for it had no true verdict: its windows that are not final count as
-    /// false. These end from `first` to `last`.
+    /// The group of a corrected window had no state, for it had no true verdict: its windows that
+    /// are not final count as false. These end from `first` to `last`.
     pub(super) fn all_false(first: i64, last: i64) -> Self {
         let recent = Runs::of(first, last, Verdict::of(Some(false)));
         let last = if recent.is_empty() { i64::MIN } else { last };
@@ -116,12 +119,12 @@ impl History {
         Self { state, base, recent, said_since: None }
     }
 
-    /// `since` of the alert as it was said.
+    /// `since` of the alert as it was emitted.
     pub(super) fn said_since(&self) -> Option<i64> {
         self.said_since
     }
 
-    /// Late points changed the verdict of a window. Returns what has to be said now, the oldest first.
+    /// Late points changed the verdict of a window. Returns the changes to emit, the oldest first.
     pub(super) fn correct(
         &mut self,
         end: i64,
@@ -156,7 +159,7 @@ impl History {
                     _ => None,
                 });
                 let since = still.or(reopened).unwrap_or(since);
-                // What is said last is what holds.
+                // The last change emitted is the one that holds.
                 if changes.last().is_some_and(|last| *last != Change::Fired { since }) {
                     changes.push(Change::Fired { since });
                 }
@@ -278,9 +281,9 @@ mod tests {
         check(0, "-+-", 2, '-', &[Resolved { since: 2 }]);
         // It goes on: what had resolved it did not.
         check(0, "-+-", 3, '+', &[Fired { since: 2 }]);
-        // It ended earlier than was said.
+        // It ended earlier than was announced.
         check(0, "+++-", 3, '-', &[Resolved { since: 1 }]);
-        // It began earlier: the same incident, nothing to say.
+        // It began earlier: the same incident, nothing to emit.
         check(0, "-++", 1, '+', &[]);
         // The condition did not hold without a break.
         check(2, "+++", 2, '-', &[Resolved { since: 1 }, Pending { since: 3 }]);
@@ -305,7 +308,8 @@ mod tests {
     }
 
     proptest! {
-        /// A corrected state is the one that the right verdicts would have made, and goes on as that one.
+        /// A corrected state is the one that the right verdicts would have made, and goes on as
+        /// that one.
         #[test]
         fn a_corrected_state_is_that_of_the_right_verdicts(
             verdicts in "[-+?m]{1,12}", corrections in prop::collection::vec((1i64..13, "[-+?m]"), 0..6),
@@ -327,7 +331,7 @@ mod tests {
                         _ => {}
                     }
                 }
-                prop_assert_eq!(firing, matches!(history.state.phase, Phase::Firing { .. }), "what was said last is so");
+                prop_assert_eq!(firing, matches!(history.state.phase, Phase::Firing { .. }), "the last emitted change holds");
                 let text: String = right.iter().collect();
                 let expected = tests::history(&patience, &text, settled);
                 prop_assert_eq!(history.state, expected.state);

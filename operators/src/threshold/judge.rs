@@ -26,12 +26,13 @@ pub struct WindowRows<'a> {
     pub window_ends: &'a [i64],
     /// The windows had closed before, and late points have changed these rows.
     pub corrected: bool,
-    /// Rows that were there and, unless `rows` has them, are no more: as [`crate::fold::Results::withdrawn`].
+    /// Rows that were there and, unless `rows` has them, are no more: as
+    /// [`crate::fold::Results::withdrawn`].
     pub withdrawn: Option<&'a RecordBatch>,
 }
 
-/// Windows of a tier of a rollup that the stream cannot give whole, so that no row of theirs is given: by their ends, from the
-/// first to the last.
+/// Windows of a tier of a rollup that the stream cannot give whole, so that no row of theirs is
+/// given: by their ends, from the first to the last.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct UnknownWindows {
     pub rollup: String,
@@ -103,8 +104,8 @@ impl RuleState {
         self.unknown = Unknown(found.collect());
     }
 
-    /// Judges what one message led to. `watermark`: event time after it. The error is for people; what could be evaluated
-    /// has been.
+    /// Judges what one message led to. `watermark`: event time after it. The error is for people;
+    /// what could be evaluated has been.
     pub(super) fn take(
         &mut self,
         given: &[WindowRows<'_>],
@@ -224,7 +225,8 @@ impl RuleState {
         }
     }
 
-    /// Windows that have no row of a group any more. Of rules that are queries the row stays as it was.
+    /// Windows that have no row of a group any more. Of rules that are queries the row stays as it
+    /// was.
     fn withdraw(
         &mut self,
         given: &[WindowRows<'_>],
@@ -370,7 +372,8 @@ impl RuleState {
     }
 }
 
-/// What functions remember of a group without rows is forgotten after a day, unless the rule says otherwise.
+/// What functions remember of a group without rows is forgotten after a day, unless the rule sets
+/// it.
 const MEMORY: i64 = 86_400 * 1_000_000_000;
 
 /// Adds the columns of the query's functions.
@@ -399,7 +402,7 @@ fn remember(
     })
 }
 
-/// What the rule says of each row.
+/// The rule's verdict on each row.
 struct Verdicts<'a> {
     conditions: Option<&'a Conditions>,
     condition: BooleanArray,

@@ -6,7 +6,8 @@ use alerts::Cause;
 use proptest::prelude::*;
 use std::time::Duration;
 
-/// What comes in: rows of windows that close, event time alone, a row that late points have changed.
+/// What comes in: rows of windows that close, event time alone, a row that late points have
+/// changed.
 #[derive(Clone, Copy, Debug)]
 enum Event {
     Close(&'static [Row]),
@@ -82,7 +83,7 @@ pub(super) fn emitted(transitions: &[Transition]) -> String {
     text.join(", ")
 }
 
-/// What the last rule says.
+/// The verdict of the last rule.
 fn check(specs: &[RuleSpec], events: &[Event], expected: &str) {
     let mut threshold = build(specs);
     let mut transitions = Vec::new();
@@ -146,7 +147,7 @@ fn missing_data_alert() {
 #[test]
 fn missing_data_no_data() {
     let spec = RuleSpec { missing_data: MissingData::NoData, ..spec() };
-    // The alert stays as it is, and another says that data are missing.
+    // The alert stays as it is, and another reports missing data.
     let events = [Close(&[(1, "eu", HIGH)]), Time(2), Close(&[(3, "eu", HIGH)]), Close(&[(4, "eu", LOW)])];
     check(
         &[spec],
@@ -271,7 +272,7 @@ fn a_row_that_late_points_take_away_is_missing() {
         Withdraw((2, "eu", None), &[(2, "eu", HIGH), (1, "us", LOW)]),
     ];
     check(&[spec()], &again, "2 eu firing since 2");
-    // Nothing was said of the group.
+    // Nothing was emitted for the group.
     let other = [Close(&[(1, "eu", LOW)]), Close(&[(2, "eu", HIGH)]), Withdraw((2, "us", None), &[])];
     check(&[spec()], &other, "2 eu firing since 2");
 }
@@ -373,7 +374,7 @@ fn mistakes_in_queries() {
     for (sql, part) in [
         ("SELECT", "write `SELECT window_start"),
         ("SELECT window_start, avg FROM nowhere", "unknown rollup `nowhere`"),
-        ("SELECT region, avg FROM cpu_by_region", "does not say which window"),
+        ("SELECT region, avg FROM cpu_by_region", "does not select the window"),
         ("SELECT window_start, max(avg) AS avg FROM cpu_by_region GROUP BY 1", "cannot aggregate"),
         ("SELECT window_start, avg, lag(avg) OVER (ORDER BY window_start) FROM cpu_by_region", "by OVER"),
         ("SELECT window_start, avg FROM cpu_by_region LIMIT 1", "LIMIT"),
@@ -413,7 +414,7 @@ fn alerts_of_rules_that_are_gone_are_resolved() {
 }
 
 proptest! {
-    /// However event time comes in pieces, the same is said.
+    /// However event time comes in pieces, the same is emitted.
     #[test]
     fn pieces_do_not_matter(
         windows in prop::collection::vec(prop::option::of(prop::option::of(0u8..3)), 1..20), cut in prop::collection::vec(any::<bool>(), 20),

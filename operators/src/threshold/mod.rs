@@ -1,30 +1,38 @@
 //! The threshold operator: alerts from the rows of closed windows.
 //!
-//! It is a fold over the windows of rollups, in the order in which they close, and has no clock: the same rows and the same
-//! event time give the same transitions, ids included, on every replay, however much of them comes at once. A rule has one
-//! state per group:
+//! It is a fold over the windows of rollups, in the order in which they close, and has no clock:
+//! the same rows and the same event time give the same transitions, ids included, on every replay,
+//! however much of them comes at once. A rule has one state per group:
 //!
-//! - The condition is true: the alert is pending, and fires in the first window whose end is `for` or more behind the end
-//!   of the first true one. A false condition ends a pending alert unheard. With "m of n", the condition is true when it is
-//!   in `m` of the last `n` windows.
-//! - A firing alert is resolved when the recovery condition is true and the condition is not, for `keep_firing_for`.
-//! - A null condition says nothing: the state is kept. What a window without a row of the group says is the rule's choice,
-//!   see [`MissingData`]. While event time stands still no window closes, and nothing changes. A window that the stream cannot
-//!   give whole says nothing, whatever the choice, see [`Threshold::leave_out`].
-//! - A group's window is evaluated once. When late points change a row of a window that is not final, the state becomes what
-//!   the right rows would have made of it, and what had been said otherwise is corrected, see [`history`].
+//! - The condition is true: the alert is pending, and fires in the first window whose end is `for`
+//!   or more after the end of the first true one. A false condition ends a pending alert unheard.
+//!   With "m of n", the condition is true when it is in `m` of the last `n` windows.
+//! - A firing alert is resolved when the recovery condition is true and the condition is not, for
+//!   `keep_firing_for`.
+//! - A null condition has no effect: the state is kept. How a window without a row of the group
+//!   counts is the rule's choice, see [`MissingData`]. While event time stands still no window
+//!   closes, and nothing changes. A window that the stream cannot give whole has no effect,
+//!   whatever the choice, see [`Threshold::leave_out`].
+//! - A group's window is evaluated once. When late points change a row of a window that is not
+//!   final, the state becomes what the right rows would have made of it, and what had been emitted
+//!   otherwise is corrected, see [`history`].
 //!
-//! - A rule may fire early, in a window that is still open, if its condition stays true once it is. That is provisional,
-//!   and confirmed or withdrawn when the window closes.
+//! - A rule may fire early, in a window that is still open, if its condition stays true once it is.
+//!   That is provisional, and confirmed or withdrawn when the window closes.
 //!
-//! Memory, see [`Threshold::bytes`], is one state per rule and group that is pending or firing, or has had a true condition in a window that is not
-//! final; where missing data alert, and with functions that look back, one per group until it is forgotten.
+//! Memory, see [`Threshold::bytes`], is one state per rule and group that is pending or firing, or
+//! has had a true condition in a window that is not final; where missing data alert, and with
+//! functions that look back, one per group until it is forgotten.
 //!
-//! - `rule`: rules as they are written, and ready to be evaluated; `compile`: from one to the other; `complaint`: mistakes
-//! - `condition`, `query`, `functions`, `template`: the parts of rules; `labels`: which identify their alerts
+//! - `rule`: rules as they are written, and ready to be evaluated; `compile`: from one to the
+//!   other; `complaint`: mistakes
+//! - `condition`, `query`, `functions`, `template`: the parts of rules; `labels`: which identify
+//!   their alerts
 //! - `judge`: a rule over rows; `composite`: a rule over rules
-//! - `verdict`, `runs`, `state`, `history`, `group`: what a window says, and what comes of it
-//! - `transition`, `wording`: what is emitted; `snapshot`: what is kept; `reconcile`: what was emitted and is not held
+//! - `verdict`, `runs`, `state`, `history`, `group`: the verdict on a window, and what follows from
+//!   it
+//! - `transition`, `wording`: what is emitted; `snapshot`: what is kept; `reconcile`: what was
+//!   emitted and is not held
 
 mod compile;
 mod complaint;
@@ -78,7 +86,7 @@ pub struct Threshold {
     rules: Vec<RuleState>,
     /// States of rules that cannot be used now.
     set_aside: BTreeMap<String, RuleSnapshot>,
-    /// What has to be said of rules that are gone.
+    /// The transitions to emit for rules that are gone.
     ended: Vec<Transition>,
     failures: Vec<Failure>,
 }
@@ -105,15 +113,17 @@ impl Threshold {
         Self { rules, ..Self::default() }
     }
 
-    /// Rules that there are and that cannot be used, for a mistake in them: their states are neither evaluated nor lost.
+    /// Rules that there are and that cannot be used, for a mistake in them: their states are
+    /// neither evaluated nor lost.
     #[must_use]
     pub fn set_aside(mut self, names: impl IntoIterator<Item = String>) -> Self {
         self.set_aside = names.into_iter().map(|name| (name, RuleSnapshot::empty())).collect();
         self
     }
 
-    /// Evaluates the rules on what one message led to: rows of windows that have just closed or have been corrected, and
-    /// event time after it. Returns what changed, in the order of event time.
+    /// Evaluates the rules on what one message led to: rows of windows that have just closed or
+    /// have been corrected, and event time after it. Returns what changed, in the order of event
+    /// time.
     ///
     /// A rule that cannot be evaluated stops no other; see [`Threshold::take_failures`].
     pub fn apply(
@@ -146,14 +156,14 @@ impl Threshold {
         transitions
     }
 
-    /// Says which windows the stream cannot give whole, from the next message on: in these no row is missing, and rules keep
-    /// their states.
+    /// Says which windows the stream cannot give whole, from the next message on: in these no row
+    /// is missing, and rules keep their states.
     pub fn leave_out(&mut self, unknown: &[UnknownWindows]) {
         self.rules.iter_mut().for_each(|state| state.leave_out(unknown));
     }
 
-    /// Evaluates the rules that may fire early on windows that are still open; to be followed by [`Threshold::apply`] of the
-    /// same message.
+    /// Evaluates the rules that may fire early on windows that are still open; to be followed by
+    /// [`Threshold::apply`] of the same message.
     pub fn look(&mut self, open: &[WindowRows<'_>], times: StageTimes) -> Vec<Transition> {
         let mut transitions = Vec::new();
         for state in &mut self.rules {

@@ -1,8 +1,9 @@
-//! Rules over SQL: a SELECT over the closed windows of one rollup, or over two that are joined by window and group.
+//! Rules over SQL: a SELECT over the closed windows of one rollup, or over two that are joined by
+//! window and group.
 //!
-//! The SELECT sees the rows of the windows that have just closed, so it has to give each window's rows from that window
-//! alone; what looks back are the functions of [`super::functions`], which have a state per group. They become columns of
-//! the rows before the SELECT runs.
+//! The SELECT sees the rows of the windows that have just closed, so it has to give each window's
+//! rows from that window alone; what looks back are the functions of [`super::functions`], which
+//! have a state per group. They become columns of the rows before the SELECT runs.
 
 use super::compile::refuse_chains;
 use super::complaint::{Complaint, listed, nearest};
@@ -61,7 +62,8 @@ impl std::fmt::Debug for Query {
 }
 
 impl Query {
-    /// Plans `sql` over rollups, each given by its name and what a rule can see of it. Returns what the rule sees then.
+    /// Plans `sql` over rollups, each given by its name and what a rule can see of it. Returns what
+    /// the rule sees then.
     pub(super) fn compile(
         sql: &str,
         rollups: &dyn Fn(&str) -> Result<Watched, Complaint>,
@@ -119,7 +121,8 @@ impl Query {
             schema,
             shape,
             windows,
-            // What it makes of one window may depend on others, or on rows that are not at hand any more.
+            // What it makes of one window may depend on others, or on rows that are not at hand any
+            // more.
             lateness: if calls.is_empty() && watched.len() == 1 { watched[0].lateness } else { 0 },
             growing: Vec::new(),
         };
@@ -148,7 +151,8 @@ impl Query {
         run().map_err(|error| error.strip_backtrace())
     }
 
-    /// Adds the column of each function; `remember` gives its value for a row: number of the function, row, argument.
+    /// Adds the column of each function; `remember` gives its value for a row: number of the
+    /// function, row, argument.
     pub(super) fn extend(
         &self,
         rows: &RecordBatch,
@@ -191,7 +195,7 @@ fn parse(sql: &str) -> Result<Select, Complaint> {
     }
 }
 
-/// Name and alias of the tables behind FROM.
+/// Name and alias of the tables after FROM.
 fn tables(select: &Select) -> Result<Vec<(String, String)>, Complaint> {
     let mut tables = Vec::new();
     for from in &select.from {
@@ -285,7 +289,8 @@ fn call_of(expression: &SqlExpr) -> Result<Option<(Function, String)>, Complaint
     Ok(Some((function, value)))
 }
 
-/// A window's rows must come from that window alone: not from whatever windows happen to close with it.
+/// A window's rows must come from that window alone: not from whatever windows happen to close with
+/// it.
 fn refuse_beyond_a_window(plan: &LogicalPlan, sources: usize) -> Result<(), Complaint> {
     let mut complaint = None;
     let mut joined = sources == 1;
@@ -350,7 +355,7 @@ fn shape(schema: &SchemaRef, sources: &[Watched]) -> Result<Shape, Complaint> {
             Some(close) => format!("rename `{close}` to `{WINDOW_START}`"),
             None => format!("select `{WINDOW_START}`, by which rows are told apart"),
         };
-        return Err(Complaint::new("the query does not say which window a row is of", remedy));
+        return Err(Complaint::new("the query does not select the window of a row", remedy));
     }
     Ok(shape)
 }

@@ -1,10 +1,11 @@
 //! What was announced, and what a replay holds.
 //!
-//! What a message led to is announced before the snapshot after it is durable. When rules or rollups have changed meanwhile, the
-//! replay may come to something else: an alert that was announced is not held, and nobody would ever end it; or one is held
-//! that had been announced as over. Nor can the replay's own transitions be announced: some have the ids of others that were,
-//! and are taken for known. So what rules that have changed say in a replay is held back, and where it ends, what was announced
-//! is compared with what is held, and the difference is said.
+//! What a message led to is announced before the snapshot after it is durable. When rules or
+//! rollups have changed meanwhile, the replay may come to something else: an alert that was
+//! announced is not held, and nobody would ever end it; or one is held that had been announced as
+//! over. Nor can the replay's own transitions be announced: some have the ids of others that were,
+//! and are taken for known. So transitions of changed rules in a replay are held back, and where it
+//! ends, what was announced is compared with what is held, and the difference is emitted.
 
 use super::Threshold;
 use super::composite::operands;
@@ -17,8 +18,8 @@ use alerts::{Cause, Status, Transition, named_id};
 use std::collections::{BTreeMap, BTreeSet};
 use twox_hash::XxHash3_64;
 
-/// The newest transition of each alert that was announced as pending or firing. A rule whose labels are changed announces an
-/// incident under others.
+/// The newest transition of each alert that was announced as pending or firing. A rule whose labels
+/// are changed announces an incident under others.
 #[derive(Clone, Debug, Default)]
 pub struct Announced(BTreeMap<Key, Transition>);
 
@@ -48,7 +49,8 @@ impl Announced {
 }
 
 impl Threshold {
-    /// What decides the verdicts of each rule, by its name. `rollup`: what decides the rows of a rollup.
+    /// What decides the verdicts of each rule, by its name. `rollup`: what decides the rows of a
+    /// rollup.
     pub fn deciders(&self, rollup: &dyn Fn(&str) -> String) -> BTreeMap<String, String> {
         let mut deciders: BTreeMap<String, String> =
             self.set_aside.keys().map(|name| (name.clone(), "set aside".to_owned())).collect();
@@ -71,8 +73,9 @@ impl Threshold {
         deciders.into_iter().map(|(name, text)| (name, hash(text))).collect()
     }
 
-    /// What has to be said of the rules that have `changed` at the end of a replay. `announced`: when it began; `at`: event time;
-    /// `place`: of this comparison alone, for the ids: an edit that is taken back is another one.
+    /// The transitions to emit for the rules that have `changed`, at the end of a replay.
+    /// `announced`: when it began; `at`: event time; `place`: of this comparison alone, for the
+    /// ids: an edit that is taken back is another one.
     pub fn reconcile(
         &self,
         announced: &Announced,

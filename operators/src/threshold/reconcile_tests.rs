@@ -1,4 +1,5 @@
-//! Whatever is edited, and whenever a process is killed: who hears what is announced knows what is held.
+//! Whatever is edited, and whenever a process is killed: who hears what is announced knows what is
+//! held.
 
 use super::kinds_tests::{build, minutes};
 use super::tests::{MINUTE, Row, batch, closed, rows, spec};
@@ -59,7 +60,8 @@ impl Others {
     }
 }
 
-/// Folds messages, each the windows of a minute, and lets the others hear what is said, but for what is `held_back`.
+/// Folds messages, each the windows of a minute, and passes on what is emitted, but for what is
+/// `held_back`.
 fn fold(threshold: &mut Threshold, log: &[Vec<Row>], others: &mut Others, held_back: &BTreeSet<String>) {
     for message in log {
         let until = message.iter().map(|row| row.0).max().unwrap_or(0) * MINUTE;

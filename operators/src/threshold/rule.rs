@@ -17,14 +17,15 @@ use std::time::Duration;
 pub struct RuleSpec {
     pub name: String,
     pub watches: Watches,
-    /// What must be true for a firing alert to be resolved. By default, that the condition is false.
-    /// Set it below the threshold (`avg < 80`), and a value that wavers around it does not make the
-    /// alert flap.
+    /// What must be true for a firing alert to be resolved. By default, that the condition is
+    /// false. Set it below the threshold (`avg < 80`), and a value that wavers around it does not
+    /// make the alert flap.
     pub recovery: Option<String>,
-    /// How long the condition must hold, from the end of the first window in which it does to the end of
-    /// the one that fires. Zero fires at once.
+    /// How long the condition must hold, from the end of the first window in which it does to the
+    /// end of the one that fires. Zero fires at once.
     pub for_: Duration,
-    /// Fires while the window is still open, provisionally: for conditions that stay true once they are.
+    /// Fires while the window is still open, provisionally: for conditions that stay true once they
+    /// are.
     pub early: bool,
     /// How long the alert must be recovered before it is resolved. Zero resolves at once.
     pub keep_firing_for: Duration,
@@ -54,7 +55,8 @@ pub enum Watches {
     Query { sql: String, condition: String },
     /// Whether a group that has had a row gets none for so long.
     DeadMan { rollup: String, tier: String, after: Duration },
-    /// Whether other rules fire for the same group: all of `all`, at least one of `any` and none of `none`.
+    /// Whether other rules fire for the same group: all of `all`, at least one of `any` and none of
+    /// `none`.
     Rules { all: Vec<String>, any: Vec<String>, none: Vec<String> },
 }
 
@@ -157,7 +159,8 @@ impl Rule {
         &self.spec
     }
 
-    /// Of what decides the rule's verdicts: it changes with the condition, and not with texts or receivers.
+    /// Of what decides the rule's verdicts: it changes with the condition, and not with texts or
+    /// receivers.
     pub fn hash(&self) -> &str {
         &self.hash
     }
@@ -207,7 +210,7 @@ impl Rule {
     }
 }
 
-/// Where missing data alert, a group is forgotten after this long unless the rule says otherwise.
+/// Where missing data alert, a group is forgotten after this long, unless the rule sets it.
 const DAY: i64 = 86_400 * 1_000_000_000;
 
 pub(super) fn nanoseconds(duration: Duration) -> Option<i64> {

@@ -1,7 +1,8 @@
 //! Verdicts of windows in order, windows with one verdict that follow one another as one run.
 //!
-//! A group that is silent for a day, or well for a day, is one run, however many windows a day has. Where verdicts alternate
-//! there is a run for each row that the group has had, and the fold holds a state for that row as well.
+//! A group that is silent for a day, or well for a day, is one run, however many windows a day has.
+//! Where verdicts alternate there is a run for each row that the group has had, and the fold holds
+//! a state for that row as well.
 
 use super::verdict::Verdict;
 use crate::window::Windows;
@@ -129,7 +130,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     proptest! {
-        /// They are what a map from each window's end to its verdict is, in as few runs as there can be.
+        /// They are what a map from each window's end to its verdict is, in as few runs as there
+        /// can be.
         #[test]
         fn runs_hold_what_a_map_holds(
             steps in prop::collection::vec((1i64..30, 0u8..3), 0..60), until in 0i64..40, size in 1i64..4,

@@ -74,9 +74,10 @@ impl Threshold {
         set_aside + self.rules.iter().map(RuleState::bytes).sum::<usize>()
     }
 
-    /// Takes over the states of a snapshot, by the names of the rules. Rules that are new start without any. The alerts
-    /// of rules that are gone, or whose groups are made of other tags than before, are resolved with the next message;
-    /// states of rules that are [set aside](Threshold::set_aside) are kept as they are.
+    /// Takes over the states of a snapshot, by the names of the rules. Rules that are new start
+    /// without any. The alerts of rules that are gone, or whose groups are made of other tags than
+    /// before, are resolved with the next message; states of rules that are [set
+    /// aside](Threshold::set_aside) are kept as they are.
     pub fn restore(&mut self, snapshot: &[u8]) -> Result<(), SnapshotError> {
         let mut saved: Snapshot = serde_json::from_slice(snapshot)?;
         if saved.version != VERSION {

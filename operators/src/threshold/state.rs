@@ -17,7 +17,8 @@ pub(super) enum Phase {
     /// The alert fired; the condition came to hold at `since`.
     Firing {
         since: i64,
-        /// The first of the windows since which the alert would be resolved, did it not have to go on firing.
+        /// The first of the windows since which the alert would be resolved, did it not have to go
+        /// on firing.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         recovered: Option<i64>,
     },
@@ -42,7 +43,8 @@ pub(super) struct State {
     pub(super) phase: Phase,
     /// The end of the newest evaluated window. It and older ones are not evaluated again.
     pub(super) last: i64,
-    /// Whether the condition was true in the last windows, the newest in the lowest bit; for "m of n" only.
+    /// Whether the condition was true in the last windows, the newest in the lowest bit; for "m of
+    /// n" only.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(super) truths: u64,
 }
@@ -51,7 +53,7 @@ fn is_zero(bits: &u64) -> bool {
     *bits == 0
 }
 
-/// What has to be said. `since`: when the condition came to hold.
+/// A change to emit. `since`: when the condition came to hold.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Change {
@@ -80,8 +82,8 @@ impl State {
         self.phase == Phase::Inactive && self.truths == 0
     }
 
-    /// Evaluates the window that ends at `end`. A verdict without a condition, SQL's null, says nothing: the state is
-    /// kept.
+    /// Evaluates the window that ends at `end`. A verdict without a condition, SQL's null, has no
+    /// effect: the state is kept.
     pub(super) fn step(&mut self, verdict: Verdict, end: i64, patience: &Patience) -> Option<Change> {
         if end <= self.last {
             return None;
@@ -90,7 +92,8 @@ impl State {
         let (condition, recovery) = self.judge(verdict, patience);
         match self.phase {
             Phase::Firing { since, recovered } => {
-                // Where both hold, the recovery is a wrong one, and firing again at once would be noise.
+                // Where both hold, the recovery is a wrong one, and firing again at once would be
+                // noise.
                 if condition == Some(true) || recovery == Some(false) {
                     self.phase = Phase::Firing { since, recovered: None };
                     return None;
@@ -122,8 +125,8 @@ impl State {
         }
     }
 
-    /// Evaluates windows with one verdict that follow one another, without a look at those that cannot change anything.
-    /// `changed` is called with each change and the end of its window.
+    /// Evaluates windows with one verdict that follow one another, without a look at those that
+    /// cannot change anything. `changed` is called with each change and the end of its window.
     pub(super) fn step_all(
         &mut self,
         run: &Run,
@@ -178,7 +181,8 @@ impl State {
         let kept = u64::MAX >> (u64::BITS - n.clamp(1, MOST_WINDOWS));
         self.truths = (self.truths << 1 | u64::from(is_true)) & kept;
         let holds = self.truths.count_ones() >= m;
-        // A recovery of its own speaks for the window alone; else it is over when too few windows are left.
+        // A recovery of its own speaks for the window alone; else it is over when too few windows
+        // are left.
         let recovery = if verdict.has_own_recovery() { verdict.recovery() } else { Some(!holds) };
         (Some(holds), recovery)
     }
@@ -190,7 +194,8 @@ mod tests {
     use crate::window::Tumble;
     use proptest::prelude::*;
 
-    /// Each window is `end`, condition and recovery as `+`, `-` or `?`; the changes are those expected.
+    /// Each window is `end`, condition and recovery as `+`, `-` or `?`; the changes are those
+    /// expected.
     fn check_with(patience: Patience, windows: &[(i64, &str)], expected: &[(i64, Change)]) {
         let truth = |symbol: u8| match symbol {
             b'+' => Some(true),
@@ -216,7 +221,7 @@ mod tests {
     }
 
     proptest! {
-        /// Windows that are evaluated at once say what they say one by one.
+        /// Windows evaluated at once give the same as one by one.
         #[test]
         fn a_run_is_its_windows(
             runs in prop::collection::vec((1i64..40, 0u8..5), 1..8), hold in 0i64..60, keep in 0i64..60, size in 1i64..4,

@@ -1,16 +1,17 @@
 //! The texts of an alert: Jinja templates (<https://jinja.palletsprojects.com/>, by minijinja).
 //!
-//! Templates see `labels` (the rule's and the group's; a tag that is null is the empty string), `values`
-//! (the rollup's numeric fields; none when null), `rule`, `severity`, `status` (`firing` or `resolved`), and
-//! the times `starts_at`, `ends_at` (none while firing), `window_start`, `window_end`, as RFC 3339 in UTC.
-//! Besides minijinja's own filters there are
+//! Templates see `labels` (the rule's and the group's; a tag that is null is the empty string),
+//! `values` (the rollup's numeric fields; none when null), `rule`, `severity`, `status` (`firing`
+//! or `resolved`), and the times `starts_at`, `ends_at` (none while firing), `window_start`,
+//! `window_end`, as RFC 3339 in UTC. Besides minijinja's own filters there are
 //!
-//! - `fixed(digits)`: a number with so many digits behind the point, `{{ values.avg|fixed(1) }}`;
+//! - `fixed(digits)`: a number with so many digits after the point, `{{ values.avg|fixed(1) }}`;
 //! - `si`: a number with three significant digits and a prefix, 1234567 as `1.23M`.
 //!
-//! Unknown names are an error, found when the rule is compiled if they are written out. A template that
-//! fails when it is rendered is replaced by a plain text that says so: it never swallows an alert. There is
-//! no `range`, the work and the memory of a rendering are bounded, and the output is cut at [`LONGEST`] bytes.
+//! Unknown names are an error, found when the rule is compiled if they are written out. A template
+//! that fails when it is rendered is replaced by a plain text with the reason: it never swallows an
+//! alert. There is no `range`, the work and the memory of a rendering are bounded, and the output
+//! is cut at [`LONGEST`] bytes.
 
 use super::complaint::{Complaint, listed, nearest};
 use super::rule::RuleSpec;
@@ -45,8 +46,8 @@ pub(super) struct Templates {
 }
 
 impl Templates {
-    /// `labels` and `fields` are the names that `labels` and `values` will have. The error comes with the
-    /// key of the template that is wrong.
+    /// `labels` and `fields` are the names that `labels` and `values` will have. The error comes
+    /// with the key of the template that is wrong.
     pub(super) fn compile(
         spec: &RuleSpec,
         labels: &[&str],
@@ -83,7 +84,8 @@ impl Templates {
                 _ => transition.description = text,
             }
         }
-        // Where these fail there is nothing better to show than nothing: a link with a hole in it leads astray.
+        // Where these fail there is nothing better to show than nothing: a link with a hole in it
+        // leads astray.
         if transition.owner.is_some() {
             transition.owner = self.render_one(OWNER, &context).ok();
         }

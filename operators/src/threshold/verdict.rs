@@ -1,18 +1,18 @@
-//! What a rule says of one window of one group.
+//! The verdict of a rule on one window of one group.
 
 use serde::{Deserialize, Serialize};
 
 /// How windows count in which a group has no row, by CloudWatch's four ways to treat missing data.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub enum MissingData {
-    /// They say nothing: the state is kept.
+    /// They have no effect: the state is kept.
     #[default]
     Keep,
     /// As if the condition were false.
     Ok,
     /// As if the condition were true.
     Alert,
-    /// They say nothing to the condition, and an alert of their own says that data are missing.
+    /// They do not count for the condition, and an alert of their own reports missing data.
     NoData,
 }
 
@@ -31,8 +31,8 @@ impl Verdict {
     /// Of a group that has no row in the window.
     pub(super) const MISSING: Self = Self(MISSING);
 
-    /// Of a window whose points are not all at hand, so that it cannot be known whether the group has a row: says nothing, also
-    /// about missing data.
+    /// Of a window whose points are not all at hand, so that it cannot be known whether the group
+    /// has a row: has no effect, also about missing data.
     pub(super) const UNKNOWN: Self = Self(UNKNOWN);
 
     /// Of a rule that recovers when its condition is false.

@@ -1,4 +1,5 @@
-//! Windows without a row of a group: because there is none, or because the stream cannot give them whole.
+//! Windows without a row of a group: because there is none, or because the stream cannot give them
+//! whole.
 
 use super::kinds_tests::{build, emitted, minutes, query};
 use super::tests::{MINUTE, Row, batch, closed, spec};

@@ -1,4 +1,4 @@
-//! From what changed to the message that says so.
+//! From a change to its message.
 
 use super::group::Emitted;
 use super::rule::Rule;

@@ -1,12 +1,14 @@
 //! How much time has passed along the log, by the clocks of the processes that report in it.
 //!
-//! No two clocks are compared, and none is believed as a whole: only the difference between two reports of one process
-//! counts, by that process's own monotone clock, and at most a bound of it. One process leads; its reports move the time.
-//! When another one has reported for longer than the bound, by its own clock, and the leader has not, it takes the lead.
+//! No two clocks are compared, and none is believed as a whole: only the difference between two
+//! reports of one process counts, by that process's own monotone clock, and at most a bound of it.
+//! One process leads; its reports move the time. When another one has reported for longer than the
+//! bound, by its own clock, and the leader has not, it takes the lead.
 //!
-//! A report may have been made long before it reached the log. But a process makes a report only after the one before is
-//! in the log: what its second report after something says was so after it. So time here is never ahead of the time that
-//! has passed in truth, however long reports are on their way.
+//! A report may have been made long before it reached the log. But a process makes a report only
+//! after the one before is in the log: what its second report after something says was so after it.
+//! So time here is never ahead of the time that has passed in truth, however long reports are on
+//! their way.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +19,8 @@ use super::EpochFacts;
 /// A process's monotone clock as of a report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Uptime {
-    /// Made up at its start: the clock of one run. Names of hosts and numbers of processes come back.
+    /// Made up at its start: the clock of one run. Names of hosts and numbers of processes come
+    /// back.
     pub run: String,
     /// Nanoseconds since then.
     pub nanos: i64,
@@ -43,10 +46,12 @@ struct Run {
     at: i64,
 }
 
-/// Reports of a process after which the next one was made after something that is in the log before them.
+/// Reports of a process after which the next one was made after something that is in the log before
+/// them.
 pub(super) const SURELY_AFTER: u32 = 2;
 
-/// After so many bounds without a report a run is forgotten: should it come back, its first report says nothing.
+/// After so many bounds without a report a run is forgotten: should it come back, its first report
+/// has no effect.
 const KEPT: i64 = 10;
 
 impl Elapsed {
@@ -54,8 +59,8 @@ impl Elapsed {
         self.nanos
     }
 
-    /// Takes in the clock of one report. `bound`: the most that one report is believed, and how long the leader may be
-    /// silent. Returns whether the report is the leader's.
+    /// Takes in the clock of one report. `bound`: the most that one report is believed, and how
+    /// long the leader may be silent. Returns whether the report is the leader's.
     pub(super) fn observe(&mut self, facts: &EpochFacts, bound: i64) -> bool {
         let Some(Uptime { run, nanos: clock }) = uptime(facts) else { return false };
         let before = self.runs.get(&run);
@@ -82,8 +87,8 @@ impl Elapsed {
     }
 }
 
-/// Releases before this one reported their wall clocks only. Those can be set, so that a difference may be wrong by as
-/// much as the bound; never by more.
+/// Releases before this one reported their wall clocks only. Those can be set, so that a difference
+/// may be wrong by as much as the bound; never by more.
 fn uptime(facts: &EpochFacts) -> Option<Uptime> {
     if facts.uptime.is_some() {
         return facts.uptime.clone();

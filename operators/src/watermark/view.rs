@@ -1,4 +1,5 @@
-//! What the watermark is made of, for people who ask why it stands where it does. Nothing is decided by it.
+//! What the watermark is made of, for people who ask why it stands where it does. Nothing is
+//! decided by it.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,14 +1,16 @@
-//! Windows that follow the clock of a time zone, given by their boundaries: so they tile time whatever the clock does.
+//! Windows that follow the clock of a time zone, given by their boundaries: so they tile time
+//! whatever the clock does.
 //!
-//! Windows of more than an hour follow the clock: a boundary is the first instant at which it shows a multiple of the
-//! length, or, where it skips that, the first instant after. What it shows a second time belongs to the window in which it
-//! was shown first, so a day has 23, 24 or 25 hours.
+//! Windows of more than an hour follow the clock: a boundary is the first instant at which it shows
+//! a multiple of the length, or, where it skips that, the first instant after. What it shows a
+//! second time belongs to the window in which it was shown first, so a day has 23, 24 or 25 hours.
 //!
-//! Windows of an hour or less keep their length where they can: each instant at which the clock shows a multiple of the
-//! length is a boundary, so an hour that it shows twice is two windows. Where it skips a multiple, the change is one.
+//! Windows of an hour or less keep their length where they can: each instant at which the clock
+//! shows a multiple of the length is a boundary, so an hour that it shows twice is two windows.
+//! Where it skips a multiple, the change is one.
 //!
-//! The boundaries of a length are among those of each length that divides it, also when one is more than an hour and the
-//! other is not: a window lies in one window of every coarser tier.
+//! The boundaries of a length are among those of each length that divides it, also when one is more
+//! than an hour and the other is not: a window lies in one window of every coarser tier.
 
 use chrono::{DateTime, LocalResult, Offset, TimeZone};
 use chrono_tz::{GapInfo, Tz};
@@ -22,7 +24,7 @@ pub(super) fn start(zone: Tz, size: i64, time: i64) -> i64 {
     }
     let mut shown = floor(local(zone, time), size);
     let mut start = first_shown(zone, shown);
-    // Where the clock has gone back, a later boundary may be behind already.
+    // Where the clock has gone back, a later boundary may be past already.
     loop {
         shown = shown.saturating_add(size);
         let next = first_shown(zone, shown);
@@ -99,7 +101,8 @@ fn last_change(zone: Tz, mut from: i64, mut to: i64) -> i64 {
     to
 }
 
-/// The first instant in `(from, to]` at which the clock changes from the offset that it has at `from`.
+/// The first instant in `(from, to]` at which the clock changes from the offset that it has at
+/// `from`.
 fn first_change(zone: Tz, mut from: i64, mut to: i64) -> i64 {
     let offset = offset_at(zone, from);
     while to - from > 1 {
@@ -121,7 +124,8 @@ pub(super) fn offset_at(zone: Tz, time: i64) -> i64 {
     i64::from(zone.offset_from_utc_datetime(&utc).fix().local_minus_utc()) * 1_000_000_000
 }
 
-/// The first instant at which the clock shows `local` or, where it skips that, the first after the gap.
+/// The first instant at which the clock shows `local` or, where it skips that, the first after the
+/// gap.
 fn first_shown(zone: Tz, local: i64) -> i64 {
     let shown = DateTime::from_timestamp_nanos(local).naive_utc();
     let first = match zone.from_local_datetime(&shown) {

@@ -1,4 +1,5 @@
-//! Windows over every change of every zone's clock since 1971, held against the definition of their boundaries.
+//! Windows over every change of every zone's clock since 1971, held against the definition of their
+//! boundaries.
 
 use std::collections::BTreeSet;
 
@@ -152,8 +153,9 @@ fn windows_tile_over_changes_of_many_kinds() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
-    /// Around every change of every clock, windows of every length tile time, `start` is that of the window, points in
-    /// order never go back, and each window lies in one of every multiple of its length.
+    /// Around every change of every clock, windows of every length tile time, `start` is that of
+    /// the window, points in order never go back, and each window lies in one of every multiple of
+    /// its length.
     #[test]
     fn windows_tile_time_around_every_change_of_the_clock(
         zone in any::<Index>(),

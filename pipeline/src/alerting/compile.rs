@@ -8,8 +8,8 @@ use operators::threshold::{Rule, RuleError, RuleSpec, Watched, Watches};
 use crate::catalog::{rollup_names, suggest_rollup};
 use crate::config::{AlertsConfig, ConfigError, Located, RuleConfig, WatchesConfig};
 
-/// Compiles every rule against what it watches, in the order of the file; a rule that is wrong is left out, and its error
-/// names the place in the rules' file.
+/// Compiles every rule against what it watches, in the order of the file; a rule that is wrong is
+/// left out, and its error names the place in the rules' file.
 pub fn compile_rules(alerts: &AlertsConfig, catalog: &Catalog) -> (Vec<Rule>, Vec<ConfigError>) {
     let (rules, left_out) = compile_each(alerts, catalog);
     (rules, left_out.into_iter().flat_map(|(_, mistakes)| mistakes).collect())
@@ -30,7 +30,8 @@ pub(crate) fn compile_each<'a>(
     (rules, left_out)
 }
 
-/// The rule, or every mistake in it: a text with a mistake is replaced by one without, to look at the others.
+/// The rule, or every mistake in it: a text with a mistake is replaced by one without, to look at
+/// the others.
 fn compile_rule(config: &RuleConfig, catalog: &Catalog, earlier: &[Rule]) -> Result<Rule, Vec<ConfigError>> {
     let rollup_of = |name: &str| catalog.rollups.iter().find(|rollup| rollup.name == name);
     if let Some(name) = config.rollup() {
@@ -127,7 +128,8 @@ fn unknown_rollup(name: &Located, catalog: &Catalog) -> ConfigError {
     name.error(format!("unknown rollup `{name}`"), suggest_rollup(&name.text, &names))
 }
 
-/// The error at the text of the rule that it is about and, if the message tells it, at the place in that text.
+/// The error at the text of the rule that it is about and, if the message tells it, at the place in
+/// that text.
 fn place(config: &RuleConfig, error: RuleError) -> ConfigError {
     let text = config.located(error.key);
     let of_rule = |message: &str| format!("`{}` of rule `{}`: {message}", error.key, error.rule);

@@ -1,4 +1,5 @@
-//! The alert configuration of a running process: read at its start, and again whenever its file changes.
+//! The alert configuration of a running process: read at its start, and again whenever its file
+//! changes.
 //!
 //! - `compile`: the rules, against what they watch; `progress`: how far event time has come
 
@@ -20,8 +21,8 @@ use crate::config::{AlertsConfig, ConfigError, Environment};
 use crate::error::Result;
 use crate::shutdown::Shutdown;
 
-/// How often the file is looked at. Its content is compared, so it does not matter how an editor, or a volume of
-/// Kubernetes, replaces it.
+/// How often the file is looked at. Its content is compared, so it does not matter how an editor,
+/// or a volume of Kubernetes, replaces it.
 const LOOK: Duration = Duration::from_secs(2);
 
 /// The longest pause between two attempts to notify a receiver, unless it asks for a longer one.
@@ -42,7 +43,7 @@ impl Alerting {
         Self { catalog, current: Arc::new(RwLock::new(Arc::new(config))), generation: Arc::default() }
     }
 
-    /// Reads the file. Rules with a mistake in their SQL or templates are left out, and an ERROR says so.
+    /// Reads the file. Rules with a mistake in their SQL or templates are left out, with an ERROR.
     ///
     /// # Errors
     /// What is wrong with the file itself.
@@ -73,7 +74,8 @@ impl Alerting {
         Threshold::new(rules).set_aside(unusable)
     }
 
-    /// Follows the file until shutdown. A change with a mistake in it is refused whole, and what is in use stays.
+    /// Follows the file until shutdown. A change with a mistake in it is refused whole, and what is
+    /// in use stays.
     pub async fn follow(self, path: PathBuf, environment: Environment, shutdown: Shutdown) {
         let mut seen = tokio::fs::read(&path).await.ok();
         loop {

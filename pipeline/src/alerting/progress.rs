@@ -1,7 +1,8 @@
-//! How far event time has come in each `rollup` partition: records of the topic of alert states, beside the alerts.
+//! How far event time has come in each `rollup` partition: records of the topic of alert states,
+//! beside the alerts.
 //!
-//! While event time stands still no window closes and nothing is judged: alerts stay as they are, and are shown with
-//! "data incomplete".
+//! While event time stands still no window closes and nothing is judged: alerts stay as they are,
+//! and are shown with "data incomplete".
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,11 +24,12 @@ pub(crate) struct Progress {
     /// What holds it, for people.
     #[serde(default)]
     pub(crate) held_by: Option<String>,
-    /// What decides the verdicts of each rule, as of when what is announced was last compared with what is held.
+    /// What decides the verdicts of each rule, as of when what is announced was last compared with
+    /// what is held.
     #[serde(default)]
     pub(crate) rules: BTreeMap<String, String>,
-    /// The rules of the last comparison that were other ones than before, of which nothing was announced of the messages before
-    /// `until`.
+    /// The rules of the last comparison that were other ones than before, of which nothing was
+    /// announced of the messages before `until`.
     #[serde(default)]
     pub(crate) held_back: BTreeSet<String>,
     #[serde(default)]
@@ -55,7 +57,8 @@ pub(crate) fn partition_of(key: &str) -> Option<i32> {
     key.strip_prefix(PREFIX)?.parse().ok()
 }
 
-/// The partition whose event time has stood still for longest, if that is longer than `after`, nanoseconds.
+/// The partition whose event time has stood still for longest, if that is longer than `after`,
+/// nanoseconds.
 pub(crate) fn stall(progress: &BTreeMap<i32, Progress>, now: i64, after: i64) -> Option<Stall> {
     let longest = progress.iter().min_by_key(|(_, progress)| progress.moved_at)?;
     let (partition, Progress { watermark, moved_at, held_by, .. }) = longest;

@@ -1,6 +1,7 @@
 //! What happened to recent windows: when they closed, what corrected them, what came too late.
 //!
-//! Bounded, in memory, since the process started. Times are those of the log, so a replay tells the same.
+//! Bounded, in memory, since the process started. Times are those of the log, so a replay tells the
+//! same.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -75,8 +76,8 @@ pub(crate) struct History {
     noted: BTreeMap<i32, i64>,
 }
 
-/// Windows of one tier and partition. Those that only ever got points too late are kept apart: there may be any
-/// number of them, and they must not displace the windows that people ask about.
+/// Windows of one tier and partition. Those that only ever got points too late are kept apart:
+/// there may be any number of them, and they must not displace the windows that people ask about.
 #[derive(Debug, Default)]
 struct Recent {
     windows: Bounded,
@@ -224,8 +225,8 @@ impl Folded<'_> {
         }
     }
 
-    /// The source messages of the epoch that may have had points between `start` and `end`. A part of an epoch too
-    /// large for one message has no facts, and names none.
+    /// The source messages of the epoch that may have had points between `start` and `end`. A part
+    /// of an epoch too large for one message has no facts, and names none.
     fn sources(&self, start: i64, end: i64) -> Vec<OffsetRange> {
         let overlaps = |low: Option<i64>, high: Option<i64>| {
             low.is_some_and(|low| low < end) && high.is_some_and(|high| high >= start)

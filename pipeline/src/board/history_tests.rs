@@ -38,7 +38,8 @@ impl Bench {
         Fold::new(rollups, options)
     }
 
-    /// Points at these seconds, in a source partition of two; the other one only keeps up with `other`.
+    /// Points at these seconds, in a source partition of two; the other one only keeps up with
+    /// `other`.
     fn take(&mut self, partition: i32, seconds: &[i64], other: i64) {
         let times: Vec<i64> = seconds.iter().map(|time| time * SECOND).collect();
         let points = RecordBatch::try_new(

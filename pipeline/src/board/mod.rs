@@ -1,4 +1,5 @@
-//! What the roles of a process know of their partitions: roles write it, HTTP reads it, nobody waits.
+//! What the roles of a process know of their partitions: roles write it, HTTP reads it, nobody
+//! waits.
 //!
 //! - `history`: what happened to recent windows; `partition`: a fold, as it is shown
 //! - `status`: what one process serves as `/api/status`
@@ -35,7 +36,7 @@ use status::{
 const SPEED: Duration = Duration::from_secs(2);
 /// How much of a refused point is shown.
 const EXCERPT: usize = 200;
-/// Changed windows told when no window was asked about.
+/// Changed windows that are reported when no window was asked about.
 const CHANGED_WINDOWS: usize = 8;
 
 /// What the roles of this process know. Share it in an `Arc`.
@@ -261,8 +262,8 @@ impl Board {
         }
     }
 
-    /// Everything at once. With `table`, also its open windows and what happened to its windows: to the one that
-    /// starts at `window`, or to those changed last.
+    /// Everything at once. With `table`, also its open windows and what happened to its windows: to
+    /// the one that starts at `window`, or to those changed last.
     pub(crate) fn status(&self, readiness: &Readiness, table: Option<&str>, window: Option<Time>) -> Status {
         Status {
             instance: self.instance.clone(),
@@ -329,7 +330,7 @@ impl Rollup {
     }
 }
 
-/// Nothing panics while it holds a lock, and what is behind it is valid after every step.
+/// Nothing panics while it holds a lock, and the value in it is valid after every step.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

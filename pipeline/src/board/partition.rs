@@ -5,12 +5,13 @@ use operators::fold::Fold;
 use super::status::{Holder, OpenWindow, Origin, RollupPartition, SourceStanding};
 use crate::time::{Time, milliseconds};
 
-/// Open windows told one by one.
+/// Open windows that are reported one by one.
 const OPEN_WINDOWS: usize = 100;
 
-/// The state of `fold` after everything before `next_offset`, with the open windows of every tier: who answers
-/// keeps those of one. `heard`: when the newest facts came in, by this process's clock. What sources are judged by is their
-/// age at that moment: the clocks of their owners may be apart from this one.
+/// The state of `fold` after everything before `next_offset`, with the open windows of every tier:
+/// who answers keeps those of one. `heard`: when the newest facts came in, by this process's clock.
+/// What sources are judged by is their age at that moment: the clocks of their owners may be apart
+/// from this one.
 pub(crate) fn view(
     fold: &Fold,
     partition: i32,

@@ -1,6 +1,8 @@
-//! What one process knows of itself: the body of `/api/status`. Its names are listed in `docs/reference/http-api.md` and stay.
+//! What one process knows of itself: the body of `/api/status`. Its names are listed in
+//! `docs/reference/http-api.md` and stay.
 //!
-//! Times are RFC 3339 in UTC, names ending in `_ms` are milliseconds, others are counts and offsets.
+//! Times are RFC 3339 in UTC, names ending in `_ms` are milliseconds, others are counts and
+//! offsets.
 
 use std::collections::BTreeMap;
 
@@ -34,8 +36,9 @@ pub struct Status {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailureStatus {
     pub rollup: String,
-    /// `value`: an operation failed and gave null. `group`: an aggregate failed for a group of a window, which has no row.
-    /// `point`: an aggregate does not take a point, which is missing. `state`: states could not be used.
+    /// `value`: an operation failed and gave null. `group`: an aggregate failed for a group of a
+    /// window, which has no row. `point`: an aggregate does not take a point, which is missing.
+    /// `state`: states could not be used.
     pub cause: String,
     pub count: u64,
     pub since: Time,
@@ -44,14 +47,15 @@ pub struct FailureStatus {
     pub error: String,
 }
 
-/// A source partition, told by the `ingest` process that owns it.
+/// A source partition, as the `ingest` process that owns it reports it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OwnedSource {
     pub topic: String,
     pub partition: i32,
     /// The next offset to be read.
     pub next_offset: i64,
-    /// Messages a second, over the last two seconds or more; none when it has not been owned for as long.
+    /// Messages a second, over the last two seconds or more; none when it has not been owned for as
+    /// long.
     pub read_per_second: Option<f64>,
     /// Highest event time accepted by this process.
     pub newest: Option<Time>,
@@ -160,7 +164,8 @@ pub struct RollupDetail {
     pub table: String,
     /// Points after their window was final, by age, since the process started.
     pub late_points: BTreeMap<String, u64>,
-    /// The window that was asked about, or the newest that were changed after closing; one entry for each partition.
+    /// The window that was asked about, or the newest that were changed after closing; one entry
+    /// for each partition.
     pub windows: Vec<WindowHistory>,
 }
 

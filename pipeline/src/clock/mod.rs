@@ -1,10 +1,10 @@
 //! Wall time and elapsed time: the only place that asks the operating system for them.
 //!
-//! Event time is data and never comes from here. What does come from here is the bound on future time stamps, the
-//! age of files, and silence; tests turn the hands themselves.
+//! Event time is data and never comes from here. What does come from here is the bound on future
+//! time stamps, the age of files, and silence; tests turn the hands themselves.
 //!
-//! The wall time of the machine is followed steadily, see [`steady`]: a clock that is set wrongly for a moment decides
-//! nothing.
+//! The wall time of the machine is followed steadily, see [`steady`]: a clock that is set wrongly
+//! for a moment decides nothing.
 
 mod steady;
 
@@ -48,7 +48,8 @@ impl Clock {
         Self::of(Hands::System { started: Instant::now(), steady: Arc::default() })
     }
 
-    /// A clock that stands still until [`Clock::advance`], and begins at `now_ns` nanoseconds since the epoch.
+    /// A clock that stands still until [`Clock::advance`], and begins at `now_ns` nanoseconds since
+    /// the epoch.
     pub fn manual(now_ns: i64) -> Self {
         let hands = Hands::Manual {
             now_ns: Arc::new(AtomicI64::new(now_ns)),
@@ -61,12 +62,14 @@ impl Clock {
         Self { hands, run: Uuid::new_v4().simple().to_string().into() }
     }
 
-    /// Nanoseconds since the epoch, UTC. Steps, in either direction, some time after the machine's clock was set.
+    /// Nanoseconds since the epoch, UTC. Steps, in either direction, some time after the machine's
+    /// clock was set.
     pub fn now_ns(&self) -> i64 {
         self.wall().0
     }
 
-    /// Whether the machine's clock was set a moment ago, so that nobody knows yet whether it was right before or is now.
+    /// Whether the machine's clock was set a moment ago, so that nobody knows yet whether it was
+    /// right before or is now.
     pub(crate) fn is_disputed(&self) -> bool {
         self.wall().1
     }
@@ -83,7 +86,8 @@ impl Clock {
         }
     }
 
-    /// Time that also passes while the machine is suspended, where it says so: since some instant; never goes back.
+    /// Time that also passes while the machine is suspended, where the system has such a clock:
+    /// since some instant; never goes back.
     pub(crate) fn unbroken(&self) -> Duration {
         match &self.hands {
             Hands::System { .. } => since_boot().unwrap_or_else(|| self.monotonic()),
@@ -118,7 +122,8 @@ impl Clock {
         }
     }
 
-    /// Sets the wall time of a manual clock, as an administrator would: elapsed time does not notice.
+    /// Sets the wall time of a manual clock, as an administrator would: elapsed time does not
+    /// notice.
     pub fn set(&self, to_ns: i64) {
         if let Hands::Manual { now_ns, .. } = &self.hands {
             now_ns.store(to_ns, Ordering::Release);
@@ -136,18 +141,20 @@ fn system_ns() -> i64 {
     now.saturating_add(set_ahead())
 }
 
-/// Time since the machine was started, in which it may have been suspended: the monotone clock of Linux stands still then.
-/// None on other systems.
+/// Time since the machine was started, in which it may have been suspended: the monotone clock of
+/// Linux stands still then. None on other systems.
 fn since_boot() -> Option<Duration> {
     let text = std::fs::read_to_string("/proc/uptime").ok()?;
     let seconds: f64 = text.split_ascii_whitespace().next()?.parse().ok()?;
     Duration::try_from_secs_f64(seconds).ok()
 }
 
-/// Names a file that says how many milliseconds a process's clock is ahead of the machine's, in builds for trials.
+/// Names a file with how many milliseconds a process's clock is ahead of the machine's, in builds
+/// for trials.
 pub(crate) const TEST_CLOCK: &str = "TIDEMARK_TEST_CLOCK";
 
-/// How far a test sets this process's clock ahead, in nanoseconds: the clock of the machine is not a test's to set.
+/// How far a test sets this process's clock ahead, in nanoseconds: the clock of the machine is not
+/// a test's to set.
 #[cfg(any(debug_assertions, feature = "set-clock"))]
 fn set_ahead() -> i64 {
     use std::sync::OnceLock;

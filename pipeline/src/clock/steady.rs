@@ -1,19 +1,22 @@
-//! Wall time that goes on at the pace of a clock that nobody sets, and follows the machine's clock when that stays where it is.
+//! Wall time that goes on at the pace of a clock that nobody sets, and follows the machine's clock
+//! when that stays where it is.
 //!
-//! A machine's clock may be set an hour ahead and back within seconds: by a daemon that starts before it knows the time, by
-//! a host that resumes a virtual machine. Points that are judged by it meanwhile would be refused, or accepted and make
-//! all others late. So a step counts only when it has held for a while. Until then the time is disputed, and who can
-//! waits.
+//! A machine's clock may be set an hour ahead and back within seconds: by a daemon that starts
+//! before it knows the time, by a host that resumes a virtual machine. Points that are judged by it
+//! meanwhile would be refused, or accepted and make all others late. So a step counts only when it
+//! has held for a while. Until then the time is disputed, and who can waits.
 
 use std::time::Duration;
 
 use super::nanoseconds;
 
-/// Differences up to this are followed at once: a clock that is corrected as it should be never steps.
+/// Differences up to this are followed at once: a clock that is corrected as it should be never
+/// steps.
 const SLEW: i64 = 500_000_000;
 /// How long a step has to hold.
 const HOLDS: Duration = Duration::from_secs(10);
-/// A clock that is set again and again is followed after this, wherever it is: waiting longer would help nobody.
+/// A clock that is set again and again is followed after this, wherever it is: waiting longer would
+/// help nobody.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
@@ -36,8 +39,9 @@ struct Dispute {
 }
 
 impl Steady {
-    /// The wall time, when the monotone clock and the machine's clock show this. The monotone clock stands still while the
-    /// machine is suspended; `since_boot` says more, and is asked only when the two differ.
+    /// The wall time, when the monotone clock and the machine's clock show this. The monotone clock
+    /// stands still while the machine is suspended; `since_boot` knows more, and is asked only when
+    /// the two differ.
     pub(super) fn look(
         &mut self,
         monotonic: Duration,
@@ -105,7 +109,8 @@ mod tests {
     const SECOND: i64 = 1_000_000_000;
     const START: i64 = 1_700_000_000 * SECOND;
 
-    /// What is shown, in seconds after the start, when the machine's clock is so far ahead at each second.
+    /// What is shown, in seconds after the start, when the machine's clock is so far ahead at each
+    /// second.
     fn shown(ahead: impl IntoIterator<Item = i64>) -> Vec<(i64, bool)> {
         let mut steady = Steady::default();
         let looks = (0..).zip(ahead).map(|(second, ahead)| {

@@ -1,4 +1,5 @@
-//! `tidemark explain <rollup>`: what a rollup does, for authors of its SQL and readers of its results.
+//! `tidemark explain <rollup>`: what a rollup does, for authors of its SQL and readers of its
+//! results.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -11,7 +12,8 @@ use crate::catalog::{rollup_names, suggest_rollup};
 use crate::config::Config;
 use crate::roles::rollup::tables_of;
 
-/// Describes the rollup `name`: its windows and when they are final, what is stored, its state and its plans.
+/// Describes the rollup `name`: its windows and when they are final, what is stored, its state and
+/// its plans.
 ///
 /// # Errors
 /// When there is no such rollup: a text that names the nearest.

@@ -23,7 +23,7 @@ pub struct HealthArgs {
     timeout: Duration,
 }
 
-/// Returns what the process says, when that is good.
+/// Returns the process's answer when it is ready.
 ///
 /// # Errors
 /// What is not ready, or that nobody answers.

@@ -1,8 +1,8 @@
 //! `tidemark query`: SQL over what is stored, the raw points and, without InfluxDB, the rollups.
 //!
-//! `points` is the cold storage with the columns that rollups are written over (`name`, `labels`, `time`,
-//! `value`), so a rollup's SELECT runs here as it is. Each rollup is a view of its newest rows, and so is each of its
-//! coarser tiers, called `<rollup>_<tier>`.
+//! `points` is the cold storage with the columns that rollups are written over (`name`, `labels`,
+//! `time`, `value`), so a rollup's SELECT runs here as it is. Each rollup is a view of its newest
+//! rows, and so is each of its coarser tiers, called `<rollup>_<tier>`.
 
 use std::sync::Arc;
 
@@ -23,8 +23,8 @@ use crate::config::Config;
 use crate::roles::rollup::tables_of;
 use crate::storage::cold::{Cold, POINTS, VERSIONS};
 
-/// How often a query starts over because compaction has deleted what it was about to read, which takes a query
-/// that lasts longer than the grace of the compaction.
+/// How often a query starts over because compaction has deleted what it was about to read, which
+/// takes a query that lasts longer than the grace of the compaction.
 const ATTEMPTS: usize = 10;
 
 #[derive(Debug, Args)]
@@ -36,7 +36,7 @@ pub struct QueryArgs {
 /// Runs one query and returns its rows as a table for people.
 ///
 /// # Errors
-/// What DataFusion says of the query, and storage that cannot be read.
+/// DataFusion's errors, and storage that cannot be read.
 pub async fn run(config: &Config, args: &QueryArgs) -> Result<String> {
     let catalog = load_catalog(&config.rollup.sql)?;
     let cold = Cold::open(config)?;
@@ -105,7 +105,8 @@ async fn register_rollups(
             let latest = sinks::parquet::latest_rows_sql(&table, &names);
             let made = session.sql(&format!("CREATE VIEW {} AS {latest}", table.name)).await;
             if let Err(error) = made {
-                // Its files have other columns than its SQL file: another rollup's query may do without.
+                // Its files have other columns than its SQL file: another rollup's query may do
+                // without.
                 set_aside.push(format!("rollup `{}`: {}", table.name, error.strip_backtrace()));
             }
         }

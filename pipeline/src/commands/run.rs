@@ -41,7 +41,7 @@ pub async fn run(config: Config, environment: &Environment, roles: &[Role]) -> R
     }
     if catalog.rollups.is_empty() {
         return Err(Error::Refused(format!(
-            "there is no rollup to compute in `{}`: write one file per rollup, `tidemark check` says what is wrong",
+            "there is no rollup to compute in `{}`: write one file per rollup, `tidemark check` lists the mistakes",
             config.rollup.sql.display()
         )));
     }
@@ -101,7 +101,8 @@ pub async fn start(
                 Role::Rollup => rollup::run(&context, &alerting, events.as_ref()),
                 Role::Notify => notify::run(&context, &alerting),
             });
-            // What the role shared is given up with it: the process ends, and what it committed is intact.
+            // What the role shared is given up with it: the process ends, and what it committed is
+            // intact.
             let result = catch_unwind(run).unwrap_or(Err(Error::Interrupted("a role panicked")));
             // The receiver outlives all senders.
             let _ = report.send((role, result));
@@ -126,8 +127,8 @@ pub async fn start(
 
 /// Waits until all roles have ended, with the first error. One that ends lets the others end.
 ///
-/// A role that is caught in a request to a server that is away cannot be called back. It is left behind: as after a crash,
-/// the next owner goes on from what is committed.
+/// A role that is caught in a request to a server that is away cannot be called back. It is
+/// abandoned: as after a crash, the next owner goes on from what is committed.
 async fn supervise(shutdown: &Shutdown, roles: &[Role], reports: &mut Reports) -> Result<()> {
     let mut running = roles.to_vec();
     let mut outcome = Ok(());
@@ -158,8 +159,8 @@ async fn supervise(shutdown: &Shutdown, roles: &[Role], reports: &mut Reports) -
     outcome
 }
 
-/// Triggers the shutdown on SIGINT, SIGTERM and SIGHUP; a second signal ends the process at once. There is nothing to read
-/// again on SIGHUP: rules are followed, and other changes need a restart.
+/// Triggers the shutdown on SIGINT, SIGTERM and SIGHUP; a second signal ends the process at once.
+/// There is nothing to read again on SIGHUP: rules are followed, and other changes need a restart.
 pub async fn stop_on_signal(shutdown: Shutdown) {
     let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
     let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)] = kinds.map(signal) else {
@@ -174,7 +175,7 @@ pub async fn stop_on_signal(shutdown: Shutdown) {
         };
         if shutdown.is_triggered() {
             tracing::warn!("a second signal: the process ends at once");
-            // As a shell says of a program that a signal has ended.
+            // The status that a shell gives for a program ended by a signal.
             std::process::exit(128 + number);
         }
         tracing::info!("a signal: the process ends in order");

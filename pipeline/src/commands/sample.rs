@@ -1,4 +1,5 @@
-//! `tidemark sample`: this machine's own metrics as points, for a first look without any other source.
+//! `tidemark sample`: this machine's own metrics as points, for a first look without any other
+//! source.
 //!
 //! | name               | labels          | unit                                                   |
 //! |--------------------|-----------------|--------------------------------------------------------|
@@ -174,8 +175,8 @@ impl Sampler {
         }
     }
 
-    /// All metrics at `now`, in nanoseconds since the epoch. Loads and rates are over the time since the sample
-    /// before, so the first one has none of them.
+    /// All metrics at `now`, in nanoseconds since the epoch. Loads and rates are over the time
+    /// since the sample before, so the first one has none of them.
     pub fn sample(&mut self, now: i64) -> Vec<SamplePoint> {
         let mut sample = Sample { host: &self.host, time: now, points: Vec::new() };
         let since = self.previous.map(|previous| now.saturating_sub(previous)).filter(|since| *since > 0);
@@ -272,7 +273,8 @@ impl Sample<'_> {
     }
 }
 
-/// Samples until `count` samples are taken or `stop` completes; returns the number of points that arrived.
+/// Samples until `count` samples are taken or `stop` completes; returns the number of points that
+/// arrived.
 ///
 /// # Errors
 /// When a sample cannot be written or delivered: those before it were.

@@ -1,9 +1,10 @@
-//! What people would have been notified: the rules and routes of a configuration over the rows of windows, by the threshold
-//! operator and the dispatcher of the live roles, without Kafka, a clock, or anyone to tell.
+//! What people would have been notified: the rules and routes of a configuration over the rows of
+//! windows, by the threshold operator and the dispatcher of the live roles, without Kafka, a clock,
+//! or anyone to tell.
 //!
-//! Wall time is an argument: who has no other lets it be ahead of the watermark by the bound on disorder, as it is where
-//! points come without delay. Between two steps the dispatcher has its say at every moment at which it has something to
-//! do, and each notification is delivered at once.
+//! Wall time is an argument: who has no other lets it be ahead of the watermark by the bound on
+//! disorder, as it is where points come without delay. Between two steps the dispatcher is advanced
+//! to every moment at which it has something to do, and each notification is delivered at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -116,8 +117,9 @@ impl Simulation {
         self.threshold.watches_open(rollup, tier)
     }
 
-    /// Takes in, at wall time `now`, what one message leads to: windows that are still open, for rules that look at them,
-    /// then rows of corrected windows and of those that close as event time comes to `watermark`.
+    /// Takes in, at wall time `now`, what one message leads to: windows that are still open, for
+    /// rules that look at them, then rows of corrected windows and of those that close as event
+    /// time comes to `watermark`.
     pub(crate) fn step(
         &mut self,
         open: &[WindowRows<'_>],
@@ -150,14 +152,15 @@ impl Simulation {
         }
     }
 
-    /// What someone has said, at a moment of wall time.
+    /// A silence or an acknowledgement, at a moment of wall time.
     pub(crate) fn command(&mut self, key: &str, command: &Command, at: i64) {
         self.advance(at);
         self.dispatcher.command(key, Some(command), self.now);
         self.settle(self.now);
     }
 
-    /// Lets wall time pass without event time: what is due by `until` is notified at its own moment.
+    /// Lets wall time pass without event time: what is due by `until` is notified at its own
+    /// moment.
     pub(crate) fn advance(&mut self, until: i64) {
         while let Some(due) = self.dispatcher.next_due().filter(|due| *due <= until) {
             self.now = self.now.max(due);

@@ -104,7 +104,8 @@ fn everything_is_told_at_its_own_time() {
     assert_eq!(pending, [Status::Pending, Status::Pending]);
     step(&mut simulation, 2, &[("a", 95.0), ("b", 10.0)], false, 2);
     assert_eq!(simulation.active().len(), 1, "b was never notified of");
-    // The rule's own receiver at once, the group when it has waited; then the next one, and again after an hour.
+    // The rule's own receiver at once, the group when it has waited; then the next one, and again
+    // after an hour.
     simulation.advance(80 * MINUTE);
     assert_eq!(
         notified(&simulation.take()),

@@ -78,15 +78,16 @@ impl AlertsConfig {
     /// Reads and checks the file at `path`; secrets may come from `environment`.
     ///
     /// # Errors
-    /// The first thing that is wrong, with its place and what to write instead. Conditions and templates are not
-    /// compiled here: see [`Located::error`].
+    /// The first thing that is wrong, with its place and what to write instead. Conditions and
+    /// templates are not compiled here: see [`Located::error`].
     pub fn load(path: &Path, environment: &Environment) -> Result<Self, ConfigError> {
         let (config, problems) = Self::load_all(path, environment);
         first_problem(config, problems)
     }
 
-    /// The rules and receivers that can be used, and everything that is wrong with the others: one bad rule or
-    /// receiver does not stop its neighbours. A rule loses the receivers that are left out.
+    /// The rules and receivers that can be used, and everything that is wrong with the others: one
+    /// bad rule or receiver does not stop its neighbours. A rule loses the receivers that are left
+    /// out.
     pub fn load_all(path: &Path, environment: &Environment) -> (Self, Vec<ConfigError>) {
         match std::fs::read_to_string(path) {
             Ok(text) => Self::parse_all(text, path, environment),
@@ -163,7 +164,8 @@ impl AlertsConfig {
     }
 }
 
-/// Hands each item to `take` whose name is its own, and puts aside what is wrong with the others. Returns all names.
+/// Hands each item to `take` whose name is its own, and puts aside what is wrong with the others.
+/// Returns all names.
 fn each_named<T>(
     source: &Source<'_>,
     kind: &str,

@@ -1,4 +1,5 @@
-//! From the file to [`Config`]: reads, lays the environment over it, checks every value against its bounds.
+//! From the file to [`Config`]: reads, lays the environment over it, checks every value against its
+//! bounds.
 
 use std::net::SocketAddr;
 use std::ops::{Range, RangeInclusive};
@@ -40,8 +41,9 @@ impl Config {
         first_problem(config, problems)
     }
 
-    /// Everything that is wrong with the file, and what can be used of it, so that `check` can go on: sections with
-    /// a mistake are at their defaults. There is none when the file cannot be read as TOML at all.
+    /// Everything that is wrong with the file, and what can be used of it, so that `check` can go
+    /// on: sections with a mistake are at their defaults. There is none when the file cannot be
+    /// read as TOML at all.
     pub fn load_all(path: &Path, environment: &Environment) -> (Option<Self>, Vec<ConfigError>) {
         match std::fs::read_to_string(path) {
             Ok(text) => Self::parse_all(text, path, environment),
@@ -91,7 +93,8 @@ impl Config {
         (config, problems)
     }
 
-    /// The defaults with the two sections that name other files, of a file with an unknown key or a wrong type.
+    /// The defaults with the two sections that name other files, of a file with an unknown key or a
+    /// wrong type.
     fn naming_files(source: &Source<'_>) -> Option<Self> {
         let source = source.only(&["rollup", "alerts"])?;
         let raw = source.read().ok()?;

@@ -1,7 +1,7 @@
 //! The checked configuration of the pipeline: what the rest of the program sees.
 //!
-//! Defaults live in the `Default` implementations here and nowhere else; `config/pipeline.toml` documents them,
-//! and a test holds the two together.
+//! Defaults live in the `Default` implementations here and nowhere else; `config/pipeline.toml`
+//! documents them, and a test holds the two together.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -17,7 +17,8 @@ use url::Url;
 use super::tiers::TierConfig;
 use crate::time::nanoseconds;
 
-/// Where the program looks for its configuration when no path is given, relative to the working directory.
+/// Where the program looks for its configuration when no path is given, relative to the working
+/// directory.
 pub const DEFAULT_PATH: &str = "config/pipeline.toml";
 
 /// Everything `config/pipeline.toml` decides, checked.
@@ -51,7 +52,8 @@ pub struct MemoryConfig {
 pub struct KafkaConfig {
     /// `host:port` of at least one broker.
     pub brokers: Vec<String>,
-    /// Passed to every librdkafka client as they are. Secret, because `sasl.password` is one of them.
+    /// Passed to every librdkafka client as they are. Secret, because `sasl.password` is one of
+    /// them.
     pub properties: BTreeMap<String, SecretString>,
 }
 
@@ -84,19 +86,21 @@ pub struct IngestConfig {
     pub max_message_bytes: usize,
     /// The longest names and labels of points; with longer ones they are dead-lettered.
     pub texts: TextBounds,
-    /// How far behind the highest event time of its partition a point may arrive and still be on time.
+    /// How far behind the highest event time of its partition a point may arrive and still be on
+    /// time.
     pub max_out_of_orderness: Duration,
     /// How far ahead of the wall clock an event time may be before the point is quarantined.
     pub max_future_skew: Duration,
     /// Silence, at the end of the log, after which a partition no longer holds the watermark back.
     pub idle_timeout: Duration,
-    /// How far a partition's event time may be ahead of the slowest one with unread messages before it is paused.
+    /// How far a partition's event time may be ahead of the slowest one with unread messages before
+    /// it is paused.
     pub max_drift: Duration,
     /// Age of event time beyond which points are dead-lettered; `None` accepts any age.
     pub oldest: Option<Duration>,
 }
 
-/// Facts of `ingest` older than this, in epochs, say nothing about idleness any more.
+/// Facts of `ingest` older than this, in epochs, do not count for idleness any more.
 const OWNER_EPOCHS: u32 = 10;
 const LEAST_OWNER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -128,7 +132,8 @@ pub struct RollupConfig {
 /// Root of `raw/`, `rollups/`, `state/` and `alerts/`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StorageConfig {
-    /// `file:`, `s3:`, `gs:` or `az:`, always ending in a slash. A directory in the file becomes an absolute `file:` URL.
+    /// `file:`, `s3:`, `gs:` or `az:`, always ending in a slash. A directory in the file becomes an
+    /// absolute `file:` URL.
     pub url: Url,
 }
 
@@ -181,17 +186,19 @@ pub struct AlertsFile {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpConfig {
     pub listen: SocketAddr,
-    /// Names, in lower case, under which the server may be asked besides addresses and the machine's own names.
+    /// Names, in lower case, under which the server may be asked besides addresses and the
+    /// machine's own names.
     pub allowed_hosts: Vec<String>,
     /// Requests worked on at once; those beyond are refused, except those of probes.
     pub max_connections: usize,
-    /// Time allowed for each part of a request: its head, the work with its body, taking the answer.
+    /// Time allowed for each part of a request: its head, the work with its body, taking the
+    /// answer.
     pub timeout: Duration,
 }
 
 impl Config {
-    /// Every default, with the given brokers (`host:port,…`) and a local directory for the data: what the demo
-    /// and tests run with.
+    /// Every default, with the given brokers (`host:port,…`) and a local directory for the data:
+    /// what the demo and tests run with.
     ///
     /// Creates nothing. A relative `storage` is taken from the working directory.
     pub fn local(brokers: &str, storage: &Path) -> Self {

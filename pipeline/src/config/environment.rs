@@ -6,7 +6,8 @@ use std::ffi::OsString;
 /// Overrides start with this and name section and key: `TIDEMARK_KAFKA__BROKERS`.
 pub(super) const PREFIX: &str = "TIDEMARK_";
 
-/// Variables of the command line, and of trials where the build has them: these are read without a section.
+/// Variables of the command line, and of trials where the build has them: these are read without a
+/// section.
 const COMMAND_LINE: &[&str] = if cfg!(any(debug_assertions, feature = "set-clock")) {
     &["TIDEMARK_CONFIG", "TIDEMARK_LOG", crate::clock::TEST_CLOCK]
 } else {
@@ -51,8 +52,8 @@ impl Environment {
         environment
     }
 
-    /// The same for commands that send nothing: secrets in files and variables are not read, so that a person who may not see
-    /// them can test a configuration that names them.
+    /// The same for commands that send nothing: secrets in files and variables are not read, so
+    /// that a person who may not see them can test a configuration that names them.
     #[must_use]
     pub fn without_secrets(mut self) -> Self {
         self.leaves_secrets = true;
@@ -79,7 +80,8 @@ impl Environment {
         unread.map(String::as_str).collect()
     }
 
-    /// Warnings of variables that look meant for this program, that nothing reads, and that are no slips for an option.
+    /// Warnings of variables that look meant for this program, that nothing reads, and that are no
+    /// slips for an option.
     pub fn warnings(&self) -> Vec<String> {
         super::unread::strangers(self)
     }
@@ -89,8 +91,8 @@ impl Environment {
         &self.unreadable
     }
 
-    /// Overrides, by name. A `TIDEMARK_` variable without a double underscore (`TIDEMARK_LOG`, `TIDEMARK_CONFIG`)
-    /// belongs to the command line and is not an override.
+    /// Overrides, by name. A `TIDEMARK_` variable without a double underscore (`TIDEMARK_LOG`,
+    /// `TIDEMARK_CONFIG`) belongs to the command line and is not an override.
     pub(super) fn overrides(&self) -> Vec<Override> {
         let mut overrides = Vec::new();
         for (variable, value) in &self.variables {
@@ -116,8 +118,8 @@ impl FromIterator<(String, String)> for Environment {
     }
 }
 
-/// Whether a variable looks meant for this program, in capitals or not. What Kubernetes sets for every service of a
-/// namespace, one called `tidemark` among them, does not.
+/// Whether a variable looks meant for this program, in capitals or not. What Kubernetes sets for
+/// every service of a namespace, one called `tidemark` among them, does not.
 fn belongs_here(variable: &str) -> bool {
     let Some(rest) = variable.to_uppercase().strip_prefix(PREFIX).map(str::to_owned) else { return false };
     let of_service = rest == "PORT"

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// A setting that cannot be used. It displays as `file:line:column: what is wrong: what to write instead`; the
-/// alternate form (`{:#}`) gives the remedy a line of its own, after `help:`.
+/// A setting that cannot be used. It displays as
+/// `file:line:column: what is wrong: what to write instead`; the alternate form (`{:#}`) gives the
+/// remedy a line of its own, after `help:`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
     place: Place,

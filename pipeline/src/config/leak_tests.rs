@@ -43,8 +43,8 @@ bearer_token = "SECRET"
 signing_key = """SECRET"""
 "#;
 
-/// What both loaders say about a text, if they say something.
-fn said(text: &str, is_alerts: bool) -> String {
+/// The errors of both loaders for a text, if any.
+fn report(text: &str, is_alerts: bool) -> String {
     let none = Environment::default();
     if is_alerts {
         return AlertsConfig::parse(text.to_owned(), Path::new("alerts.toml"), &none)
@@ -76,8 +76,8 @@ proptest! {
             let end = (at + taken).min(text.len());
             text.replace_range(at..end, &put);
         }
-        let said = said(&text, is_alerts);
-        prop_assert!(!shows_secret(&said), "{}\nof\n{}", said, text);
+        let report = report(&text, is_alerts);
+        prop_assert!(!shows_secret(&report), "{}\nof\n{}", report, text);
     }
 }
 
@@ -109,8 +109,8 @@ fn values_of_other_types_and_in_other_places_are_not_shown() {
             for value in values {
                 let text = format!("{section}\n{key} = {}\n", value.replace("SECRET", SECRET));
                 for is_alerts in [false, true] {
-                    let said = said(&text, is_alerts);
-                    assert!(!shows_secret(&said), "{said}\nof\n{text}");
+                    let report = report(&text, is_alerts);
+                    assert!(!shows_secret(&report), "{report}\nof\n{text}");
                 }
             }
         }
@@ -121,8 +121,8 @@ fn values_of_other_types_and_in_other_places_are_not_shown() {
 fn numbers_in_place_of_secrets_are_not_shown() {
     for number in ["123456789012", "1234567890.12", "0x1234567890ab", "1979-05-27", "true"] {
         for text in [format!("[influx]\ntoken = {number}\n"), format!("[kafka]\nproperties = {number}\n")] {
-            let said = said(&text, false);
-            assert!(!said.contains(&number[..4]), "{said}\nof\n{text}");
+            let report = report(&text, false);
+            assert!(!report.contains(&number[..4]), "{report}\nof\n{text}");
         }
     }
 }

@@ -22,14 +22,16 @@ impl Located {
         self.place.clone().problem(problem).remedy(remedy)
     }
 
-    /// An error at the first `word` of this text, or at its start when that does not stand in it as a word.
+    /// An error at the first `word` of this text, or at its start when that does not stand in it as
+    /// a word.
     pub fn error_at(&self, word: &str, problem: impl Into<String>, remedy: impl Into<String>) -> ConfigError {
         let passed = &self.written[..find_word(&self.written, word).unwrap_or(0)];
         self.place.clone().moved(passed).problem(problem).remedy(remedy)
     }
 
-    /// An error at a line and column of this text, counted from 1, as a parser of it counts them. Right as long as the
-    /// text starts in the line of its quotes and has no escapes before the place; else at the start.
+    /// An error at a line and column of this text, counted from 1, as a parser of it counts them.
+    /// Right as long as the text starts in the line of its quotes and has no escapes before the
+    /// place; else at the start.
     pub fn error_in(
         &self,
         line: usize,

@@ -1,9 +1,9 @@
 //! Configuration: `config/pipeline.toml` and `config/alerts.toml`, turned into checked values.
 //!
-//! Raw structs mirror the files and refuse unknown keys; [`Config::load`] and [`AlertsConfig::load`] turn them
-//! into the checked values below, and nothing later sees a raw one. Whatever is wrong is reported as one
-//! [`ConfigError`] that names file, line, column and what to write instead. Relative paths are relative to the
-//! working directory.
+//! Raw structs mirror the files and refuse unknown keys; [`Config::load`] and
+//! [`AlertsConfig::load`] turn them into the checked values below, and nothing later sees a raw
+//! one. Whatever is wrong is reported as one [`ConfigError`] that names file, line, column and what
+//! to write instead. Relative paths are relative to the working directory.
 
 mod alerts;
 mod check;
@@ -38,9 +38,7 @@ pub(crate) use receivers::build;
 pub use receivers::{
     AlertmanagerConfig, EmailConfig, ReceiverConfig, ReceiverKind, SlackConfig, SmtpTls, WebhookConfig,
 };
-pub use rule_tests::{
-    ExpectedAlerts, ExpectedNotification, NamedAlert, RuleTest, RuleTests, Said, TestPoint,
-};
+pub use rule_tests::{Act, ExpectedAlerts, ExpectedNotification, NamedAlert, RuleTest, RuleTests, TestPoint};
 pub use rules::{RuleConfig, WatchesConfig};
 pub use silences::load_silences;
 pub(crate) use source::suggest;

@@ -86,27 +86,27 @@ pub(super) fn alert(text: &str) -> Result<(String, BTreeMap<String, String>), Wr
     let mut labels = BTreeMap::new();
     loop {
         rest = rest.trim_start();
-        if let Some(behind) = rest.strip_prefix('}') {
-            return match behind.trim().is_empty() {
+        if let Some(after) = rest.strip_prefix('}') {
+            return match after.trim().is_empty() {
                 true => Ok((rule.to_owned(), labels)),
-                false => Err(wrong(behind, "the alert goes on behind its labels")),
+                false => Err(wrong(after, "the alert goes on after its labels")),
             };
         }
         let Some((name, value)) = rest.split_once('=') else {
             return Err(wrong(rest, "a label or the closing brace is missing here"));
         };
-        let Some((value, behind)) = quoted(value.trim_start()) else {
+        let Some((value, after)) = quoted(value.trim_start()) else {
             return Err(wrong(value, "the label's value is not in double quotes"));
         };
         if name.trim().is_empty() || labels.insert(name.trim().to_owned(), value).is_some() {
             return Err(wrong(rest, "the label has no name, or one that another has"));
         }
-        rest = behind.trim_start();
+        rest = after.trim_start();
         rest = rest.strip_prefix(',').unwrap_or(rest);
     }
 }
 
-/// A text in double quotes, and what is behind it.
+/// A text in double quotes, and what is after it.
 fn quoted(text: &str) -> Option<(String, &str)> {
     let mut value = String::new();
     let mut characters = text.strip_prefix('"')?.chars();

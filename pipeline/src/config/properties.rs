@@ -78,7 +78,7 @@ pub(super) fn check_value(name: &str, value: &SecretString) -> Result<(), Wrong>
         return Ok(());
     }
     let values = row(name).map(|row| row.2).filter(|values| !values.is_empty());
-    let remedy = format!("write {}", values.unwrap_or("what librdkafka's CONFIGURATION.md says"));
+    let remedy = format!("write {}", values.unwrap_or("a value that librdkafka's CONFIGURATION.md allows"));
     Err((format!("the librdkafka property `{name}` does not take this value"), remedy))
 }
 

@@ -1,4 +1,5 @@
-//! `[[route]]`, `[[inhibit]]` and `[[mute]]` of `config/alerts.toml`: who is notified of which alerts, and when.
+//! `[[route]]`, `[[inhibit]]` and `[[mute]]` of `config/alerts.toml`: who is notified of which
+//! alerts, and when.
 
 use std::time::Duration;
 
@@ -185,7 +186,7 @@ pub(super) fn matchers(
     parsed(source, texts, Matcher::parse)
 }
 
-/// Each text as `parse` reads it; what is wrong comes as one text, the remedy behind a semicolon.
+/// Each text as `parse` reads it; what is wrong comes as one text, the remedy after a semicolon.
 fn parsed<T>(
     source: &Source<'_>,
     texts: Vec<Spanned<String>>,

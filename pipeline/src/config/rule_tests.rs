@@ -1,4 +1,5 @@
-//! Files of `tidemark test`: series, what people say meanwhile, and which alerts and notifications that must lead to.
+//! Files of `tidemark test`: series, commands of people, and which alerts and notifications that
+//! must lead to.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -26,7 +27,7 @@ use super::values::HumanDuration;
 use crate::time::nanoseconds;
 use crate::time::parse_rfc3339;
 
-/// Where the clock of a test begins that does not say it.
+/// Where the clock of a test begins by default.
 const START: &str = "2026-01-01T00:00:00Z";
 const LONGEST: Duration = Duration::from_secs(366 * 86_400);
 
@@ -48,8 +49,8 @@ pub struct RuleTest {
     pub points: Vec<TestPoint>,
     /// Values that are left out, as wall time and event time: event time goes on all the same.
     pub gaps: Vec<(i64, i64)>,
-    /// When what is said, in the order of the file.
-    pub said: Vec<(i64, Said)>,
+    /// Silences and acknowledgements with their times, in the order of the file.
+    pub acts: Vec<(i64, Act)>,
     pub expected: Vec<ExpectedAlerts>,
     pub notified: Vec<ExpectedNotification>,
     /// Receivers that must be notified nothing.
@@ -68,7 +69,7 @@ pub struct TestPoint {
 }
 
 #[derive(Debug, Clone)]
-pub enum Said {
+pub enum Act {
     Silence(Silence),
     Acknowledge { alert: NamedAlert, by: String },
 }
@@ -194,7 +195,8 @@ struct RawNotification {
 }
 
 impl RuleTests {
-    /// Reads and checks the file at `path`, and the rules that it names. `rules` and `sql` are for files that name none.
+    /// Reads and checks the file at `path`, and the rules that it names. `rules` and `sql` are for
+    /// files that name none.
     ///
     /// # Errors
     /// The first thing that is wrong in either file, with its place and what to write instead.
@@ -266,7 +268,7 @@ impl Checks<'_> {
         for series in raw.series {
             last = last.max(self.series(series, start, interval, &mut points, &mut gaps)?);
         }
-        let mut said = Vec::new();
+        let mut acts = Vec::new();
         for (number, silence) in raw.silence.into_iter().enumerate() {
             let at = self.offset("at", silence.at, start)?.unwrap_or(start);
             let lasts =
@@ -280,15 +282,15 @@ impl Checks<'_> {
                 comment: String::new(),
                 created_at: at,
             };
-            said.push((at, Said::Silence(silence)));
+            acts.push((at, Act::Silence(silence)));
         }
         for acknowledge in raw.ack {
             let at = self.at(acknowledge.at, start)?;
             let alert = self.alert(RawAlert { rule: acknowledge.rule, labels: acknowledge.labels })?;
             let by = acknowledge.by.unwrap_or_else(|| "test".to_owned());
-            said.push((at, Said::Acknowledge { alert, by }));
+            acts.push((at, Act::Acknowledge { alert, by }));
         }
-        said.sort_by_key(|(at, _)| *at);
+        acts.sort_by_key(|(at, _)| *at);
         let mut expected = Vec::new();
         for expect in raw.expect {
             let alerts = |given: Vec<RawAlert>| {
@@ -308,7 +310,7 @@ impl Checks<'_> {
             last,
             points,
             gaps,
-            said,
+            acts,
             expected,
             notified: notifications
                 .map(|notified| self.notification(notified, start))
@@ -328,7 +330,8 @@ impl Checks<'_> {
         }
     }
 
-    /// Adds the series' points and gaps, and gives the time of its last value, also if that is left out.
+    /// Adds the series' points and gaps, and gives the time of its last value, also if that is left
+    /// out.
     fn series(
         &self,
         raw: RawSeries,

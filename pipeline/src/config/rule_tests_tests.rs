@@ -54,7 +54,7 @@ alerts = ['high{host="a"}']
 
 const SECOND: i64 = 1_000_000_000;
 
-/// The file beside rules; nothing says what their secret is.
+/// The file beside rules; their secret is nowhere.
 fn parse(text: &str, rules: &str) -> Result<RuleTests, String> {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("rules.toml"), rules).unwrap();
@@ -79,9 +79,9 @@ fn a_test_is_read() {
     assert_eq!(gaps.collect::<Vec<_>>(), [(11, 10), (21, 20), (61, 60)]);
     assert_eq!((test.name.as_str(), test.start, from_start(test.last)), ("one", start, 60));
     assert_eq!(test.quiet, ["hook"]);
-    let said: Vec<i64> = test.said.iter().map(|(at, _)| from_start(*at)).collect();
-    assert_eq!(said, [0, 120]);
-    assert!(matches!(&test.said[0].1, Said::Silence(silence) if silence.ends_at == start + 3_600 * SECOND));
+    let acts: Vec<i64> = test.acts.iter().map(|(at, _)| from_start(*at)).collect();
+    assert_eq!(acts, [0, 120]);
+    assert!(matches!(&test.acts[0].1, Act::Silence(silence) if silence.ends_at == start + 3_600 * SECOND));
     assert_eq!((from_start(test.expected[0].at), test.expected[0].firing.len()), (180, 1));
     let notified = &test.notified[0];
     assert_eq!((notified.status, notified.reason), (Some(Status::Firing), Some(Reason::Repeated)));

@@ -62,8 +62,8 @@ pub enum WatchesConfig {
 }
 
 impl RuleConfig {
-    /// The text of a key, for an error of a later check; the one that says what the rule watches when that key has none
-    /// in the file.
+    /// The text of a key, for an error of a later check; that of what the rule watches when that
+    /// key has none in the file.
     pub fn located(&self, key: &str) -> &Located {
         match key {
             "summary" => return &self.summary,
@@ -150,7 +150,7 @@ pub(super) fn check_rule(
     let period = |key: &'static str, given: Setting<HumanDuration>| {
         duration(source, key, given, Duration::ZERO, Duration::ZERO..=LONGEST)
     };
-    // A template that is left out stands where the rule says what it watches.
+    // A template that is left out stands where the rule names what it watches.
     let default_text = |given: Setting<String>, text: &str| match given {
         Some(given) => located(given),
         None => Located::default_at(&of_name, text),
@@ -182,7 +182,8 @@ pub(super) fn check_rule(
     })
 }
 
-/// What the rule looks at, taken out of it: other rules, a query, silence, or rows. Keys without a use are refused.
+/// What the rule looks at, taken out of it: other rules, a query, silence, or rows. Keys without a
+/// use are refused.
 fn check_watches(
     source: &Source<'_>,
     of_name: &Located,

@@ -1,4 +1,5 @@
-//! Secrets: written in the file, or better, kept in a file of their own or in an environment variable.
+//! Secrets: written in the file, or better, kept in a file of their own or in an environment
+//! variable.
 
 use std::fmt;
 use std::ops::Range;
@@ -78,7 +79,8 @@ impl<'de> Deserialize<'de> for PropertyValue {
     }
 }
 
-/// The three keys of a secret: `password`, `password_file`, `password_env`, say. At most one may be set.
+/// The three keys of a secret: for example `password`, `password_file`, `password_env`. At most one
+/// may be set.
 pub(super) struct SecretKeys {
     pub(super) key: &'static str,
     pub(super) text: Option<Spanned<SecretString>>,
@@ -116,7 +118,8 @@ fn from_file(source: &Source<'_>, span: &Range<usize>, path: &Path) -> Result<Se
     if let Some(placeholder) = source.environment().placeholder() {
         return Ok(placeholder.into());
     }
-    // The place is enough, here and below: a secret may have been written in place of its file's or variable's name.
+    // The place is enough, here and below: a secret may have been written in place of its file's or
+    // variable's name.
     let text = std::fs::read_to_string(path).map_err(|error| {
         source.error(span, format!("cannot read the file of the secret: {error}")).remedy(
             "the path is relative to the working directory, and this user must be able to read the file",

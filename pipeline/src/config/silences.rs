@@ -1,4 +1,5 @@
-//! Files of silences, for `tidemark backtest`: what would not have been notified, had somebody said so.
+//! Files of silences, for `tidemark backtest`: what would not have been notified, had somebody
+//! silenced it.
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
-//! A TOML text with overrides from the environment, deserialized so that every error finds its way back to a line
-//! of the file or to the name of a variable.
+//! A TOML text with overrides from the environment, deserialized so that every error finds its way
+//! back to a line of the file or to the name of a variable.
 
 use std::borrow::Cow;
 use std::ops::Range;

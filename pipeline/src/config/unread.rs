@@ -73,7 +73,7 @@ fn spelled(name: &str) -> Vec<String> {
     choices.into_iter().map(spell).collect()
 }
 
-/// What the refusal of an override says is nearest to it.
+/// The nearest name that the refusal of an override suggests.
 fn nearest(name: &str) -> Option<String> {
     let alone = alone(name);
     let source = Source::new(Path::new(""), String::new(), &alone).with_overrides();

@@ -116,10 +116,11 @@ fn parse_size(text: &str) -> Option<u64> {
     number.checked_mul(factor)
 }
 
-/// The absolute `file:` URL of a directory, with the slash at its end that joining needs. Touches no disk.
+/// The absolute `file:` URL of a directory, with the slash at its end that joining needs. Touches
+/// no disk.
 pub(super) fn directory_url(path: &Path) -> Url {
-    // Absolute paths fail only when they are empty or the working directory is gone; the root is then as good
-    // as any other place that cannot be written.
+    // Absolute paths fail only when they are empty or the working directory is gone; the root is
+    // then as good as any other place that cannot be written.
     let absolute = std::path::absolute(path).unwrap_or_else(|_| Path::new("/").to_owned());
     Url::from_directory_path(absolute).expect("std::path::absolute returns an absolute path")
 }

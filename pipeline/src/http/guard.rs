@@ -7,8 +7,8 @@
 //!   origin as the server, and may read everything. Such a request carries that name, so only known
 //!   names are answered. An IP address is always fine: a page that was loaded from it came from
 //!   here.
-//! - *Origin* and *Sec-Fetch-Site*: a browser says which page asks, so what changes something must
-//!   come from a page of this server, or from a program, which says nothing.
+//! - *Origin* and *Sec-Fetch-Site*: a browser names the page that asks, so what changes something
+//!   must come from a page of this server, or from a program, which names none.
 
 use std::net::IpAddr;
 
@@ -96,7 +96,7 @@ impl Hosts {
             || self.allowed.contains(&host)
     }
 
-    /// Whether the page that asks is one of this server. Programs say nothing.
+    /// Whether the page that asks is one of this server. Programs name none.
     fn check_page(&self, headers: &HeaderMap, host: Option<&Authority>) -> Result<(), Refusal> {
         let refusal =
             || Refusal::new(StatusCode::FORBIDDEN, "another site's page may not change anything here");

@@ -158,11 +158,11 @@ async fn explained((method, path): &(Method, String), response: Response) -> Res
         return too_large();
     }
     let (parts, body) = response.into_parts();
-    let said = to_bytes(body, MAX_ERROR_BYTES).await.unwrap_or_default();
-    let said = String::from_utf8_lossy(&said);
+    let text = to_bytes(body, MAX_ERROR_BYTES).await.unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
     let reason = status.canonical_reason().unwrap_or("an error").to_lowercase();
     let problem = match status {
-        _ if !said.trim().is_empty() => said.trim().to_owned(),
+        _ if !text.trim().is_empty() => text.trim().to_owned(),
         StatusCode::NOT_FOUND => format!("there is nothing at `{path}`"),
         StatusCode::METHOD_NOT_ALLOWED => format!("`{path}` does not take {method}"),
         _ => reason,

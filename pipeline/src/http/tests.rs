@@ -171,7 +171,7 @@ async fn bodies_are_bounded_and_unread_until_the_head_was_judged() {
     assert_eq!(problem(&running.send(&head("Content-Type: text/plain\r\n", 1_000)).await).0, 415);
     let other = format!("{json}Origin: https://evil.example\r\n");
     assert_eq!(problem(&running.send(&head(&other, 1_000)).await).0, 403);
-    // A length that is not said is counted.
+    // A body without a length is counted.
     let piece = format!("{:x}\r\n{}\r\n", 60 << 10, " ".repeat(60 << 10));
     let pieces = piece.repeat(5);
     let chunked =

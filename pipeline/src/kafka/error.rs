@@ -10,8 +10,8 @@ use crate::config::KafkaConfig;
 /// A Kafka client could not be made, or could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum KafkaError {
-    /// The settings do not work: trying again does not help. The reason is the library's, without the values of
-    /// properties.
+    /// The settings do not work: trying again does not help. The reason is the library's, without
+    /// the values of properties.
     #[error(
         "cannot set up a Kafka {client}: {reason}: check [kafka.properties] in the configuration, brokers=`{brokers}`"
     )]
@@ -73,7 +73,7 @@ impl KafkaError {
     }
 }
 
-/// Tells a broker that does not answer from one that says no.
+/// Distinguishes a broker that does not answer from one that refuses.
 pub(crate) fn refused(
     kafka: &KafkaConfig,
     action: &str,
@@ -102,7 +102,7 @@ pub(crate) fn go_on_after(action: &'static str, error: ClientError) -> Result<()
     let fatal = matches!(error, ClientError::MessageConsumptionFatal(_));
     // The same line as that of the client's own report, once a minute.
     Reports::default().error(&error, action);
-    // The log has not what is to be read next: the checks of a take-over say what that means.
+    // The log has not what is to be read next: the checks of a take-over find out why.
     let lost = error.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset);
     let error = KafkaError::client(action)(error);
     if fatal || lost || !error.retryable() { Err(error) } else { Ok(()) }

@@ -1,11 +1,13 @@
-//! Kafka clients, all made here so that the settings which exactness and throughput rest on stand in one place.
+//! Kafka clients, all made here so that the settings which exactness and throughput rest on stand
+//! in one place.
 //!
-//! A factory returns a librdkafka configuration or a client; properties of `[kafka.properties]` come first, so that
-//! none of them can undo what is set here.
+//! A factory returns a librdkafka configuration or a client; properties of `[kafka.properties]`
+//! come first, so that none of them can undo what is set here.
 //!
 //! - `error`: how a request ends when it fails; `reports`: what clients log, by its cause
 //! - `offsets`: ends of partitions; `sizes`: the largest messages of topics
-//! - `topics`: which topics there are, and making them; `state_topic`: reading those that hold a state
+//! - `topics`: which topics there are, and making them; `state_topic`: reading those that hold a
+//!   state
 
 mod error;
 mod offsets;
@@ -36,7 +38,8 @@ pub(crate) use sizes::{LEAST_MESSAGE_BYTES, is_too_large, max_message_bytes, mes
 use crate::config::KafkaConfig;
 use crate::config::properties::{Clients, is_known_to};
 
-/// Largest message that Tidemark's own producers send, in bytes: one epoch's partial states for one partition.
+/// Largest message that Tidemark's own producers send, in bytes: one epoch's partial states for one
+/// partition.
 pub const MAX_MESSAGE_BYTES: usize = 16 << 20;
 
 /// Payload of a batch, if it is of several messages.
@@ -57,30 +60,34 @@ const CONSUMER_DEFAULTS: [(&str, &str); 3] = [
 /// Name of this program in the brokers' logs, metrics and quotas.
 const CLIENT_ID: &str = "tidemark";
 
-/// What a consumer reads, and from where it starts without a committed offset: always the oldest message.
+/// What a consumer reads, and from where it starts without a committed offset: always the oldest
+/// message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConsumerSettings<'a> {
     pub group: &'a str,
-    /// Payload fetched ahead of processing, all partitions together, after which nothing more is fetched.
+    /// Payload fetched ahead of processing, all partitions together, after which nothing more is
+    /// fetched.
     pub queued_bytes: usize,
     /// Messages, likewise: each costs librdkafka half a kilobyte beside its payload.
     pub queued_messages: usize,
     /// One answer to a fetch, as it is on the wire. It comes on top of what is queued.
     pub fetch_bytes: usize,
-    /// Of that, what one partition may fill. A backlog is read from all partitions alike only when several of them have room
-    /// in an answer; one after the other, event time would stand still until the last one, and all windows be open.
+    /// Of that, what one partition may fill. A backlog is read from all partitions alike only when
+    /// several of them have room in an answer; one after the other, event time would stand still
+    /// until the last one, and all windows be open.
     pub fetch_partition_bytes: usize,
-    /// Whether a member keeps, while others join or leave, the partitions that stay with it. All members of a group
-    /// have to agree.
+    /// Whether a member keeps, while others join or leave, the partitions that stay with it. All
+    /// members of a group have to agree.
     pub cooperative: bool,
-    /// Whether reading ends with an error where the log has not what is to be read next: removed by retention, or the topic
-    /// made again. Otherwise it goes on from the oldest message.
+    /// Whether reading ends with an error where the log has not what is to be read next: removed by
+    /// retention, or the topic made again. Otherwise it goes on from the oldest message.
     pub strict: bool,
 }
 
 /// Memory of one message in librdkafka's queue, besides its payload.
 const MESSAGE_OVERHEAD: usize = 512;
-/// Memory of small, well compressed messages for each byte on the wire: eight times the text, and the overhead.
+/// Memory of small, well compressed messages for each byte on the wire: eight times the text, and
+/// the overhead.
 const SMALL_EXPANSION: usize = 40;
 
 impl<'a> ConsumerSettings<'a> {
@@ -152,8 +159,9 @@ pub(crate) fn future_producer(kafka: &KafkaConfig) -> Result<FutureProducer<Plai
     create(kafka, "producer", &producer_config(kafka), Plain::default())
 }
 
-/// A producer whose messages and offsets go out in transactions. A second producer with the same `transactional_id`
-/// fences the first off. `init_transactions` is left to the caller, because it waits for the broker.
+/// A producer whose messages and offsets go out in transactions. A second producer with the same
+/// `transactional_id` fences the first off. `init_transactions` is left to the caller, because it
+/// waits for the broker.
 ///
 /// # Errors
 /// [`KafkaError::Setup`] when librdkafka refuses a property.
@@ -170,8 +178,8 @@ where
     create(kafka, "transactional producer", &config, context)
 }
 
-/// As [`transactional_producer`], with batches of at most so many bytes: a topic that takes no larger message takes no
-/// larger batch either.
+/// As [`transactional_producer`], with batches of at most so many bytes: a topic that takes no
+/// larger message takes no larger batch either.
 ///
 /// # Errors
 /// [`KafkaError::Setup`] when librdkafka refuses a property.
@@ -217,8 +225,8 @@ pub(crate) fn admin(kafka: &KafkaConfig) -> Result<AdminClient<Plain>, KafkaErro
     create(kafka, "admin client", &client_config(kafka, Clients::Producers), Plain::default())
 }
 
-/// Makes a client of each kind, without a broker to talk to: whether the properties fit together, files of certificates
-/// among them.
+/// Makes a client of each kind, without a broker to talk to: whether the properties fit together,
+/// files of certificates among them.
 ///
 /// # Errors
 /// [`KafkaError::Setup`] when librdkafka refuses them.
@@ -265,7 +273,8 @@ pub fn consumer_config(kafka: &KafkaConfig, settings: ConsumerSettings<'_>) -> C
         .set("queued.max.messages.kbytes", queued_kbytes.to_string())
         .set("fetch.wait.max.ms", "100")
         .set("queued.min.messages", settings.queued_messages.to_string())
-        // A message beyond these comes all the same, alone. librdkafka wants no request to be larger than an answer.
+        // A message beyond these comes all the same, alone. librdkafka wants no request to be
+        // larger than an answer.
         .set("fetch.message.max.bytes", settings.fetch_partition_bytes.to_string())
         .set("fetch.max.bytes", fetch_bytes.to_string())
         .set("message.max.bytes", fetch_bytes.min(1_000_000).to_string())
@@ -296,14 +305,16 @@ pub fn producer_config(kafka: &KafkaConfig) -> ClientConfig {
     config
 }
 
-/// Settings of [`transactional_producer`]. `timeout`: how long an open transaction may last before the broker aborts it.
+/// Settings of [`transactional_producer`]. `timeout`: how long an open transaction may last before
+/// the broker aborts it.
 pub fn transactional_producer_config(
     kafka: &KafkaConfig,
     transactional_id: &str,
     timeout: Duration,
 ) -> ClientConfig {
     let mut config = producer_config(kafka);
-    // What a killed process had open is not read past until then, so a deployment may want it sooner.
+    // What a killed process had open is not read past until then, so a deployment may want it
+    // sooner.
     let timeout = config.get("transaction.timeout.ms").map_or(timeout.as_millis().to_string(), str::to_owned);
     config
         .set("transactional.id", transactional_id)
@@ -316,7 +327,8 @@ pub fn transactional_producer_config(
 /// Metadata of one topic, or of all. Blocks up to `timeout`.
 ///
 /// # Errors
-/// [`KafkaError::Unreachable`] when no broker answers in time, [`KafkaError::Refused`] for anything else.
+/// [`KafkaError::Unreachable`] when no broker answers in time, [`KafkaError::Refused`] for anything
+/// else.
 pub(crate) fn metadata(
     kafka: &KafkaConfig,
     client: &impl Asked,
@@ -367,7 +379,8 @@ pub(crate) fn cause(client: &impl Asked) -> Cause {
     client.client().context().reports().cause()
 }
 
-/// What all clients of a kind have. Properties that such a client does not know would cost a warning each time one is made.
+/// What all clients of a kind have. Properties that such a client does not know would cost a
+/// warning each time one is made.
 fn client_config(kafka: &KafkaConfig, clients: Clients) -> ClientConfig {
     let mut config = ClientConfig::new();
     // A broker that hangs up on a client without TLS is worth information only, to librdkafka.
@@ -380,9 +393,10 @@ fn client_config(kafka: &KafkaConfig, clients: Clients) -> ClientConfig {
     }
     config
         .set("bootstrap.servers", kafka.brokers.join(","))
-        // The program's own metrics say what these would.
+        // The program's own metrics have what these would.
         .set("statistics.interval.ms", "0")
-        // A topic that is missing is an error to see, not a topic with the broker's default partitions.
+        // A topic that is missing is an error to see, not a topic with the broker's default
+        // partitions.
         .set("allow.auto.create.topics", "false");
     config
 }

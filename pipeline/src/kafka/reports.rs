@@ -3,7 +3,7 @@
 //!
 //! A client tries to connect again and again, and reports each failure twice, in its log and by its
 //! error callback. Without this a process that waits for its brokers would log dozens of lines a
-//! second, and an error would say no more than that no broker answered.
+//! second, and an error would report only that no broker answered.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -19,8 +19,8 @@ use rdkafka::producer::{BaseProducer, DeliveryResult, Producer, ProducerContext}
 
 use crate::telemetry::OnceAMinute;
 
-/// Why no broker answers, as far as the client can tell. A later one says more, and wins over those
-/// before it.
+/// Why no broker answers, as far as the client can tell. A later one knows more, and wins over
+/// those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cause {
     /// Nothing is known but that it is so.
@@ -43,19 +43,20 @@ const CAUSES: [Cause; 6] =
 impl Cause {
     /// By the words of librdkafka; none for what is not about a connection.
     fn of(words: &str) -> Option<Self> {
-        let says = |pieces: &[&str]| pieces.iter().any(|piece| words.contains(piece));
+        let mentions = |pieces: &[&str]| pieces.iter().any(|piece| words.contains(piece));
         // At the first word of a client without TLS.
-        let is_first_word = says(&["in state APIVERSION_QUERY"]) && !says(&["ssl://"]);
-        let hung_up = is_first_word && says(&["Disconnected", "Invalid response size"]);
-        if says(&["SASL authentication error", "Authentication failed", "SaslAuthenticateRequest failed"]) {
+        let is_first_word = mentions(&["in state APIVERSION_QUERY"]) && !mentions(&["ssl://"]);
+        let hung_up = is_first_word && mentions(&["Disconnected", "Invalid response size"]);
+        if mentions(&["SASL authentication error", "Authentication failed", "SaslAuthenticateRequest failed"])
+        {
             Some(Self::Login)
-        } else if says(&["SSL handshake failed", "certificate verify failed", "SSL routines"]) {
+        } else if mentions(&["SSL handshake failed", "certificate verify failed", "SSL routines"]) {
             Some(Self::Tls)
-        } else if says(&["incorrect security.protocol", "connecting to a SSL listener"]) || hung_up {
+        } else if mentions(&["incorrect security.protocol", "connecting to a SSL listener"]) || hung_up {
             Some(Self::WantsTls)
-        } else if says(&["Failed to resolve"]) {
+        } else if mentions(&["Failed to resolve"]) {
             Some(Self::Name)
-        } else if says(&[
+        } else if mentions(&[
             "Connect to",
             "Connection setup timed out",
             "Disconnected",

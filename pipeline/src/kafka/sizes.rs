@@ -1,4 +1,5 @@
-//! How large a message may be: each topic has a bound, and a message beyond it is refused however often it is sent.
+//! How large a message may be: each topic has a bound, and a message beyond it is refused however
+//! often it is sent.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use super::Plain;
 /// What every own topic has to take, in bytes: the default of brokers.
 pub(crate) const LEAST_MESSAGE_BYTES: usize = 1_000_000;
 
-/// The largest message, in bytes, that a topic takes; none when the broker does not say.
+/// The largest message, in bytes, that a topic takes; none when the broker does not answer that.
 ///
 /// # Errors
 /// As librdkafka's, above all when the broker does not let its configuration be read.
@@ -40,7 +41,8 @@ async fn all_max_message_bytes(
     Ok(limits)
 }
 
-/// The largest messages that these topics take. Of those that the broker does not tell: what it most likely has.
+/// The largest messages that these topics take. Of those that the broker does not tell: what it
+/// most likely has.
 pub(crate) async fn message_limits<const N: usize>(
     client: &AdminClient<Plain>,
     topics: [&str; N],
@@ -53,7 +55,8 @@ pub(crate) async fn message_limits<const N: usize>(
     limits
 }
 
-/// Whether a message was refused because its topic takes none so large. Sending it again would not help.
+/// Whether a message was refused because its topic takes none so large. Sending it again would not
+/// help.
 pub(crate) fn is_too_large(error: &ClientError) -> bool {
     error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge)
 }

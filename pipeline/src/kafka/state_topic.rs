@@ -1,4 +1,5 @@
-//! Topics that hold a state: the newest record of each key is what holds, and one without a value removes it.
+//! Topics that hold a state: the newest record of each key is what holds, and one without a value
+//! removes it.
 //!
 //! They are read without a consumer group, from the beginning to the end, by any reader.
 
@@ -17,7 +18,7 @@ use crate::kafka::{self, ConsumerSettings, KafkaError, Plain};
 /// Memory of a reader: states are small.
 const READ_AHEAD: usize = 8 << 20;
 const POLL: Duration = Duration::from_millis(50);
-/// How long a broker may say nothing.
+/// How long a broker may be silent.
 const SILENCE: Duration = Duration::from_secs(30);
 
 /// A record as it was read.
@@ -66,7 +67,8 @@ impl Reader {
         Self::starting_at(config, topic, Some(partition), Start::Offset(Offset::Offset(offset)))
     }
 
-    /// Reads all partitions from the first record on that was written at this time or later, milliseconds since the epoch.
+    /// Reads all partitions from the first record on that was written at this time or later,
+    /// milliseconds since the epoch.
     pub(crate) fn from_time(config: &KafkaConfig, topic: &str, time: i64) -> Result<Self, KafkaError> {
         Self::starting_at(config, topic, None, Start::Time(time))
     }
@@ -120,7 +122,7 @@ impl Reader {
     /// Hands out everything that is there now.
     ///
     /// # Errors
-    /// When the broker says nothing for half a minute.
+    /// When the broker is silent for half a minute.
     pub(crate) fn read_to_end(&mut self, mut take: impl FnMut(Record)) -> Result<(), KafkaError> {
         let mut heard = Instant::now();
         while !self.unread.is_empty() {

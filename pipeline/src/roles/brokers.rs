@@ -11,8 +11,8 @@ const PART: &str = "kafka";
 const INTERVAL: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Runs until shutdown. While no broker answers the process is not ready, and says since when and
-/// probably why.
+/// Runs until shutdown. While no broker answers the process is not ready, and reports since when
+/// and probably why.
 pub(crate) fn watch(context: &Context) {
     let kafka = &context.config.kafka;
     let client = match asker(kafka) {
@@ -26,7 +26,7 @@ pub(crate) fn watch(context: &Context) {
         client.hear();
         let now = context.clock.now_ns();
         match metadata(kafka, &client, topic, PATIENCE) {
-            // A topic that is missing is for the roles to say.
+            // A missing topic is reported by the roles.
             Ok(_) => {
                 client.client().context().reports().well();
                 if let Some(since) = away_since.take() {

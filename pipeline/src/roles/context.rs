@@ -23,8 +23,8 @@ use crate::telemetry::{FailureLabels, Metrics, OnceAMinute, PartLabels, TopicLab
 
 /// Longest pause between two tries to start a role again.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
-/// How long a role that ends, or gives partitions up, waits for the other side of a sink or of storage. What is not
-/// durable by then is done again by the next owner.
+/// How long a role that ends, or gives partitions up, waits for the other side of a sink or of
+/// storage. What is not durable by then is done again by the next owner.
 pub(crate) const HANDOVER: Duration = Duration::from_secs(5);
 
 /// What every role is given. Cheap to clone.
@@ -79,8 +79,8 @@ impl Context {
         self.shares = Arc::new(shares);
     }
 
-    /// Counts a message that is larger than its topic takes, and says so once a minute. It is given up: sent again, it would
-    /// be refused again, and everything after it would wait.
+    /// Counts a message that is larger than its topic takes, and logs it once a minute. It is given
+    /// up: sent again, it would be refused again, and everything after it would wait.
     pub(crate) fn given_up(&self, topic: &str, what: &str, bytes: usize) {
         let labels = TopicLabels { topic: topic.to_owned() };
         let counter = self.metrics.kafka_given_up.get_or_create_owned(&labels);
@@ -172,7 +172,8 @@ pub(crate) fn keep_running(
     }
 }
 
-/// Leaves the group. Dropping a consumer can hang for long when a broker is away, so it is not waited for.
+/// Leaves the group. Dropping a consumer can hang for long when a broker is away, so it is not
+/// waited for.
 pub(crate) fn leave<C: ConsumerContext + 'static>(consumer: BaseConsumer<C>) {
     consumer.unsubscribe();
     let dropped = thread::Builder::new().name("consumer-drop".into()).spawn(move || {

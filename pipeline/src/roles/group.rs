@@ -1,9 +1,9 @@
 //! A member of a consumer group: who owns which partition, and what happens when that changes.
 //!
-//! The role's state sits behind one lock that the consumer's thread and the rebalance callback share; the
-//! callback runs inside `poll`, on the same thread, so they never compete. Partitions are given up only after
-//! the role said so: it finishes or drops its work first, while it is still the owner. With a cooperative group it
-//! keeps the others, and goes on with them.
+//! The role's state sits in one lock that the consumer's thread and the rebalance callback share;
+//! the callback runs inside `poll`, on the same thread, so they never compete. Partitions are given
+//! up only after the role said so: it finishes or drops its work first, while it is still the
+//! owner. With a cooperative group it keeps the others, and goes on with them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -50,8 +50,8 @@ impl Assigned {
         (self.topic.clone(), self.partition)
     }
 
-    /// Refuses an offset beyond the end of the log: the topic was created again, and its messages would be taken for
-    /// known ones. Warns of messages that were removed before anyone read them.
+    /// Refuses an offset beyond the end of the log: the topic was created again, and its messages
+    /// would be taken for known ones. Warns of messages that were removed before anyone read them.
     pub(crate) fn check_offset(&self) -> Result<()> {
         let Some(offset) = self.offset else { return Ok(()) };
         let (topic, partition, (begin, end)) = (&self.topic, self.partition, self.log);
@@ -77,15 +77,18 @@ impl Assigned {
 /// Offsets to commit, each with its text.
 pub(crate) type Commit = Vec<(String, i32, i64, String)>;
 
-/// The membership as of now, for what is committed in a transaction. An error when the partitions are lost.
+/// The membership as of now, for what is committed in a transaction. An error when the partitions
+/// are lost.
 pub(crate) type Membership<'a> = &'a dyn Fn() -> Result<ConsumerGroupMetadata>;
 
 /// A role's share of the partitions.
 pub(crate) trait Share: Send {
-    /// Takes over partitions, beside those that it has, and says where to start reading each; `None` is the oldest message.
+    /// Takes over partitions, beside those that it has. Returns where to start reading each; `None`
+    /// is the oldest message.
     fn assigned(&mut self, partitions: &[Assigned]) -> Result<Vec<Option<i64>>>;
 
-    /// Gives up these partitions and keeps the others. What it returns is committed while this process still owns them.
+    /// Gives up these partitions and keeps the others. What it returns is committed while this
+    /// process still owns them.
     fn revoked(&mut self, partitions: &[Source], membership: Membership<'_>) -> Result<Commit>;
 
     /// All partitions were taken away, and other processes may own them already.
@@ -187,8 +190,8 @@ pub(crate) fn membership<S: Share>(consumer: &BaseConsumer<Group<S>>) -> Result<
     consumer.group_metadata().ok_or(Error::Interrupted("the consumer has left its group"))
 }
 
-/// Stops and resumes reading while the group is still polled: of all partitions while there is no room for what they give, or
-/// of some that are to wait for others.
+/// Stops and resumes reading while the group is still polled: of all partitions while there is no
+/// room for what they give, or of some that are to wait for others.
 #[derive(Debug, Default)]
 pub(crate) struct Valve {
     held: Hold,
@@ -242,7 +245,8 @@ impl Valve {
     }
 }
 
-/// Commits offsets and waits for the answer. While other members join or leave, the group may refuse for a moment.
+/// Commits offsets and waits for the answer. While other members join or leave, the group may
+/// refuse for a moment.
 pub(crate) fn commit<S: Share>(consumer: &BaseConsumer<Group<S>>, offsets: &Commit) -> Result<()> {
     if offsets.is_empty() {
         return Ok(());
@@ -303,8 +307,8 @@ pub(crate) async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(|_| KafkaError::GivenUp)?
 }
 
-/// Whether the group refused because it is changing, or has changed, its generation: a member that still owns its
-/// partitions may try again.
+/// Whether the group refused because it is changing, or has changed, its generation: a member that
+/// still owns its partitions may try again.
 pub(crate) fn generation_moved(error: &ClientError) -> bool {
     let codes = [RDKafkaErrorCode::RebalanceInProgress, RDKafkaErrorCode::IllegalGeneration];
     error.rdkafka_error_code().is_some_and(|code| codes.contains(&code))
@@ -341,7 +345,8 @@ impl<S: Share> ConsumerContext for Group<S> {
                 Ok(list) => {
                     let assigned =
                         if cooperative { consumer.incremental_assign(&list) } else { consumer.assign(&list) };
-                    // librdkafka remembers that a partition was paused when it is given up, and nobody would resume it.
+                    // librdkafka remembers that a partition was paused when it is given up, and
+                    // nobody would resume it.
                     assigned.and_then(|()| consumer.resume(&list))
                 }
                 Err(error) => return self.note(Err(error)),

@@ -1,9 +1,10 @@
 //! Whether this process has been running without a gap.
 //!
-//! A frozen process (a suspended machine, swapping, SIGSTOP) does not know that its group has given its partitions to
-//! another one, and goes on where it stood: with a request that the new owner's writes have overtaken. Kafka fences
-//! transactions and commits, but no store fences requests. So whatever writes to one asks the lease first: it ends
-//! for good when the process was silent for so long that the group may have given it up.
+//! A frozen process (a suspended machine, swapping, SIGSTOP) does not know that its group has given
+//! its partitions to another one, and goes on where it stood: with a request that the new owner's
+//! writes have overtaken. Kafka fences transactions and commits, but no store fences requests. So
+//! whatever writes to one asks the lease first: it ends for good when the process was silent for so
+//! long that the group may have given it up.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -29,8 +30,9 @@ struct State {
 }
 
 impl Lease {
-    /// Starts to watch, on a thread of its own that freezes with the process. A member that was silent for less than
-    /// half of `session_timeout` is still one: heartbeats are many times as frequent.
+    /// Starts to watch, on a thread of its own that freezes with the process. A member that was
+    /// silent for less than half of `session_timeout` is still one: heartbeats are many times as
+    /// frequent.
     ///
     /// # Errors
     /// When there is no thread to be had.
@@ -59,7 +61,8 @@ impl Lease {
     }
 
     /// # Errors
-    /// When the lease has ended: the session has to end too, and start again from the committed offsets.
+    /// When the lease has ended: the session has to end too, and start again from the committed
+    /// offsets.
     pub(crate) fn check(&self) -> Result<()> {
         if self.holds() {
             return Ok(());

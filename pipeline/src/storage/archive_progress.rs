@@ -1,9 +1,11 @@
-//! The text that is committed with a source offset: how far the archive is, and which files it is about to write.
+//! The text that is committed with a source offset: how far the archive is, and which files it is
+//! about to write.
 //!
-//! `archive=100` says that everything before offset 100 is durable. `archive=100,150,180` also says that the chunks
-//! [100, 150) and [150, 180) may be on their way to storage: the next owner of the partition cuts its own chunks at the
-//! same places, and so writes the same files again. That makes it harmless when a file of the former owner, even of one
-//! that was frozen for an hour, reaches storage at any later time.
+//! `archive=100` means that everything before offset 100 is durable. `archive=100,150,180` also
+//! means that the chunks [100, 150) and [150, 180) may be on their way to storage: the next owner
+//! of the partition cuts its own chunks at the same places, and so writes the same files again.
+//! That makes it harmless when a file of the former owner, even of one that was frozen for an hour,
+//! reaches storage at any later time.
 
 use crate::error::{Error, Result};
 
@@ -18,10 +20,11 @@ pub(crate) struct ArchiveProgress {
 }
 
 impl ArchiveProgress {
-    /// None when the text was not written by an archive: it was off, or someone set the offset by hand.
+    /// None when the text was not written by an archive: it was off, or someone set the offset by
+    /// hand.
     pub(crate) fn parse(text: &str) -> Result<Option<Self>> {
         let Some(numbers) = text.strip_prefix(KEY) else { return Ok(None) };
-        // What follows says in which storage, see [`super`].
+        // The name of the storage follows, see [`super`].
         let numbers = numbers.split(';').next().unwrap_or_default();
         let offsets: Option<Vec<i64>> = numbers.split(',').map(|number| number.parse().ok()).collect();
         let rising = offsets.filter(|offsets| offsets.is_sorted_by(|a, b| a < b));

@@ -1,7 +1,8 @@
-//! What is stored as Parquet, as tables for SQL: the archive's points, and the embedded store's rollups.
+//! What is stored as Parquet, as tables for SQL: the archive's points, and the embedded store's
+//! rollups.
 //!
-//! Files are chosen here rather than by a listing of DataFusion's, because not every file that lies there counts: see
-//! [`sinks::parquet::live`].
+//! Files are chosen here rather than by a listing of DataFusion's, because not every file that lies
+//! there counts: see [`sinks::parquet::live`].
 
 use std::sync::Arc;
 
@@ -50,7 +51,8 @@ impl Cold {
         Ok(Self { store, prefix })
     }
 
-    /// A session in which the functions of rollups and the store are known; it spills to disk beyond `memory` bytes.
+    /// A session in which the functions of rollups and the store are known; it spills to disk
+    /// beyond `memory` bytes.
     pub(crate) fn session(&self, memory: Option<usize>) -> Result<SessionContext> {
         let mut runtime = RuntimeEnvBuilder::new();
         if let Some(memory) = memory {
@@ -77,8 +79,9 @@ impl Cold {
         Ok(files.try_collect().await.map_err(sinks::Error::Store)?)
     }
 
-    /// Files as one table; none when there is no file. Columns are those of all files. A file that is none of the table's costs
-    /// itself where `set_aside` takes it, and is an error otherwise: what is compared or mended has to be whole.
+    /// Files as one table; none when there is no file. Columns are those of all files. A file that
+    /// is none of the table's costs itself where `set_aside` takes it, and is an error otherwise:
+    /// what is compared or mended has to be whole.
     ///
     /// # Errors
     /// [`Error::Refused`] with the file that cannot be read, or that has other columns or types.
@@ -141,7 +144,8 @@ pub(crate) const VERSIONS: [&str; 2] = [sinks::parquet::VERSION, sinks::parquet:
 /// Files whose columns are looked at at once.
 const LOOKS: usize = 16;
 
-/// The columns of both. Where a column was an integer and is a float, or was one of another width, it is read as a float.
+/// The columns of both. Where a column was an integer and is a float, or was one of another width,
+/// it is read as a float.
 fn merged(known: Option<&Schema>, schema: &Schema) -> std::result::Result<Schema, ArrowError> {
     let Some(known) = known else { return Ok(schema.clone()) };
     let widened = |schema: &Schema, other: &Schema| {
@@ -156,7 +160,8 @@ fn merged(known: Option<&Schema>, schema: &Schema) -> std::result::Result<Schema
     Schema::try_merge([widened(known, schema), widened(schema, known)])
 }
 
-/// The columns, each of which may be null: what is computed from one that never is may be null all the same.
+/// The columns, each of which may be null: what is computed from one that never is may be null all
+/// the same.
 fn nullable(schema: &Schema) -> SchemaRef {
     let fields = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))

@@ -1,10 +1,13 @@
-//! What lies in the storage beside points and rollups, which storage it is, and reading all of it as SQL.
+//! What lies in the storage beside points and rollups, which storage it is, and reading all of it
+//! as SQL.
 //!
-//! - `snapshots`: the states of partitions; `archive_progress`: how far the archive is; `cold`: what is stored, as tables
+//! - `snapshots`: the states of partitions; `archive_progress`: how far the archive is; `cold`:
+//!   what is stored, as tables
 //!
-//! Which storage it is says a name that is made up once and lies in its root as `tidemark.id`. It goes with what `ingest`
-//! commits. A process whose `url` leads elsewhere, to a folder of its own machine or to an empty volume, would divide the
-//! archive, and `recompute` would take the other part for points that never were.
+//! A storage is known by a name that is made up once and lies in its root as `tidemark.id`. It goes
+//! with what `ingest` commits. A process whose `url` leads elsewhere, to a folder of its own
+//! machine or to an empty volume, would divide the archive, and `recompute` would take the other
+//! part for points that never were.
 
 pub(crate) mod archive_progress;
 pub(crate) mod cold;
@@ -47,7 +50,7 @@ pub(crate) async fn named(store: &Arc<dyn ObjectStore>, root: &Path) -> Stored<O
     }
 }
 
-/// The storage that a commit is about; releases before this one did not say.
+/// The storage that a commit is about; none in commits of older releases.
 pub(crate) fn committed(text: &str) -> Option<&str> {
     text.split_once(KEY).map(|(_, name)| name)
 }

@@ -29,8 +29,8 @@ pub enum LogsError {
     Twice,
 }
 
-/// Starts logging for the whole process. `filter` is a level or a list of `target=level`, as TIDEMARK_LOG has it;
-/// librdkafka's own lines come with the target `librdkafka`.
+/// Starts logging for the whole process. `filter` is a level or a list of `target=level`, as
+/// TIDEMARK_LOG has it; librdkafka's own lines come with the target `librdkafka`.
 ///
 /// # Errors
 /// When the filter cannot be read, or logging was set up before.

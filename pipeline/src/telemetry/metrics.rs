@@ -128,8 +128,8 @@ pub struct DeliveryLabels {
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct StageLabels {
     pub rule: String,
-    /// From the window's end, until it was `evaluated` and until a receiver had it, `delivered`; from the newest sample
-    /// until then, `sample_to_delivered`.
+    /// From the window's end, until it was `evaluated` and until a receiver had it, `delivered`;
+    /// from the newest sample until then, `sample_to_delivered`.
     pub stage: &'static str,
 }
 
@@ -287,7 +287,7 @@ impl RollupMetrics {
         let mut add = Registrar { registry, prefix: "rollup" };
         Self {
             partials: add.metric("partials", "Messages of partial states merged"),
-            points: add.metric("points", "Points behind the merged partial states"),
+            points: add.metric("points", "Points in the merged partial states"),
             set_aside_points: add
                 .metric("set_aside_points", "Points in windows that are left to be rebuilt from raw points"),
             rebuilt_rows: add.metric("rebuilt_rows", "Rows of windows rebuilt from raw points"),
@@ -382,7 +382,8 @@ impl MemoryMetrics {
     }
 }
 
-/// The bucket that a late point's age, measured from the end of its window to the watermark, is counted in.
+/// The bucket that a late point's age, measured from the end of its window to the watermark, is
+/// counted in.
 pub fn age_label(age: Duration) -> &'static str {
     let minute = Duration::from_secs(60);
     if age <= minute {

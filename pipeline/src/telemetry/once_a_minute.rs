@@ -1,11 +1,13 @@
-//! One log line a minute for each cause: what happens a thousand times a second is said once, with a count.
+//! One log line a minute for each cause: what happens a thousand times a second is logged once,
+//! with a count.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 const PAUSE: Duration = Duration::from_secs(60);
-/// Causes that are remembered. Beyond them the oldest is forgotten, and said again when it comes back.
+/// Causes that are remembered. Beyond them the oldest is forgotten, and logged again when it comes
+/// back.
 const CAUSES: usize = 1_000;
 
 /// Says when a cause may be logged again.
@@ -21,8 +23,8 @@ struct Cause {
 }
 
 impl OnceAMinute {
-    /// Whether `key` may be logged at `now`, on a clock that never goes back: if so, how many times it was held back
-    /// since the last line.
+    /// Whether `key` may be logged at `now`, on a clock that never goes back: if so, how many times
+    /// it was held back since the last line.
     pub(crate) fn take(&self, key: &str, now: Duration) -> Option<u64> {
         let mut causes = self.causes.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(cause) = causes.get_mut(key) {

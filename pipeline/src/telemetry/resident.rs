@@ -2,7 +2,8 @@
 
 use std::fs;
 
-/// Memory of this process that is resident now and has been at most, as Linux counts it; none elsewhere.
+/// Memory of this process that is resident now and has been at most, as Linux counts it; none
+/// elsewhere.
 pub(super) fn resident_bytes() -> Option<(u64, u64)> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let field = |name: &str| {

@@ -1,9 +1,10 @@
 //! A notification as what `POST /api/v2/alerts` of Alertmanager takes.
 //!
-//! Alertmanager refuses an alert that ends before it starts, takes one whose end is to come for firing, and of
-//! two ends keeps the later one unless the new one has passed (`alert/alert.go`, `Validate` and `Merge`). So a
-//! resolved alert ends now at the latest, and nothing starts after its end. An alert that it hears of for
-//! the first time when it is resolved, it keeps and tells nobody.
+//! Alertmanager refuses an alert that ends before it starts, takes one whose end is to come for
+//! firing, and of two ends keeps the later one unless the new one has passed (`alert/alert.go`,
+//! `Validate` and `Merge`). So a resolved alert ends now at the latest, and nothing starts after
+//! its end. An alert that it hears of for the first time when it is resolved, it keeps and tells
+//! nobody.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,12 +15,12 @@ use crate::notify::web_address;
 use crate::timestamp::rfc3339;
 use crate::{Alert, Notification, Status};
 
-/// `now` is in nanoseconds since the epoch. A firing alert ends `resolve_after` from then, unless it is
-/// posted again.
+/// `now` is in nanoseconds since the epoch. A firing alert ends `resolve_after` from then, unless
+/// it is posted again.
 pub fn encode(notification: &Notification, now: i64, resolve_after: Duration) -> Value {
     let until = now.saturating_add(i64::try_from(resolve_after.as_nanos()).unwrap_or(i64::MAX));
-    // Alertmanager keeps one alert for a set of labels, and of several in one request the last. Of several
-    // incidents the newest tells how it stands.
+    // Alertmanager keeps one alert for a set of labels, and of several in one request the last. Of
+    // several incidents the newest tells how it stands.
     let mut newest: BTreeMap<BTreeMap<String, String>, &Alert> = BTreeMap::new();
     for alert in &notification.alerts {
         let kept = newest.entry(alert.labels_with_rule()).or_insert(alert);

@@ -1,5 +1,6 @@
-//! The Alertmanager sink: one attempt a write, with the answers and errors of every HTTP sink that carries
-//! notifications. Posting the same again changes nothing there but the time until which an alert holds.
+//! The Alertmanager sink: one attempt a write, with the answers and errors of every HTTP sink that
+//! carries notifications. Posting the same again changes nothing there but the time until which an
+//! alert holds.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

@@ -14,10 +14,10 @@ use crate::Error;
 /// How the connection is protected. Certificates are always verified.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Tls {
-    /// Nothing is. For a relay on this machine or in a trusted network; never with a password, unless the
-    /// host is this machine.
+    /// Nothing is. For a relay on this machine or in a trusted network; never with a password,
+    /// unless the host is this machine.
     None,
-    /// A plain connection that turns to TLS before anything else is said, usually on port 587.
+    /// A plain connection that turns to TLS before anything else is sent, usually on port 587.
     #[default]
     StartTls,
     /// TLS from the first byte, usually on port 465.

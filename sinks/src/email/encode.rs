@@ -1,8 +1,8 @@
 //! A notification as an email: subject, text, HTML and the ids that thread it.
 //!
-//! The Message-ID comes from the notification's id, so a message that is sent twice can be notified to be one.
-//! All messages of a group refer to one id that no message has: mail readers then show firing and resolved
-//! as one thread (RFC 5322, 3.6.4).
+//! The Message-ID comes from the notification's id, so a message that is sent twice can be notified
+//! to be one. All messages of a group refer to one id that no message has: mail readers then show
+//! firing and resolved as one thread (RFC 5322, 3.6.4).
 
 use std::fmt::Write as _;
 
@@ -67,8 +67,8 @@ fn rows(alert: &Alert) -> Vec<(String, String)> {
     rows.into_iter().map(|(name, value)| (plain(&name).into_owned(), plain(&value).into_owned())).collect()
 }
 
-/// The alerts in sections: those that fire, then those that have ended. A title, `2 firing`, where there are
-/// several alerts.
+/// The alerts in sections: those that fire, then those that have ended. A title, `2 firing`, where
+/// there are several alerts.
 fn sections(notification: &Notification) -> Vec<(Option<String>, Vec<&Alert>)> {
     let several = notification.alerts.len() > 1;
     let mut sections = Vec::new();
@@ -183,7 +183,8 @@ fn escaped(text: &str) -> String {
     out
 }
 
-/// The id in characters that may stand in a Message-ID; others as `%` and two hexadecimal digits a byte.
+/// The id in characters that may stand in a Message-ID; others as `%` and two hexadecimal digits a
+/// byte.
 fn id_token(id: &str) -> String {
     let mut token = String::with_capacity(id.len());
     for byte in id.bytes() {

@@ -1,7 +1,8 @@
 //! Conversations with a mail server, each step of which has an end.
 //!
-//! The client's own pooled transport bounds nothing but connecting: a server that stops to answer would hold a message for
-//! ever. And a conversation that was given up must not be gone on with, so that each notification has one of its own.
+//! The client's own pooled transport bounds nothing but connecting: a server that stops to answer
+//! would hold a message for ever. And a conversation that was given up must not be gone on with, so
+//! that each notification has one of its own.
 
 use std::time::Duration;
 
@@ -32,7 +33,7 @@ pub(super) struct Server {
 pub(super) struct Failure {
     /// It would be refused again.
     pub(super) permanent: bool,
-    /// The server may have the message although no reply says so. A reply, be it a refusal, leaves no doubt.
+    /// The server may have the message without a reply. A reply, be it a refusal, leaves no doubt.
     pub(super) doubtful: bool,
     pub(super) reason: String,
 }
@@ -76,7 +77,7 @@ impl Server {
 
 /// Ends a conversation.
 pub(super) async fn quit(mut connection: AsyncSmtpConnection) {
-    // All that was to be said has been answered.
+    // Every command has been answered.
     let _ = tokio::time::timeout(GOODBYE, connection.quit()).await;
 }
 

@@ -1,8 +1,8 @@
 //! The email sink: one message a recipient, so that one bad address holds up no other.
 //!
-//! A write that does not reach every recipient fails with [`Error::Recipients`]. The sink remembers whom it
-//! reached: the same notification written again goes to the others alone. Retrying is the caller's part,
-//! as it knows what else is waiting.
+//! A write that does not reach every recipient fails with [`Error::Recipients`]. The sink remembers
+//! whom it reached: the same notification written again goes to the others alone. Retrying is the
+//! caller's part, as it knows what else is waiting.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -249,7 +249,8 @@ mod tests {
         }
     }
 
-    /// A server that says these lines, one when it is connected to and one after each line it reads, then hangs up.
+    /// A server that sends these lines, one when it is connected to and one after each line it
+    /// reads, then hangs up.
     async fn server(lines: &'static [&'static str]) -> u16 {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();

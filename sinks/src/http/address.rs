@@ -1,9 +1,10 @@
-//! Hosts that a receiver's URL must not lead to unless it is allowed: this machine, private networks, and the
-//! addresses under which clouds tell a machine its credentials. Otherwise who may write a receiver could have
-//! the process post to what only the process can reach.
+//! Hosts that a receiver's URL must not lead to unless it is allowed: this machine, private
+//! networks, and the addresses under which clouds tell a machine its credentials. Otherwise who may
+//! write a receiver could have the process post to what only the process can reach.
 //!
-//! Names are judged by the addresses that are about to be connected to, so that a name whose answer changes
-//! gets nowhere. Through a proxy that the environment sets, the proxy resolves names and decides.
+//! Names are judged by the addresses that are about to be connected to, so that a name whose answer
+//! changes gets nowhere. Through a proxy that the environment sets, the proxy resolves names and
+//! decides.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -12,7 +13,8 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::net::lookup_host;
 use url::{Host, Url};
 
-/// Why a URL whose host is an address cannot be used without `allow_private`, and what to do about it.
+/// Why a URL whose host is an address cannot be used without `allow_private`, and what to do about
+/// it.
 pub fn private_address(url: &Url) -> Option<String> {
     let address = match url.host()? {
         Host::Ipv4(address) => IpAddr::V4(address),
@@ -102,14 +104,16 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     let segments = address.segments();
     let v4 = |high: u16, low: u16| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
     match segments {
-        // Mapped, compatible and translated addresses lead to the one they hold; `::` and `::1` are in here.
+        // Mapped, compatible and translated addresses lead to the one they hold; `::` and `::1` are
+        // in here.
         [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
             is_public_v4(v4(high, low))
         }
         [0x2002, high, low, ..] => is_public_v4(v4(high, low)),
         // Protocol assignments with Teredo, documentation.
         [0x2001, 0..=0x1ff, ..] | [0x2001, 0xdb8, ..] => false,
-        // Global unicast. All others are unique local, link-local, site-local, multicast or not assigned.
+        // Global unicast. All others are unique local, link-local, site-local, multicast or not
+        // assigned.
         [first, ..] => (0x2000..=0x3fff).contains(&first),
     }
 }

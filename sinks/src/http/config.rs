@@ -29,7 +29,8 @@ pub struct HttpConfig {
     pub ca_file: Option<PathBuf>,
     /// Shown to servers that ask for it.
     pub client_certificate: Option<ClientCertificate>,
-    /// Whether the host may be this machine or in a private network. See [`private_address`](super::private_address).
+    /// Whether the host may be this machine or in a private network. See
+    /// [`private_address`](super::private_address).
     pub allow_private: bool,
 }
 
@@ -56,8 +57,8 @@ impl HttpConfig {
     }
 
     pub(super) fn client(&self) -> Result<Client, Error> {
-        // A host that takes no connection is away for sure; so this limit must end before that of the request,
-        // which leaves open whether the message arrived.
+        // A host that takes no connection is away for sure; so this limit must end before that of
+        // the request, which leaves open whether the message arrived.
         let mut builder = builder(self.timeout).connect_timeout(self.timeout / 2);
         if !self.allow_private {
             if let Some(reason) = address::private_address(&self.url) {

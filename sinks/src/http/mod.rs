@@ -1,6 +1,7 @@
-//! What the HTTP sinks share: a client, reading answers in bounded memory, and how long to wait; for those that
-//! carry notifications also their options, which hosts they may lead to, and one attempt to post.
-//! Nothing here puts a path, a query or user information of a URL into text: these may hold secrets.
+//! What the HTTP sinks share: a client, reading answers in bounded memory, and how long to wait;
+//! for those that carry notifications also their options, which hosts they may lead to, and one
+//! attempt to post. Nothing here puts a path, a query or user information of a URL into text: these
+//! may hold secrets.
 
 mod address;
 mod config;
@@ -25,7 +26,8 @@ use crate::Error;
 /// The longest that a server's `Retry-After` is believed.
 pub(crate) const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
-/// How much of an answer is read. Error messages are shorter; the rest of a longer answer is not needed.
+/// How much of an answer is read. Error messages are shorter; the rest of a longer answer is not
+/// needed.
 const BODY_LIMIT: usize = 16 * 1024;
 
 /// A client whose requests fail after `timeout`.
@@ -92,8 +94,8 @@ fn is_private(error: &reqwest::Error) -> bool {
     false
 }
 
-/// How long the server asks to wait (RFC 9110, 10.2.3): seconds, or a date. A date is compared with the
-/// server's own `Date`, so neither a clock here nor a wrong one there matters.
+/// How long the server asks to wait (RFC 9110, 10.2.3): seconds, or a date. A date is compared with
+/// the server's own `Date`, so neither a clock here nor a wrong one there matters.
 pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = match value.parse::<u64>() {

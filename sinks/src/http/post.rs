@@ -1,18 +1,18 @@
-//! One attempt to post a notification, the same for all sinks that do. Trying again is the caller's part, as
-//! it knows what else is waiting.
+//! One attempt to post a notification, the same for all sinks that do. Trying again is the caller's
+//! part, as it knows what else is waiting.
 //!
 //! | answer | error | may have arrived |
 //! |---|---|---|
 //! | 2xx | none | |
-//! | 408, 429, other 5xx | [`Error::Unavailable`], with `Retry-After` if it says so | no |
+//! | 408, 429, other 5xx | [`Error::Unavailable`], with `Retry-After` if there is one | no |
 //! | 502, 504 | the same | yes: a gateway answers, and does not know |
 //! | anything else | [`Error::Refused`] | no |
 //! | none, no connection | [`Error::Unavailable`] | no |
 //! | none, or cut off | [`Error::Unavailable`] | yes |
 //! | none, the host is private | [`Error::Config`] | no |
 //!
-//! Each attempt carries the notification's id as `Idempotency-Key`, so a receiver that took an attempt whose
-//! answer was lost can tell the next one is the same.
+//! Each attempt carries the notification's id as `Idempotency-Key`, so a receiver that took an
+//! attempt whose answer was lost can tell the next one is the same.
 
 use bytes::Bytes;
 use reqwest::Client;
@@ -38,7 +38,8 @@ pub(crate) struct Post {
 }
 
 impl Post {
-    /// Checks the configuration of a `kind` of receiver; it is contacted by the first [`Post::send`].
+    /// Checks the configuration of a `kind` of receiver; it is contacted by the first
+    /// [`Post::send`].
     pub(crate) fn new(kind: &str, config: HttpConfig) -> Result<Self, Error> {
         let place = format!("{kind} at {}", origin(&config.url));
         if !matches!(config.url.scheme(), "http" | "https") {
@@ -92,20 +93,20 @@ impl Post {
             return Ok(());
         }
         let retry_after = retry_after(response.headers());
-        let said = self.without_secrets(super::body(response).await);
-        let (place, said) = (self.place.clone(), cut(&said, 200));
+        let answer = self.without_secrets(super::body(response).await);
+        let (place, answer) = (self.place.clone(), cut(&answer, 200));
         match status {
             408 | 429 | 500.. => Err(Error::Unavailable {
                 place,
-                reason: format!("status {status} {said}"),
+                reason: format!("status {status} {answer}"),
                 doubtful: matches!(status, 502 | 504),
                 retry_after,
             }),
-            _ => Err(Error::Refused { place, status, message: said.to_owned() }),
+            _ => Err(Error::Refused { place, status, message: answer.to_owned() }),
         }
     }
 
-    /// What the receiver said, in one line; it may have repeated what it was sent.
+    /// The receiver's answer, in one line; it may have repeated what it was sent.
     fn without_secrets(&self, body: String) -> String {
         let mut text = body;
         for secret in self.hidden.iter().map(SecretString::expose_secret).filter(|secret| !secret.is_empty())
@@ -136,7 +137,8 @@ fn secret(value: &str, name: &str, place: &str) -> Result<HeaderValue, Error> {
     Ok(value)
 }
 
-/// The id as a header value: what is not visible ASCII becomes `%` and two hexadecimal digits a byte.
+/// The id as a header value: what is not visible ASCII becomes `%` and two hexadecimal digits a
+/// byte.
 fn idempotency_key(id: &str) -> HeaderValue {
     let mut key = String::with_capacity(id.len());
     for byte in id.bytes() {

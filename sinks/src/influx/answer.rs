@@ -15,12 +15,14 @@ pub(crate) enum Answer {
     Malformed(String),
     /// 413: the request is too large and nothing was written.
     TooLarge(String),
-    /// 422, in some versions 500 with "partial write": some lines conflict with the type of a field or lie
-    /// outside the retention period, the others were written. The number of dropped lines, if told.
+    /// 422, in some versions 500 with "partial write": some lines conflict with the type of a field
+    /// or lie outside the retention period, the others were written. The number of dropped lines,
+    /// if given.
     Partial { dropped: Option<usize>, message: String },
-    /// 429, 503, other 5xx, no answer: try again, after this long if the server said so.
+    /// 429, 503, other 5xx, no answer: try again, after this long if the server asked for it.
     Busy { wait: Option<Duration>, message: String },
-    /// 401, 403, 404 and whatever else is not expected: the same for every line until a person acts.
+    /// 401, 403, 404 and whatever else is not expected: the same for every line until a person
+    /// acts.
     Refused { status: u16, message: String },
 }
 

@@ -1,6 +1,7 @@
 //! Lines gathered for one request.
 //!
-//! A batch holds each point once: a newer line of a point that was not sent yet takes the older one's place.
+//! A batch holds each point once: a newer line of a point that was not sent yet takes the older
+//! one's place.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -24,7 +25,8 @@ impl Batch {
         let point = hash(&line);
         if let Some(&at) = self.by_point.get(&point) {
             if self.lines[at].point() != line.point() {
-                // Two points with one hash: keep them in different batches, where only the hash counts.
+                // Two points with one hash: keep them in different batches, where only the hash
+                // counts.
                 return Some(line);
             }
             self.bytes = self.bytes - self.lines[at].text.len() + line.text.len();

@@ -10,12 +10,12 @@ use crate::Error;
 /// Where and how to write. [`InfluxConfig::new`] fills in the defaults.
 #[derive(Debug, Clone)]
 pub struct InfluxConfig {
-    /// The server, with a path when it is behind a proxy: `http://influx:8086`.
+    /// The server, with a path when a proxy is in front: `http://influx:8086`.
     pub url: Url,
     pub org: String,
     pub bucket: String,
-    /// Needs write access to the bucket; read access lets the sink check it, and withdrawn rows need
-    /// nothing more. With `create_bucket` it needs write access to the organisation's buckets.
+    /// Needs write access to the bucket; read access lets the sink check it, and withdrawn rows
+    /// need nothing more. With `create_bucket` it needs write access to the organisation's buckets.
     pub token: SecretString,
     /// Create the bucket when it does not exist. Default: false.
     pub create_bucket: bool,
@@ -25,8 +25,8 @@ pub struct InfluxConfig {
     pub batch_lines: usize,
     /// Requests under way at once. More hide latency and hold more lines in memory. Default: 4.
     pub in_flight: usize,
-    /// How long one request may take. Default: 30 s. A request given up on may still be applied by the
-    /// server, so keep this well above what the server needs.
+    /// How long one request may take. Default: 30 s. A request given up on may still be applied by
+    /// the server, so keep this well above what the server needs.
     pub timeout: Duration,
     /// The first pause after a failure. Default: 200 ms.
     pub retry_min: Duration,

@@ -1,8 +1,8 @@
 //! Withdrawn rows to delete requests of InfluxDB 2 (`POST /api/v2/delete`).
 //!
-//! A request deletes the points of a time range whose tags satisfy a predicate, and a predicate can only
-//! ask for tags that are there. So a row that lacks one of its table's tags cannot be deleted without the
-//! rows that have it: [`Deletion`] says so, and the caller reports it.
+//! A request deletes the points of a time range whose tags satisfy a predicate, and a predicate can
+//! only ask for tags that are there. So a row that lacks one of its table's tags cannot be deleted
+//! without the rows that have it: [`Deletion`] has that, and the caller reports it.
 
 use serde_json::{Value, json};
 
@@ -32,8 +32,8 @@ pub(crate) fn deletion(series: &Series, row: usize) -> Deletion {
     Deletion::Request(json!({ "start": time, "stop": time, "predicate": predicate }))
 }
 
-/// A double-quoted name or value; quotes and backslashes are the only characters to escape, as stored
-/// names and values have no line breaks.
+/// A double-quoted name or value; quotes and backslashes are the only characters to escape, as
+/// stored names and values have no line breaks.
 fn literal(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }

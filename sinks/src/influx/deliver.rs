@@ -37,7 +37,8 @@ const SHOWN_BYTES: usize = 256;
 /// A line that InfluxDB will never take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RejectedLine {
-    /// The beginning of the line, or of the point of a withdrawn row that could not be deleted: enough to know it by.
+    /// The beginning of the line, or of the point of a withdrawn row that could not be deleted:
+    /// enough to know it by.
     pub line: String,
     /// In the server's words.
     pub reason: String,
@@ -52,13 +53,15 @@ impl RejectedLine {
         Self { line, reason: reason.to_owned() }
     }
 
-    /// The reason without what it quotes of the line: rows that are rejected for one cause share it.
+    /// The reason without what it quotes of the line: rows that are rejected for one cause share
+    /// it.
     pub fn cause(&self) -> String {
         self.reason.split('\'').step_by(2).collect()
     }
 
-    /// Whether a field of the line has another type than the bucket has it with. This is of the rollup, not of
-    /// the line: InfluxDB refuses all of its rows until the field is renamed or the old rows are gone.
+    /// Whether a field of the line has another type than the bucket has it with. This is of the
+    /// rollup, not of the line: InfluxDB refuses all of its rows until the field is renamed or the
+    /// old rows are gone.
     pub fn is_type_conflict(&self) -> bool {
         self.reason.contains("field type conflict")
     }
@@ -73,7 +76,7 @@ pub type OnPost = Arc<dyn Fn(Duration) + Send + Sync>;
 /// Whether requests may still be sent. Must not block.
 pub type Permit = Arc<dyn Fn() -> bool + Send + Sync>;
 
-/// The server says no to everything until a person changes something.
+/// The server refuses everything until a person changes something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) status: u16,
@@ -177,7 +180,7 @@ impl Delivery {
         }
     }
 
-    /// Sends the lines until the server says something about them.
+    /// Sends the lines until the server answers about them.
     async fn write(&self, lines: &[Line]) -> Outcome {
         let body = compressed(lines);
         let mut delays = delays(self.retry_min, self.retry_max);
@@ -206,7 +209,8 @@ impl Delivery {
         }
     }
 
-    /// Waits for ever once requests may not be sent any more: the owner of the permit drops the sink.
+    /// Waits for ever once requests may not be sent any more: the owner of the permit drops the
+    /// sink.
     async fn permitted(&self) {
         if self.permit.get().is_some_and(|permit| !permit()) {
             warn!(server = self.client.place, "nothing more is sent: others may own these rows by now");
@@ -250,7 +254,7 @@ impl fmt::Debug for Delivery {
     }
 }
 
-/// What the server said about the lines of one request.
+/// The server's answer to the lines of one request.
 enum Outcome {
     Durable,
     /// Some were written.

@@ -291,7 +291,8 @@ fn stored_tag_value(value: &str) -> Cow<'_, str> {
     Cow::Owned(stored)
 }
 
-/// In tag names, tag values and field names. A backslash elsewhere than before one of these stands for itself.
+/// In tag names, tag values and field names. A backslash elsewhere than before one of these stands
+/// for itself.
 fn is_special(c: char) -> bool {
     matches!(c, ',' | '=' | ' ')
 }

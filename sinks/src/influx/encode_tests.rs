@@ -112,9 +112,9 @@ fn names_hold_no_backslash_and_start_no_comment() {
     }
 }
 
-/// A line taken apart by the rules of InfluxDB's parser: in names and tags a backslash escapes comma,
-/// equals and space and else stands for itself; an unescaped space ends the key; quotes only matter in
-/// field values.
+/// A line taken apart by the rules of InfluxDB's parser: in names and tags a backslash escapes
+/// comma, equals and space and else stands for itself; an unescaped space ends the key; quotes only
+/// matter in field values.
 #[derive(Debug, PartialEq)]
 struct Parsed {
     measurement: String,

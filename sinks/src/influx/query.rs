@@ -2,8 +2,8 @@
 //!
 //! <https://docs.influxdata.com/influxdb/v2/reference/syntax/annotated-csv/>
 //!
-//! A query asks for a range of time. When the answer is larger than [`PAGE`], the range is halved, so that memory
-//! is bounded by the caller's range or by a page, whichever is less.
+//! A query asks for a range of time. When the answer is larger than [`PAGE`], the range is halved,
+//! so that memory is bounded by the caller's range or by a page, whichever is less.
 
 use std::time::Duration;
 
@@ -43,11 +43,11 @@ impl InfluxReader {
         Ok(Self { client: Client::new(config)?, finest: config.bucket.clone(), coarser: tiers })
     }
 
-    /// The rows of a table with `start <= time < end`, with tags and fields as they are stored; also those that other
-    /// programs wrote under its name.
+    /// The rows of a table with `start <= time < end`, with tags and fields as they are stored;
+    /// also those that other programs wrote under its name.
     ///
-    /// Fails with [`Error::Unavailable`] when the server is away for long, with [`Error::Refused`] when it refuses the
-    /// query.
+    /// Fails with [`Error::Unavailable`] when the server is away for long, with [`Error::Refused`]
+    /// when it refuses the query.
     pub async fn rows(&self, table: &Table, start: i64, end: i64) -> Result<BTreeMap<RowKey, Fields>, Error> {
         let bucket = match self.coarser.get(&table.tier) {
             Some(bucket) if !table.is_finest => &bucket.name,
@@ -195,7 +195,7 @@ fn value_of(kind: &str, cell: &str) -> Option<Value> {
     })
 }
 
-/// What a refusal says.
+/// The text of a refusal.
 pub(super) fn message(body: &[u8]) -> String {
     let json: Option<Json> = serde_json::from_slice(body).ok();
     let text = json.as_ref().and_then(|json| json["message"].as_str()).map(str::to_owned);

@@ -1,22 +1,24 @@
 //! The InfluxDB sink: order, concurrency and backpressure over batches.
 //!
-//! **Order.** A rollup is corrected by writing the whole point again, so an older version of a point must
-//! never be applied after a newer one. Within a batch each point occurs once (see `batch.rs`). Between
-//! batches: a batch is sent only while no batch under way holds one of its points; else it waits for that
-//! one's acknowledgement. Retries, halving and waiting belong to a batch's time under way. So versions of a
-//! point reach the server one after another, and batches with different points in any order. What remains
-//! is a request given up after the timeout which the server applies later than its successor; that is why
-//! the timeout should be long.
+//! **Order.** A rollup is corrected by writing the whole point again, so an older version of a
+//! point must never be applied after a newer one. Within a batch each point occurs once (see
+//! `batch.rs`). Between batches: a batch is sent only while no batch under way holds one of its
+//! points; else it waits for that one's acknowledgement. Retries, halving and waiting belong to a
+//! batch's time under way. So versions of a point reach the server one after another, and batches
+//! with different points in any order. What remains is a request given up after the timeout which
+//! the server applies later than its successor; that is why the timeout should be long.
 //!
-//! **Withdrawn rows.** All earlier batches are acknowledged first, then the points are deleted, one request
-//! a row and `in_flight` at once, then the rest is written. A field that became null is not erased by a write, as InfluxDB unites the
-//! fields of a point; withdraw the key in the same [`RollupRows`] to get rid of it.
+//! **Withdrawn rows.** All earlier batches are acknowledged first, then the points are deleted, one
+//! request a row and `in_flight` at once, then the rest is written. A field that became null is not
+//! erased by a write, as InfluxDB unites the fields of a point; withdraw the key in the same
+//! [`RollupRows`] to get rid of it.
 //!
-//! **Backpressure.** At most `in_flight` batches are under way and one is being filled, so memory is bounded
-//! by (`in_flight` + 1) × `batch_lines` lines; `write` waits when all are taken. While the server is away
-//! that lasts as long as the outage. While it refuses (bad token, missing bucket), `write` and `flush` fail
-//! instead of waiting. The batches stay and are tried at the longest pause, so that a later `flush`
-//! succeeds once the cause is gone. Dropping the sink ends all attempts.
+//! **Backpressure.** At most `in_flight` batches are under way and one is being filled, so memory
+//! is bounded by (`in_flight` + 1) × `batch_lines` lines; `write` waits when all are taken. While
+//! the server is away that lasts as long as the outage. While it refuses (bad token, missing
+//! bucket), `write` and `flush` fail instead of waiting. The batches stay and are tried at the
+//! longest pause, so that a later `flush` succeeds once the cause is gone. Dropping the sink ends
+//! all attempts.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -77,8 +79,8 @@ impl InfluxSink {
         self.delivery.on_post.get_or_init(|| hook);
     }
 
-    /// Asks `permit` before each request from now on. Once it says no, what is left waits until the sink is dropped.
-    /// The first permit stays.
+    /// Asks `permit` before each request from now on. Once it refuses, what is left waits until the
+    /// sink is dropped. The first permit stays.
     pub fn only_while(&self, permit: Permit) {
         self.delivery.permit.get_or_init(|| permit);
     }
@@ -119,7 +121,8 @@ impl InfluxSink {
         Ok(())
     }
 
-    /// Sends the batch being filled as soon as there is room and no batch under way shares a point with it.
+    /// Sends the batch being filled as soon as there is room and no batch under way shares a point
+    /// with it.
     async fn send_batch(&self, state: &mut State) -> Result<(), Error> {
         if state.batch.is_empty() {
             return Ok(());

@@ -1,5 +1,5 @@
-//! Every row of the error table, order, backpressure and recovery, against a server on loopback that keeps
-//! points as InfluxDB does.
+//! Every row of the error table, order, backpressure and recovery, against a server on loopback
+//! that keeps points as InfluxDB does.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -322,7 +322,8 @@ async fn a_correction_waits_for_the_version_under_way() {
 
     let posts: Vec<(Instant, usize)> = influx.bucket().posts.clone();
     assert_eq!(posts.iter().map(|(_, lines)| *lines).collect::<Vec<_>>(), [4, 4, 4, 1]);
-    // The clock of the first post's answer starts when it arrives, so this holds on a slow machine too.
+    // The clock of the first post's answer starts when it arrives, so this holds on a slow machine
+    // too.
     assert!(posts[2].0 - posts[0].0 >= delay, "the second version overtook the first");
     assert!(posts[3].0 - posts[2].0 >= delay, "the third version overtook the second");
     let hosts_a =

@@ -1,8 +1,9 @@
 //! A bucket for each tier.
 //!
-//! The rows of all tiers of a rollup share measurement and tags, and windows of several lengths start at the same
-//! instant, so in one bucket they would overwrite each other; and a bucket is what has a retention. Each bucket has a
-//! sink of its own. Nothing needs an order across buckets: they have no point in common.
+//! The rows of all tiers of a rollup share measurement and tags, and windows of several lengths
+//! start at the same instant, so in one bucket they would overwrite each other; and a bucket is
+//! what has a retention. Each bucket has a sink of its own. Nothing needs an order across buckets:
+//! they have no point in common.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,7 +24,8 @@ pub struct Bucket {
     pub retention: Option<Duration>,
 }
 
-/// Writes the finest tier of each rollup to one bucket, and each coarser one to the bucket of its length.
+/// Writes the finest tier of each rollup to one bucket, and each coarser one to the bucket of its
+/// length.
 #[derive(Debug)]
 pub struct InfluxTiers {
     finest: InfluxSink,
@@ -31,7 +33,8 @@ pub struct InfluxTiers {
 }
 
 impl InfluxTiers {
-    /// Connects to the bucket of `config`, and to one for each coarser tier, as [`InfluxSink::connect`] does.
+    /// Connects to the bucket of `config`, and to one for each coarser tier, as
+    /// [`InfluxSink::connect`] does.
     ///
     /// `in_flight` and `batch_lines` of `config` hold for each bucket.
     pub async fn connect(

@@ -18,7 +18,8 @@ use crate::Error;
 /// Points, and the series that they are of.
 #[derive(Debug, Clone)]
 pub struct PointsBySeries {
-    /// `name` Utf8, `labels` Map of Utf8 to Utf8 sorted by key: a row for each series, no two alike.
+    /// `name` Utf8, `labels` Map of Utf8 to Utf8 sorted by key: a row for each series, no two
+    /// alike.
     series: RecordBatch,
     /// For each point the row of its series.
     of: Vec<u32>,
@@ -28,8 +29,8 @@ pub struct PointsBySeries {
 }
 
 impl PointsBySeries {
-    /// `series` has the columns `name` and `labels` as any kind of text, and a row for each series, no two alike. The
-    /// others are of equal length; `of` has rows of `series`.
+    /// `series` has the columns `name` and `labels` as any kind of text, and a row for each series,
+    /// no two alike. The others are of equal length; `of` has rows of `series`.
     ///
     /// # Errors
     /// When a column of `series` is missing or of another type.
@@ -91,14 +92,15 @@ impl PointsBySeries {
         self.series.get_array_memory_size() + self.len() * (size_of::<u32>() + 2 * size_of::<i64>())
     }
 
-    /// The points of each event hour by their positions, ordered by name, labels and time; points of one series and time
-    /// keep their order. Keys are the starts of the hours in nanoseconds.
+    /// The points of each event hour by their positions, ordered by name, labels and time; points
+    /// of one series and time keep their order. Keys are the starts of the hours in nanoseconds.
     pub(crate) fn by_hour(&self) -> BTreeMap<i64, Vec<u32>> {
         if self.is_empty() {
             return BTreeMap::new();
         }
         let rank = Series::of(&self.series).ranks();
-        // A counting sort: series are few and points many, and most often those of a series come in the order of time.
+        // A counting sort: series are few and points many, and most often those of a series come in
+        // the order of time.
         let mut next = vec![0; rank.len() + 1];
         for series in &self.of {
             next[rank[*series as usize] as usize + 1] += 1;
@@ -190,7 +192,8 @@ fn text_batch(
     Ok(RecordBatch::try_new(Arc::new(schema), vec![name, Arc::new(labels)])?)
 }
 
-/// Rows of names and labels. Arrow's own `take` copies maps entry by entry, at several times the cost.
+/// Rows of names and labels. Arrow's own `take` copies maps entry by entry, at several times the
+/// cost.
 fn rows_of(text: &RecordBatch, rows: &[u32]) -> Result<RecordBatch, Error> {
     let map = text.column(1).as_map();
     let offsets = map.value_offsets();

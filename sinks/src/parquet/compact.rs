@@ -1,20 +1,21 @@
 //! Compaction of `raw/`: the chunks of an event hour, often many and small, become one file.
 //!
-//! No store replaces several files at once, so an hour goes through steps, and after each of them, also when it
-//! is the last one before a crash, [`super::live`] counts every point once:
+//! No store replaces several files at once, so an hour goes through steps, and after each of them,
+//! also when it is the last one before a crash, [`super::live`] counts every point once:
 //!
-//! 1. **Stage.** The merged points are put as `compacted.<next generation>.staged`, and only if nobody else has
-//!    put this generation (a conditional put): of two compactors one gives way. From here on readers that know
-//!    the rule use this file, while `*.parquet` still finds the chunks.
+//! 1. **Stage.** The merged points are put as `compacted.<next generation>.staged`, and only if
+//!    nobody else has put this generation (a conditional put): of two compactors one gives way.
+//!    From here on readers that know the rule use this file, while `*.parquet` still finds the
+//!    chunks.
 //! 2. **Grace.** Readers that listed before are left the time to end.
-//! 3. **Publish.** The same bytes are put as `compacted.<generation>.parquet`, then the replaced files are
-//!    deleted. Between the two, a few milliseconds, a reader that knows only `*.parquet` finds points twice;
-//!    if this process is killed there, until the next run.
+//! 3. **Publish.** The same bytes are put as `compacted.<generation>.parquet`, then the replaced
+//!    files are deleted. Between the two, a few milliseconds, a reader that knows only `*.parquet`
+//!    finds points twice; if this process is killed there, until the next run.
 //! 4. **Grace** again, then the staged copy is deleted.
 //!
-//! Only chunks below the archive's safe offset are merged: those beyond it may still be deleted and written again
-//! by the next owner of their partition. A file covers offsets, not names, so a chunk that an owner of the past
-//! writes once more does not count again.
+//! Only chunks below the archive's safe offset are merged: those beyond it may still be deleted and
+//! written again by the next owner of their partition. A file covers offsets, not names, so a chunk
+//! that an owner of the past writes once more does not count again.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,7 +34,8 @@ use super::points::{self, WRITER};
 use super::raw::blocking;
 use crate::Error;
 
-/// An hour with more points than this has no small files to speak of, and merging it would take too much memory.
+/// An hour with more points than this has no small files to speak of, and merging it would take too
+/// much memory.
 const MAX_POINTS: u64 = 1_000_000;
 /// Hours that are merged at once.
 const CONCURRENT_HOURS: usize = 2;
@@ -55,7 +57,8 @@ pub struct CompactOptions {
     pub until: i64,
     /// Wall time in nanoseconds: the age of staged files is judged by it.
     pub now: i64,
-    /// How long replaced files stay for those who read them: longer than a query or a listing takes.
+    /// How long replaced files stay for those who read them: longer than a query or a listing
+    /// takes.
     pub grace: Duration,
     /// Only counts.
     pub dry_run: bool,
@@ -95,9 +98,10 @@ impl RawCompactor {
         Self { store, root: prefix.join("raw") }
     }
 
-    /// Brings every hour one step further. `safe` must have been read before this is called, since an hour is
-    /// listed afterwards: chunks below it are then all there. `progress` hears of each hour and of how many there
-    /// are. Ending this, in whatever way, leaves every point counted once.
+    /// Brings every hour one step further. `safe` must have been read before this is called, since
+    /// an hour is listed afterwards: chunks below it are then all there. `progress` hears of each
+    /// hour and of how many there are. Ending this, in whatever way, leaves every point counted
+    /// once.
     pub async fn pass(
         &self,
         safe: &SafeOffsets,
@@ -169,8 +173,8 @@ impl RawCompactor {
         if !self.create(&published, bytes.into()).await? {
             return Ok(Step::Contended);
         }
-        // Listed again: what is deleted must be covered by the published file that counts now, even if this
-        // process was stopped for so long that others have gone on.
+        // Listed again: what is deleted must be covered by the published file that counts now, even
+        // if this process was stopped for so long that others have gone on.
         let hour = HourFiles::list(&self.store, folder).await?;
         if let Some(newest) = hour.compacted.first().filter(|newest| newest.published) {
             let covers = live::covers(&self.store, &newest.file).await?;
@@ -191,7 +195,8 @@ impl RawCompactor {
         }
     }
 
-    /// The files that the newest compacted file replaces: chunks that it covers, and older generations.
+    /// The files that the newest compacted file replaces: chunks that it covers, and older
+    /// generations.
     async fn replaced(&self, hour: &HourFiles, covers: &Covers) -> Result<Vec<Path>, Error> {
         let newest = hour.compacted.first().map_or(0, |file| file.generation);
         let older = hour.compacted.iter().filter(|file| file.generation < newest);
@@ -300,7 +305,10 @@ impl RawCompactor {
             let rows = one_hour(&merged, &folder)?;
             if rows.len() as u64 != points {
                 let found = rows.len();
-                return Err(contradiction(&folder, format!("{found} points in files that say {points}")));
+                return Err(contradiction(
+                    &folder,
+                    format!("{found} points in files whose metadata have {points}"),
+                ));
             }
             let entry = |key: &str, value: String| KeyValue::new(format!("tidemark.{key}"), Some(value));
             let metadata = vec![
@@ -350,8 +358,8 @@ impl Compaction {
     }
 }
 
-/// The offset below which compacted files hold points of a partition, none without such files: chunks alone no longer
-/// tell.
+/// The offset below which compacted files hold points of a partition, none without such files:
+/// chunks alone no longer tell.
 pub(crate) async fn covered_until(
     store: &Arc<dyn ObjectStore>,
     root: &Path,

@@ -1,10 +1,11 @@
-//! Compaction of `rollups/<table>/`: many files, one a flush, become few that hold only the newest version of
-//! each key.
+//! Compaction of `rollups/<table>/`: many files, one a flush, become few that hold only the newest
+//! version of each key.
 //!
-//! Readers keep the newest version of a key, so a copy in another file changes nothing: the compacted file
-//! (`compacted.<number>.parquet`, put only if nobody has put that number) may stand beside what it replaces. It
-//! names those files in `tidemark.replaces`, and a later pass deletes them, when the grace for those who read
-//! them is over. Withdrawn keys are kept: an older version of them may come back with a replay.
+//! Readers keep the newest version of a key, so a copy in another file changes nothing: the
+//! compacted file (`compacted.<number>.parquet`, put only if nobody has put that number) may stand
+//! beside what it replaces. It names those files in `tidemark.replaces`, and a later pass deletes
+//! them, when the grace for those who read them is over. Withdrawn keys are kept: an older version
+//! of them may come back with a replay.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -170,7 +171,8 @@ struct Merged {
     before: u64,
 }
 
-/// The newest versions of the rows of files with the same columns; files that are alone with theirs stay.
+/// The newest versions of the rows of files with the same columns; files that are alone with theirs
+/// stay.
 fn merged(key: &[usize], read: Vec<(ObjectMeta, Bytes)>) -> Result<Vec<Merged>, Error> {
     let mut by_columns: BTreeMap<String, (Vec<ObjectMeta>, Vec<RecordBatch>)> = BTreeMap::new();
     for (file, bytes) in read {
@@ -205,7 +207,8 @@ fn merged(key: &[usize], read: Vec<(ObjectMeta, Bytes)>) -> Result<Vec<Merged>, 
     Ok(all)
 }
 
-/// The row of each key that [`super::rollup::latest_rows_sql`] would choose, in the order of the keys.
+/// The row of each key that [`super::rollup::latest_rows_sql`] would choose, in the order of the
+/// keys.
 fn newest_versions(key: &[usize], rows: &RecordBatch) -> Result<RecordBatch, Error> {
     let columns: Vec<ArrayRef> = key.iter().map(|column| rows.column(*column).clone()).collect();
     let fields = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();

@@ -1,4 +1,5 @@
-//! Crashes after every operation on the store, in every state of an hour: each point is counted once, always.
+//! Crashes after every operation on the store, in every state of an hour: each point is counted
+//! once, always.
 
 use object_store::memory::InMemory;
 
@@ -235,7 +236,8 @@ async fn a_chunk_of_which_a_part_is_compacted_is_an_error_and_stays() {
         pass(store.clone(), &safe(6)).await.unwrap();
     }
     let archive = RawArchive::new(store.clone(), Path::default());
-    // Someone set the offset back to 4 and cut elsewhere; the chunk of offset 6 was compacted up to there.
+    // Someone set the offset back to 4 and cut elsewhere; the chunk of offset 6 was compacted up to
+    // there.
     archive.write(chunk(0, 4, &[MINUTE, 2 * MINUTE, 3 * MINUTE, 4 * MINUTE])).await.unwrap();
     let before = paths(&store).await;
     let read: Arc<dyn ObjectStore> = store.clone();

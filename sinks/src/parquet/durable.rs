@@ -1,9 +1,9 @@
 //! A local directory whose files survive a power cut.
 //!
-//! `object_store`'s own local store renames a file into place without syncing it, so after a crash of the
-//! machine a stored file may be empty or gone, and a deleted one back. Here `put` returns after the data, the
-//! name and any new directories above it are on disk, and `delete` after the name is gone from there. All else
-//! is left to the local store.
+//! `object_store`'s own local store renames a file into place without syncing it, so after a crash
+//! of the machine a stored file may be empty or gone, and a deleted one back. Here `put` returns
+//! after the data, the name and any new directories above it are on disk, and `delete` after the
+//! name is gone from there. All else is left to the local store.
 
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -30,7 +30,8 @@ pub(crate) struct DurableDirectory {
 }
 
 impl DurableDirectory {
-    /// Creates the directory when it is missing, closed to users outside its group: labels and alerts are nobody else's.
+    /// Creates the directory when it is missing, closed to users outside its group: labels and
+    /// alerts are nobody else's.
     pub(crate) fn open(directory: &FilePath) -> Result<Self> {
         let root = create_closed(directory).and_then(|()| directory.canonicalize()).map_err(failed)?;
         Ok(Self { inner: LocalFileSystem::new_with_prefix(&root)?, root })
@@ -143,7 +144,8 @@ fn replace(path: &FilePath, root: &FilePath, payload: &PutPayload) -> io::Result
     sync_directories(path, root)
 }
 
-/// A new file beside `path`. The local store uses such names itself and leaves them out of listings.
+/// A new file beside `path`. The local store uses such names itself and leaves them out of
+/// listings.
 fn stage(path: &FilePath) -> io::Result<(File, PathBuf)> {
     let mut number = 1;
     loop {

@@ -1,9 +1,11 @@
-//! The ledger of alerts: `alerts/date=YYYY-MM-DD/<partition>-<first offset>.parquet`, by the day of the entries.
+//! The ledger of alerts: `alerts/date=YYYY-MM-DD/<partition>-<first offset>.parquet`, by the day of
+//! the entries.
 //!
-//! A chunk is what one partition of the ledger's topic holds from one offset to another. It becomes one file for each day
-//! that it has entries of, all named after its first offset. The same chunk always becomes the same files: so it may be
-//! written any number of times, by any number of processes, and each entry is stored once. It is for the caller to
-//! remember where it cut, before it writes.
+//! A chunk is what one partition of the ledger's topic holds from one offset to another. It becomes
+//! one file for each day that it has entries of, all named after its first offset. The same chunk
+//! always becomes the same files: so it may be written any number of times, by any number of
+//! processes, and each entry is stored once. It is for the caller to remember where it cut, before
+//! it writes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -62,8 +64,8 @@ impl LedgerParquet {
         Self { store, root: prefix.join("alerts") }
     }
 
-    /// Stores a chunk and returns how many files it became; Ok means that all of them are durable. On an error some may
-    /// be: write the same chunk again.
+    /// Stores a chunk and returns how many files it became; Ok means that all of them are durable.
+    /// On an error some may be: write the same chunk again.
     pub async fn write(&self, chunk: LedgerChunk) -> Result<usize, Error> {
         let LedgerChunk { partition, first_offset, last_offset, rows } = chunk;
         let mut days: BTreeMap<String, Vec<LedgerRow>> = BTreeMap::new();
@@ -91,8 +93,8 @@ impl LedgerParquet {
         Ok(files)
     }
 
-    /// First and last offset of the newest chunk of a partition that has a file. Of that one, some files may be missing.
-    /// Lists all of the ledger.
+    /// First and last offset of the newest chunk of a partition that has a file. Of that one, some
+    /// files may be missing. Lists all of the ledger.
     pub async fn newest(&self, partition: i32) -> Result<Option<(i64, i64)>, Error> {
         let mut files = self.store.list(Some(&self.root));
         let mut newest: Option<(i64, ObjectMeta)> = None;
@@ -106,7 +108,7 @@ impl LedgerParquet {
         let metadata = metadata(&self.store, &file).await?;
         let last = metadata.get("tidemark.last_offset").and_then(|last| last.parse().ok());
         let last = last.ok_or_else(|| {
-            let reason = "a file does not say up to which offset it goes; move it away".into();
+            let reason = "a file has no last offset in its metadata; move it away".into();
             Error::Rows { table: file.location.to_string(), reason }
         })?;
         Ok(Some((first, last)))

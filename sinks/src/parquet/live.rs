@@ -6,10 +6,11 @@
 //! | `compacted.<generation>.parquet` | the same, published for everyone |
 //! | any other `.parquet` | a chunk, as [`super::raw`] writes it |
 //!
-//! The rule: of the compacted files only those of the highest generation count, and of these one, as they are
-//! equal. It lists in `tidemark.covers`, by topic and partition, below which offset it holds all points of the
-//! hour; a chunk that ends below counts no more, and one that starts below and ends above is an error. So from the moment a staged file is there each point counts
-//! once, whichever of the replaced files have been deleted.
+//! The rule: of the compacted files only those of the highest generation count, and of these one,
+//! as they are equal. It lists in `tidemark.covers`, by topic and partition, below which offset it
+//! holds all points of the hour; a chunk that ends below counts no more, and one that starts below
+//! and ends above is an error. So from the moment a staged file is there each point counts once,
+//! whichever of the replaced files have been deleted.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -42,7 +43,7 @@ pub(crate) type Covers = BTreeMap<String, BTreeMap<i32, i64>>;
 /// The files that count, by the start of their event hour in nanoseconds.
 pub type Hours = BTreeMap<i64, Vec<ObjectMeta>>;
 
-/// Where a chunk's points come from, as its metadata says.
+/// Where a chunk's points come from, by its metadata.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Origin {
     pub(crate) topic: String,
@@ -120,7 +121,8 @@ pub fn is_hidden(path: &Path) -> bool {
 }
 
 /// # Errors
-/// [`Error::Rows`] when only a part of the chunk is in the compacted file: neither of the two can then be left out.
+/// [`Error::Rows`] when only a part of the chunk is in the compacted file: neither of the two can
+/// then be left out.
 fn is_covered(covers: &Covers, origin: &Origin, chunk: &ObjectMeta) -> Result<bool, Error> {
     let covered = covers.get(&origin.topic).and_then(|partitions| partitions.get(&origin.partition));
     let Some(covered) = covered.filter(|covered| origin.first_offset < **covered) else { return Ok(false) };
@@ -137,10 +139,11 @@ fn is_covered(covers: &Covers, origin: &Origin, chunk: &ObjectMeta) -> Result<bo
     })
 }
 
-/// The files of `<prefix>/raw/` that count, of the hours that have a part in `[range.0, range.1)`, or of all.
+/// The files of `<prefix>/raw/` that count, of the hours that have a part in `[range.0, range.1)`,
+/// or of all.
 ///
-/// A reader should open them soon: compaction deletes what it has replaced after its grace, and who then finds a
-/// file missing lists again.
+/// A reader should open them soon: compaction deletes what it has replaced after its grace, and who
+/// then finds a file missing lists again.
 pub async fn live_files(
     store: &Arc<dyn ObjectStore>,
     prefix: &Path,
@@ -247,12 +250,12 @@ pub(crate) async fn covers(store: &dyn ObjectStore, file: &ObjectMeta) -> Result
     covers.ok_or_else(|| {
         let path = &file.location;
         Error::Config(format!(
-            "a compacted file does not say what it covers, so its hour cannot be read: restore it path=`{path}`"
+            "a compacted file lacks `tidemark.covers`, so its hour cannot be read: restore it path=`{path}`"
         ))
     })
 }
 
-/// Where a chunk comes from; none when its metadata does not say, as in files of other programs.
+/// Where a chunk comes from; none when its metadata lacks it, as in files of other programs.
 pub(crate) async fn origin(store: &dyn ObjectStore, file: &ObjectMeta) -> Result<Option<Origin>, Error> {
     let metadata = metadata(store, file).await?;
     let entry = |key: &str| metadata.get(&format!("tidemark.{key}"));

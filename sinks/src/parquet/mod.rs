@@ -2,7 +2,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `store.rs` | a directory or URL to the object store behind it |
+//! | `store.rs` | a directory or URL to its object store |
 //! | `durable.rs` | a local directory whose files survive a power cut |
 //! | `by_series.rs` | raw points in memory, and their order |
 //! | `points.rs` | raw points to the bytes of one file, pure |

@@ -1,7 +1,7 @@
 //! Raw points of one event hour, sorted by series and time, to a Parquet file: encoded for size.
 //!
-//! Points in series order make name and labels a few runs, times a constant step and neighbouring values
-//! alike. Per column:
+//! Points in series order make name and labels a few runs, times a constant step and neighbouring
+//! values alike. Per column:
 //!
 //! | column | encoding | why |
 //! |---|---|---|
@@ -9,8 +9,9 @@
 //! | `time` | DELTA_BINARY_PACKED | a steady interval is nothing but zero bits |
 //! | `value` | by the share of different values, see below | gauges repeat; what does not repeat still shares its high bytes |
 //!
-//! All of it is compressed with zstd. Values, measured on series of the Numenta Anomaly Benchmark in bytes a point
-//! (4,032 points a file, level 3; the smallest is what [`value_encoding`] chooses):
+//! All of it is compressed with zstd. Values, measured on series of the Numenta Anomaly Benchmark
+//! in bytes a point (4,032 points a file, level 3; the smallest is what [`value_encoding`]
+//! chooses):
 //!
 //! | series | different values | dictionary | PLAIN | BYTE_STREAM_SPLIT |
 //! |---|---|---|---|---|
@@ -19,8 +20,8 @@
 //! | `ec2_cpu_utilization_5f5533` | 53 % | 3.7 | **3.3** | 6.7 |
 //! | `ec2_network_in_257a54` | 98 % | 4.8 | 3.3 | **2.9** |
 //!
-//! The schema is spelled as the Parquet format asks for (`key_value`,
-//! `key`, `value` inside the map), so that every reader sees labels as a MAP.
+//! The schema is spelled as the Parquet format asks for (`key_value`, `key`, `value` inside the
+//! map), so that every reader sees labels as a MAP.
 
 use hashbrown::HashSet;
 use parquet::arrow::ArrowWriter;
@@ -63,7 +64,7 @@ pub(crate) fn encode(
         .set_column_dictionary_enabled(value.clone(), dictionary)
         .set_column_encoding(value, encoding)
         .build();
-    // The Parquet types say all there is to know; a copy of the Arrow schema would be a quarter of a
+    // The Parquet types suffice; a copy of the Arrow schema would be a quarter of a
     // small file.
     let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
     let schema = points.rows(&[])?.schema();
@@ -77,9 +78,10 @@ pub(crate) fn encode(
 /// Written into each file as `created_by` and `tidemark.writer`.
 pub(crate) const WRITER: &str = concat!("tidemark ", env!("CARGO_PKG_VERSION"));
 
-/// Whether the values get a dictionary, and how they are written without one or past its largest size. Up to a
-/// quarter of different values a dictionary is smallest, up to three quarters zstd finds the repetitions in
-/// plain values better, and beyond that there is little but their high bytes to find.
+/// Whether the values get a dictionary, and how they are written without one or past its largest
+/// size. Up to a quarter of different values a dictionary is smallest, up to three quarters zstd
+/// finds the repetitions in plain values better, and beyond that there is little but their high
+/// bytes to find.
 fn value_encoding(values: impl ExactSizeIterator<Item = f64>) -> (bool, Encoding) {
     let count = values.len();
     let many = count * 3 / 4;

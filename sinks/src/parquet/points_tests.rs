@@ -159,8 +159,8 @@ fn points_without_their_columns_are_refused() {
     assert!(PointsBySeries::of_rows(&[batch]).unwrap_err().to_string().contains("no column `labels`"));
 }
 
-/// Measures real series: CPU utilisation from the Numenta Anomaly Benchmark, one point every five minutes.
-/// Reads the CSV files in `TIDEMARK_NAB`, or in `shared/data/nab` beside the checkout.
+/// Measures real series: CPU utilisation from the Numenta Anomaly Benchmark, one point every five
+/// minutes. Reads the CSV files in `TIDEMARK_NAB`, or in `shared/data/nab` beside the checkout.
 #[test]
 fn real_cpu_series_take_few_bytes() {
     let folder = std::env::var_os("TIDEMARK_NAB").map_or_else(

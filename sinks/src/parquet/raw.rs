@@ -1,10 +1,11 @@
-//! The archive of raw points: `raw/date=YYYY-MM-DD/hour=HH/<topic>-<partition>-<first offset>.parquet`,
-//! by event hour.
+//! The archive of raw points:
+//! `raw/date=YYYY-MM-DD/hour=HH/<topic>-<partition>-<first offset>.parquet`, by event hour.
 //!
-//! A chunk is what one source partition delivered from one offset to another. It becomes one file for each
-//! hour that it has points of, all named after its first offset. The same chunk always becomes the same files, row
-//! by row: so it may be written any number of times, by any number of processes, and each point is stored once. It is
-//! for the caller to remember where it cut, before it writes.
+//! A chunk is what one source partition delivered from one offset to another. It becomes one file
+//! for each hour that it has points of, all named after its first offset. The same chunk always
+//! becomes the same files, row by row: so it may be written any number of times, by any number of
+//! processes, and each point is stored once. It is for the caller to remember where it cut, before
+//! it writes.
 
 use std::sync::Arc;
 
@@ -20,8 +21,8 @@ use super::points::{self, WRITER};
 use crate::Error;
 use crate::timestamp::time;
 
-/// Files of a chunk that are encoded and stored at once: enough to hide the store's latency, few enough to
-/// bound the memory.
+/// Files of a chunk that are encoded and stored at once: enough to hide the store's latency, few
+/// enough to bound the memory.
 const CONCURRENT_PUTS: usize = 4;
 
 /// Chunks that are sorted or encoded at once, which bounds their memory as well.
@@ -63,8 +64,8 @@ impl RawArchive {
         Self { store, root: prefix.join("raw"), workers: Arc::new(Semaphore::new(WORKERS)) }
     }
 
-    /// Stores a chunk; Ok means that all of its files are durable. On an error some may be: write the same
-    /// chunk again.
+    /// Stores a chunk; Ok means that all of its files are durable. On an error some may be: write
+    /// the same chunk again.
     pub async fn write(&self, chunk: RawChunk) -> Result<Written, Error> {
         let chunk = Arc::new(chunk);
         let sorting = chunk.clone();
@@ -81,9 +82,9 @@ impl RawArchive {
         Ok(written)
     }
 
-    /// Deletes the files of `topic` and `partition` whose first offset is `offset` or higher, and returns
-    /// how many there were: for offsets that someone has set back, whose chunks will be cut elsewhere. Lists the whole
-    /// archive, as points of any hour can arrive late.
+    /// Deletes the files of `topic` and `partition` whose first offset is `offset` or higher, and
+    /// returns how many there were: for offsets that someone has set back, whose chunks will be cut
+    /// elsewhere. Lists the whole archive, as points of any hour can arrive late.
     pub async fn delete_from(&self, topic: &str, partition: i32, offset: i64) -> Result<usize, Error> {
         let doomed = self.files_from(topic, partition, offset).await?;
         let count = doomed.len();
@@ -110,14 +111,16 @@ impl RawArchive {
         Ok(has_chunks || self.compacted_until(topic, partition).await?.is_some())
     }
 
-    /// The offset below which compaction has merged points of `topic` and `partition`, none where it has not. Offsets
-    /// must not be set back below it: their points cannot be taken out again. Lists the whole archive.
+    /// The offset below which compaction has merged points of `topic` and `partition`, none where
+    /// it has not. Offsets must not be set back below it: their points cannot be taken out again.
+    /// Lists the whole archive.
     pub async fn compacted_until(&self, topic: &str, partition: i32) -> Result<Option<i64>, Error> {
         super::compact::covered_until(&self.store, &self.root, topic, partition).await
     }
 
-    /// The chunk of `topic` and `partition` that starts before `offset` and goes on behind it, as its first offset and the
-    /// one after its last. Looks only at chunks that were not compacted. Lists the whole archive.
+    /// The chunk of `topic` and `partition` that starts before `offset` and goes on after it, as
+    /// its first offset and the one after its last. Looks only at chunks that were not compacted.
+    /// Lists the whole archive.
     pub async fn chunk_across(
         &self,
         topic: &str,

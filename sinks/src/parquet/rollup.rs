@@ -1,21 +1,21 @@
 //! Rollups as Parquet: the store when no InfluxDB is configured.
 //!
-//! `rollups/<table>/<partition>-<first offset>-<last offset>-<hash of the content>.parquet` holds rows that the
-//! partition produced at these offsets, in the columns of the rollup and two more:
+//! `rollups/<table>/<partition>-<first offset>-<last offset>-<hash of the content>.parquet` holds
+//! rows that the partition produced at these offsets, in the columns of the rollup and two more:
 //!
 //! | column | |
 //! |---|---|
 //! | `_version` Int64 | the offset that produced the row; for one key the highest counts |
-//! | `_withdrawn` Boolean | the row says that its key exists no more |
+//! | `_withdrawn` Boolean | the row's key exists no more |
 //!
-//! Files are only ever added. A correction is a row of a higher version, and [`latest_rows_sql`] is the SELECT
-//! that leaves the current rows. A replay of the same offsets makes the same rows with the same versions: cut at
-//! the same places it writes the same files again, cut elsewhere it adds files with copies, of which a
-//! reader keeps one. No file is ever replaced by one that holds less, not even by an owner of the past
-//! that does not know yet that it lost the partition.
+//! Files are only ever added. A correction is a row of a higher version, and [`latest_rows_sql`] is
+//! the SELECT that leaves the current rows. A replay of the same offsets makes the same rows with
+//! the same versions: cut at the same places it writes the same files again, cut elsewhere it adds
+//! files with copies, of which a reader keeps one. No file is ever replaced by one that holds less,
+//! not even by an owner of the past that does not know yet that it lost the partition.
 //!
-//! A rebuilt row (`recomputed.<id>.parquet`) has the version after that of the row it replaces. Only final windows
-//! are rebuilt, which the stream writes no more, so it stays the newest.
+//! A rebuilt row (`recomputed.<id>.parquet`) has the version after that of the row it replaces.
+//! Only final windows are rebuilt, which the stream writes no more, so it stays the newest.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -38,10 +38,11 @@ use crate::{Error, RollupRows, Sink, Table};
 
 /// The column with the offset that produced a row.
 pub const VERSION: &str = "_version";
-/// The column that says that a key exists no more.
+/// The column that is true when a key exists no more.
 pub const WITHDRAWN: &str = "_withdrawn";
 
-/// A write that finds more than this buffered stores it first, so a long time without checkpoint stays bounded.
+/// A write that finds more than this buffered stores it first, so a long time without checkpoint
+/// stays bounded.
 const MAX_BUFFERED_BYTES: usize = 64 << 20;
 
 /// Stores rollups under `rollups/` of a store.
@@ -76,7 +77,8 @@ impl RollupParquet {
     }
 
     async fn store(&self, buffers: &mut Buffers) -> Result<(), Error> {
-        // A file leaves the buffers after it is durable: when a put fails, the next flush tries it again.
+        // A file leaves the buffers after it is durable: when a put fails, the next flush tries it
+        // again.
         while let Some(((table, partition), buffer)) = buffers.files.iter().next() {
             let (schema, batches) = (buffer.schema.clone(), buffer.batches.clone());
             let encoded = tokio::task::spawn_blocking(move || encode(&schema, &batches, None)).await;
@@ -93,9 +95,9 @@ impl RollupParquet {
         Ok(())
     }
 
-    /// Stores rows that replace what is there, at once: Ok means that they are durable. `rows` are columns as in
-    /// [`RollupRows::rows`]; each has a version of its own, one above that of the row it replaces, and may say that its
-    /// key exists no more. `id` must be new.
+    /// Stores rows that replace what is there, at once: Ok means that they are durable. `rows` are
+    /// columns as in [`RollupRows::rows`]; each has a version of its own, one above that of the row
+    /// it replaces, and may record that its key exists no more. `id` must be new.
     pub async fn replace(
         &self,
         table: &Table,
@@ -114,7 +116,8 @@ impl RollupParquet {
         Ok(())
     }
 
-    /// Rebuilt windows are written at an offset that has a file already: the content tells the two apart.
+    /// Rebuilt windows are written at an offset that has a file already: the content tells the two
+    /// apart.
     fn path(&self, table: &str, partition: i32, buffer: &Buffer, content: &[u8]) -> Path {
         let (first, last) = (buffer.first_offset, buffer.last_offset);
         let hash = XxHash3_64::oneshot(content);
@@ -213,22 +216,23 @@ pub(crate) fn encode(
     Ok(writer.into_inner()?)
 }
 
-/// The name under which [`latest_rows_sql`] expects the files of a table: `<table>_versions`, so that its
-/// result can be the view `<table>`.
+/// The name under which [`latest_rows_sql`] expects the files of a table: `<table>_versions`, so
+/// that its result can be the view `<table>`.
 pub fn versions_table(table: &Table) -> String {
     format!("{}_versions", table.name)
 }
 
-/// The SELECT that yields the current rows of a table, with all of `column_names`, from its files registered as
-/// [`versions_table`]. `column_names` are those of [`RollupRows::rows`], in order. The SQL is understood
-/// by DataFusion and DuckDB.
+/// The SELECT that yields the current rows of a table, with all of `column_names`, from its files
+/// registered as [`versions_table`]. `column_names` are those of [`RollupRows::rows`], in order.
+/// The SQL is understood by DataFusion and DuckDB.
 pub fn latest_rows_sql(table: &Table, column_names: &[&str]) -> String {
     let columns: Vec<String> = column_names.iter().map(|name| quoted(name)).collect();
     let latest = latest_versions_sql(table, column_names);
     format!("SELECT {} FROM ({latest}) AS versions WHERE NOT {WITHDRAWN}", columns.join(", "))
 }
 
-/// As [`latest_rows_sql`], with the columns [`VERSION`] and [`WITHDRAWN`], and with the keys that exist no more.
+/// As [`latest_rows_sql`], with the columns [`VERSION`] and [`WITHDRAWN`], and with the keys that
+/// exist no more.
 pub fn latest_versions_sql(table: &Table, column_names: &[&str]) -> String {
     let columns: Vec<String> = column_names.iter().map(|name| quoted(name)).collect();
     let mut key = Vec::new();

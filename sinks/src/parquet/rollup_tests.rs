@@ -1,5 +1,5 @@
-//! What the files hold, and that replays and failures lose nothing. The SQL itself runs in the workspace's
-//! integration tests, where DataFusion is at hand.
+//! What the files hold, and that replays and failures lose nothing. The SQL itself runs in the
+//! workspace's integration tests, where DataFusion is at hand.
 
 use arrow::array::{AsArray, Float64Array, StringArray, TimestampNanosecondArray};
 use arrow::datatypes::{Float64Type, Int64Type, TimestampNanosecondType};

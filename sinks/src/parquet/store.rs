@@ -1,4 +1,4 @@
-//! A directory or a URL to the object store behind it.
+//! A directory or a URL to its object store.
 
 use std::sync::Arc;
 

@@ -1,7 +1,8 @@
-//! Times in files are instants (`isAdjustedToUTC`), in memory they have no zone: the same nanoseconds since the epoch.
+//! Times in files are instants (`isAdjustedToUTC`), in memory they have no zone: the same
+//! nanoseconds since the epoch.
 //!
-//! Without the mark, readers take a time for that of a clock somewhere, and show or compare it in their own zone. Files of releases
-//! before this one lack it; both kinds are read.
+//! Without the mark, readers take a time for that of a clock somewhere, and show or compare it in
+//! their own zone. Files of releases before this one lack it; both kinds are read.
 
 use std::sync::Arc;
 

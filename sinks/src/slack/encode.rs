@@ -1,8 +1,9 @@
-//! A notification as the payload of an incoming webhook of Slack: a text that also serves as the fallback,
-//! and one attachment an alert (<https://api.slack.com/reference/messaging/attachments>). Mattermost and
-//! Rocket.Chat take the same.
+//! A notification as the payload of an incoming webhook of Slack: a text that also serves as the
+//! fallback, and one attachment an alert (<https://api.slack.com/reference/messaging/attachments>).
+//! Mattermost and Rocket.Chat take the same.
 //!
-//! `&`, `<` and `>` are escaped in every text, so that no label or summary becomes a link or calls a channel.
+//! `&`, `<` and `>` are escaped in every text, so that no label or summary becomes a link or
+//! calls a channel.
 
 use serde_json::{Value, json};
 

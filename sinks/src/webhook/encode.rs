@@ -1,13 +1,13 @@
 //! A notification as the payload of Alertmanager's webhook, version 4
-//! (<https://prometheus.io/docs/alerting/latest/configuration/#webhook_config>), with keys of our own that its
-//! consumers ignore:
+//! (<https://prometheus.io/docs/alerting/latest/configuration/#webhook_config>), with keys of our
+//! own that its consumers ignore:
 //!
 //! | key | where | what |
 //! |---|---|---|
 //! | `id` | top | the same in every attempt, as `Idempotency-Key` |
 //! | `reason` | top | `changed`, `repeated`, `escalated` |
 //! | `notes` | top | sentences for people |
-//! | `values` | alert | the numbers behind the condition, null where one is not finite; as Grafana's |
+//! | `values` | alert | the numbers of the condition, null where one is not finite; as Grafana's |
 //! | `transitions` | alert | ids of what is notified for the first time |
 //! | `incident` | alert | the same from firing to resolved |
 //! | `cause` | alert | `condition`, `no_data`, `correction`, `forgotten`, `rule_changed` |

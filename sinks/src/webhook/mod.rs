@@ -1,5 +1,5 @@
-//! Notifications by HTTP, in the form of Alertmanager's webhook, so that whatever understands that one
-//! understands this.
+//! Notifications by HTTP, in the form of Alertmanager's webhook, so that whatever understands that
+//! one understands this.
 
 mod config;
 pub mod encode;

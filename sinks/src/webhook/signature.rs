@@ -1,8 +1,9 @@
 //! Signatures of webhook requests, by which a receiver knows who sent a body and when.
 //!
-//! HMAC-SHA256 (RFC 2104) over `<timestamp>:<body>`, in hexadecimal: what Grafana's webhooks do. A receiver computes the same
-//! from the body as it came and the header with the timestamp, compares in constant time, and refuses timestamps that are
-//! minutes old, so that nobody can send a recorded request again.
+//! HMAC-SHA256 (RFC 2104) over `<timestamp>:<body>`, in hexadecimal: what Grafana's webhooks do. A
+//! receiver computes the same from the body as it came and the header with the timestamp, compares
+//! in constant time, and refuses timestamps that are minutes old, so that nobody can send a
+//! recorded request again.
 
 use std::fmt::Write;
 use std::time::SystemTime;

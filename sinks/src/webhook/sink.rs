@@ -1,5 +1,5 @@
-//! The webhook sink: one attempt a write, with the answers and errors of every HTTP sink that carries
-//! notifications.
+//! The webhook sink: one attempt a write, with the answers and errors of every HTTP sink that
+//! carries notifications.
 //!
 //! The body is the same in each attempt. With a signing key each attempt is signed by itself.
 

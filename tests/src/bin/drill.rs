@@ -1,7 +1,8 @@
-//! Drills for as long as one likes: `make drill ROUNDS=200`, or one round again: `make drill DRILL=a SEED=42`.
+//! Drills for as long as one likes: `make drill ROUNDS=200`, or one round again:
+//! `make drill DRILL=a SEED=42`.
 //!
-//! Build with `cargo build --release --workspace --features tidemark/set-clock`, then run `target/release/drill`. Drills take
-//! turns; the seed of every round is printed before it starts.
+//! Build with `cargo build --release --workspace --features tidemark/set-clock`, then run
+//! `target/release/drill`. Drills take turns; the seed of every round is printed before it starts.
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,7 +17,8 @@ use tidemark_tests::duckdb::DuckDb;
 use tidemark_tests::influx::Influx;
 use tidemark_tests::kafka::Kafka;
 
-/// Injects faults while points flow, and compares the results with batch SQL and the counts with the input.
+/// Injects faults while points flow, and compares the results with batch SQL and the counts with
+/// the input.
 #[derive(Debug, Parser)]
 struct Options {
     /// Rounds altogether; the drills take turns. Default: a round of each.
@@ -76,7 +78,8 @@ fn run(options: &Options) -> Result<Report, Unavailable> {
         bar.set_message(name);
         let started = Instant::now();
         let plan = Plan { seed, long: !options.short };
-        // What a panic says is printed by then; the next round has everything of its own but the servers.
+        // What a panic says is printed by then; the next round has everything of its own but the
+        // servers.
         let finished = catch_unwind(AssertUnwindSafe(|| drill.run(&ground, &plan)));
         let clean = match finished {
             Ok(verdict) => {

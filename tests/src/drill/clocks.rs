@@ -14,8 +14,8 @@ use crate::kafka::Message;
 
 const DAY: i64 = 86_400_000_000_000;
 
-/// Times that must be refused: beyond the skew, before the oldest that is accepted, and what is no time at all. As
-/// the text of `ts`.
+/// Times that must be refused: beyond the skew, before the oldest that is accepted, and what is no
+/// time at all. As the text of `ts`.
 const REFUSED: [&str; 12] = [
     // 2100 in seconds, milliseconds, microseconds and nanoseconds, and as text.
     "4102444800",

@@ -10,8 +10,8 @@ use tempfile::TempDir;
 /// Enough for a round, and filled quickly.
 const SIZE_MIB: usize = 64;
 
-/// A file system of its own where this process may mount one, else a directory that a file takes the place of:
-/// everything written then fails too, with another error.
+/// A file system of its own where this process may mount one, else a directory that a file takes
+/// the place of: everything written then fails too, with another error.
 #[derive(Debug)]
 pub(super) struct Disk {
     place: TempDir,
@@ -52,7 +52,8 @@ impl Disk {
         self.place.path().join("data")
     }
 
-    /// From now on nothing can be stored. Again, until it is noticed: what a writer gives up, or removes, makes room.
+    /// From now on nothing can be stored. Again, until it is noticed: what a writer gives up, or
+    /// removes, makes room.
     pub(super) fn fill(&self) {
         if self.guard.is_none() {
             if !self.away().exists() {

@@ -1,7 +1,8 @@
 //! Damaged messages between good ones: each is counted, and no neighbour suffers.
 //!
-//! What becomes of a damaged message is what the decoder says of it alone, in this process. The time comes first in
-//! each and is left as it is: with another time of the past a point would be a good one, and move the watermark.
+//! What becomes of a damaged message is what the decoder says of it alone, in this process. The
+//! time comes first in each and is left as it is: with another time of the past a point would be a
+//! good one, and move the watermark.
 
 use operators::decode::{DecodeOptions, Decoder, Points};
 use rand::Rng;

@@ -1,13 +1,14 @@
 //! Drills: faults while points flow, on real servers, and the accounting afterwards.
 //!
-//! A round is drawn from a seed: the points, their disorder, what is unreadable among them, the faults and their
-//! instants. It is the same again for the same seed, as far as the machine is: which message a process is killed at
-//! depends on its speed. After the faults everything settles, and then
+//! A round is drawn from a seed: the points, their disorder, what is unreadable among them, the
+//! faults and their instants. It is the same again for the same seed, as far as the machine is:
+//! which message a process is killed at depends on its speed. After the faults everything settles,
+//! and then
 //!
 //! - the rows in InfluxDB are those of batch SQL over the points that were in time;
 //! - the rows in the late topic are those of batch SQL over the points that were late for certain;
-//! - each accepted point is in the archive once, each refused one in the dead-letter topic, and together they are what
-//!   was sent;
+//! - each accepted point is in the archive once, each refused one in the dead-letter topic, and
+//!   together they are what was sent;
 //! - no transaction is open, and every process ended as it was asked to.
 //!
 //! | module | holds |

@@ -1,4 +1,5 @@
-//! InfluxDB is killed, slow, deaf, busy or broken, for longer than what is buffered; and refuses some rows for good.
+//! InfluxDB is killed, slow, deaf, busy or broken, for longer than what is buffered; and refuses
+//! some rows for good.
 
 use rand::seq::SliceRandom;
 
@@ -13,8 +14,8 @@ use crate::influx::Influx;
 const POISON: [(&str, u16); 2] = [("host-00003", 400), ("host-00007", 422)];
 /// Writes that meet each fault before it ends, if the epochs for it lead to as many.
 const WRITES: usize = 3;
-/// Epochs that are sent around the time when InfluxDB is gone. Each corrects windows of both rollups in every
-/// partition, and what is buffered is counted in such results: 64 a process.
+/// Epochs that are sent around the time when InfluxDB is gone. Each corrects windows of both
+/// rollups in every partition, and what is buffered is counted in such results: 64 a process.
 const EPOCHS_AWAY: usize = 50;
 /// Epochs that are sent while a fault lasts, at most.
 const EPOCHS_EACH: usize = 6;

@@ -75,8 +75,8 @@ impl Proxy {
         self.script.lock().unwrap().injected
     }
 
-    /// Lines with this text are refused as InfluxDB refuses them: by 400 nothing of the request is written, by 422
-    /// all but those lines.
+    /// Lines with this text are refused as InfluxDB refuses them: by 400 nothing of the request is
+    /// written, by 422 all but those lines.
     pub(super) fn poison(&self, text: &str, status: u16) {
         self.script.lock().unwrap().poison.insert(text.to_owned(), status);
     }

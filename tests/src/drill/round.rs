@@ -100,7 +100,8 @@ impl<'a> Round<'a> {
         self.workload.slices() > 1
     }
 
-    /// Sends the next part of the points; false when only the last one is left, see [`Round::send_last`].
+    /// Sends the next part of the points; false when only the last one is left, see
+    /// [`Round::send_last`].
     pub(super) fn send(&mut self) -> bool {
         if !self.has_more() {
             return false;
@@ -110,8 +111,9 @@ impl<'a> Round<'a> {
         true
     }
 
-    /// Sends the last part, and with it the points that are late for certain: the first windows of every group are
-    /// written, so the watermark of each partition that these points go to has passed them long ago.
+    /// Sends the last part, and with it the points that are late for certain: the first windows of
+    /// every group are written, so the watermark of each partition that these points go to has
+    /// passed them long ago.
     pub(super) fn send_last(&mut self) {
         for (position, (name, sql)) in ROLLUPS.into_iter().enumerate() {
             let expected = &self.expected[position].1;
@@ -133,8 +135,8 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// Sends everything at once, without late points, and what closes the windows: before anyone reads, all of it is
-    /// unread, and no silence can be taken for idleness.
+    /// Sends everything at once, without late points, and what closes the windows: before anyone
+    /// reads, all of it is unread, and no silence can be taken for idleness.
     pub(super) fn send_all(&mut self) {
         self.workload.late.clear();
         while self.workload.slices() > 0 {
@@ -189,7 +191,8 @@ impl<'a> Round<'a> {
         self.pause(300);
     }
 
-    /// Anything up to so many milliseconds: where within an epoch or a checkpoint the next fault falls.
+    /// Anything up to so many milliseconds: where within an epoch or a checkpoint the next fault
+    /// falls.
     pub(super) fn pause(&mut self, most: u64) {
         park_timeout(Duration::from_millis(self.random.random_range(0..=most)));
     }
@@ -228,8 +231,8 @@ impl<'a> Round<'a> {
         self.site.terminate(member)
     }
 
-    /// Until the last window is closed. Idle partitions let event time follow only with their owners' next reports, which
-    /// come after everything was read.
+    /// Until the last window is closed. Idle partitions let event time follow only with their
+    /// owners' next reports, which come after everything was read.
     fn wait_for_event_time(&mut self) {
         let closed = (self.workload.end() - WINDOW) as f64 / 1e9;
         self.wait("event time to pass the last window", |round| {
@@ -247,8 +250,9 @@ impl<'a> Round<'a> {
         });
     }
 
-    /// Waits until everything that was sent is durable: all messages are read by `ingest`, and everything that it
-    /// had sent until the last window was closed has been folded, written and committed by `rollup`.
+    /// Waits until everything that was sent is durable: all messages are read by `ingest`, and
+    /// everything that it had sent until the last window was closed has been folded, written and
+    /// committed by `rollup`.
     pub(super) fn settle(&mut self) {
         if self.late_sent {
             self.send_heartbeats();

@@ -1,7 +1,9 @@
-//! A stand-in for S3: the few requests of its API that object stores are used with, on a directory, with faults.
+//! A stand-in for S3: the few requests of its API that object stores are used with, on a directory,
+//! with faults.
 //!
-//! It is no S3. It shows what the program does when the storage refuses, is silent or breaks connections; what a real
-//! service does beyond the answers below it cannot show. Signatures are not checked.
+//! It is no S3. It shows what the program does when the storage refuses, is silent or breaks
+//! connections; what a real service does beyond the answers below it cannot show. Signatures are
+//! not checked.
 //! <https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations_Amazon_Simple_Storage_Service.html>
 
 use std::collections::{BTreeMap, BTreeSet};

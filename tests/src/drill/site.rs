@@ -1,4 +1,5 @@
-//! One installation: names of its own for topics, groups, bucket and storage, and the processes that share them.
+//! One installation: names of its own for topics, groups, bucket and storage, and the processes
+//! that share them.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -14,12 +15,13 @@ use crate::kafka::Kafka;
 use crate::tidemark::Tidemark;
 use crate::wait::wait_until;
 
-/// For one step on a busy machine: transactions of a killed process stay open for a minute, and its partitions are
-/// taken over after that.
+/// For one step on a busy machine: transactions of a killed process stay open for a minute, and its
+/// partitions are taken over after that.
 pub(super) const PATIENCE: Duration = Duration::from_secs(300);
 
 pub(super) const PARTIALS: usize = 4;
-/// Partitions of the dead-letter topic, as `topics create` makes it: as many as the source topic has.
+/// Partitions of the dead-letter topic, as `topics create` makes it: as many as the source topic
+/// has.
 pub(super) const DEAD_LETTERS: usize = super::workload::PARTITIONS;
 
 /// Less than brokers take by default, so that larger ones can be sent.
@@ -75,7 +77,8 @@ impl Site {
         topic: String,
         options: &Options,
     ) -> Self {
-        // The topic's name is unique in this process, and other processes may use other servers only.
+        // The topic's name is unique in this process, and other processes may use other servers
+        // only.
         let id = format!("{topic}-{}", std::process::id());
         let storage = tempfile::Builder::new().prefix(&format!("tidemark-{drill}-")).tempdir().unwrap();
         let own = storage.path().join("data").display().to_string();
@@ -183,7 +186,8 @@ timeout = "5s"
         self.directory().join(format!("clock-{member}"))
     }
 
-    /// Sets a member's wall clock, running or not yet, this many milliseconds ahead of the machine's.
+    /// Sets a member's wall clock, running or not yet, this many milliseconds ahead of the
+    /// machine's.
     pub(super) fn set_clock(&self, member: usize, ahead: i64) {
         std::fs::write(self.clock(member), ahead.to_string()).unwrap();
     }
@@ -233,7 +237,8 @@ timeout = "5s"
         }
     }
 
-    /// Asks a member to end, and waits until it has; says how long that took. Before it answers, a signal would end it as any program.
+    /// Asks a member to end, and waits until it has; says how long that took. Before it answers, a
+    /// signal would end it as any program.
     pub(super) fn terminate(&mut self, member: usize) -> Duration {
         self.wait("a member to answer", |site| site.members[member].metrics());
         let asked = Instant::now();

@@ -1,8 +1,8 @@
-//! Clocks of the processes that are wrong: a minute apart all the time, set by an hour for two seconds, and machines that
-//! stand still.
+//! Clocks of the processes that are wrong: a minute apart all the time, set by an hour for two
+//! seconds, and machines that stand still.
 //!
-//! Silence counts as idleness after a second, and the points pause again and again: then event time goes on by what the
-//! processes say of time.
+//! Silence counts as idleness after a second, and the points pause again and again: then event time
+//! goes on by what the processes say of time.
 
 use std::thread::park_timeout;
 use std::time::Duration;

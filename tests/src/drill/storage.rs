@@ -1,6 +1,8 @@
-//! The storage fails under the archive and the snapshots: a full disk, and object storage with its errors.
+//! The storage fails under the archive and the snapshots: a full disk, and object storage with its
+//! errors.
 //!
-//! While no snapshot can be stored a process is killed: an offset that was committed without one would show.
+//! While no snapshot can be stored a process is killed: an offset that was committed without one
+//! would show.
 
 use rand::seq::SliceRandom;
 
@@ -29,7 +31,8 @@ pub(super) fn disk(ground: &Ground<'_>, plan: &Plan) -> Verdict {
     round.finish()
 }
 
-/// What is sent while the disk is full has to wait for it, however soon the points before were stored.
+/// What is sent while the disk is full has to wait for it, however soon the points before were
+/// stored.
 fn full(round: &mut Round<'_>, disk: &Disk) {
     round.wait_for_instant();
     disk.fill();

@@ -1,4 +1,5 @@
-//! The accounting after a round: what is in InfluxDB, in the archive and in the topics, against what was sent.
+//! The accounting after a round: what is in InfluxDB, in the archive and in the topics, against
+//! what was sent.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -89,8 +90,8 @@ impl Accounts {
         ));
     }
 
-    /// Every refused point is in the dead-letter topic, once: two of one message may look the same, so what is too many
-    /// is there twice.
+    /// Every refused point is in the dead-letter topic, once: two of one message may look the same,
+    /// so what is too many is there twice.
     fn add_dead_letters(&mut self, round: &Round<'_>) {
         let letters = round.kafka.consume_all(&round.site.topic_of("dead-letter"));
         let count = |letter: &Message| -> usize {
@@ -141,8 +142,8 @@ impl Accounts {
     }
 }
 
-/// The rows of a rollup in the late topic. A replay sends some again, and they are the same; with one point a row
-/// none is ever in two parts. `like` tells fields from tags.
+/// The rows of a rollup in the late topic. A replay sends some again, and they are the same; with
+/// one point a row none is ever in two parts. `like` tells fields from tags.
 fn late_rows(messages: &[Message], rollup: &str, like: &Rows) -> Rows {
     let mut rows = Rows::new();
     let Some(kinds) = like.values().next() else { return rows };

@@ -1,4 +1,5 @@
-//! What a round sends: points in disorder, points that cannot be read, and points that are late for certain.
+//! What a round sends: points in disorder, points that cannot be read, and points that are late for
+//! certain.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -40,7 +41,8 @@ pub(super) const ROLLUPS: [(&str, &str); 2] = [("by_host", BY_HOST), ("by_region
 #[derive(Debug, Clone)]
 pub(super) struct Shape {
     pub(super) points: usize,
-    /// Below `allowed_lateness` less `max_out_of_orderness`, so that what the stream gives is certain.
+    /// Below `allowed_lateness` less `max_out_of_orderness`, so that what the stream gives is
+    /// certain.
     pub(super) disorder: Duration,
     /// How many parts it is sent in.
     pub(super) slices: usize,
@@ -75,7 +77,8 @@ impl Workload {
         let format = formats[random.random_range(0..formats.len())];
         let good: VecDeque<Message> = messages(&points, PARTITIONS, format).collect();
         let series = generator.series();
-        // Each alone in its window: what is late is rolled up by itself, and no two epochs share a row.
+        // Each alone in its window: what is late is rolled up by itself, and no two epochs share a
+        // row.
         let late = (1..=LATE_POINTS).map(|number| {
             let series = series[number % series.len()].clone();
             let time = NEW_YEAR - DAY - i64::try_from(number).unwrap() * WINDOW;
@@ -89,7 +92,8 @@ impl Workload {
         workload
     }
 
-    /// Puts messages between those that are there, at places of the seed's choosing, in their order.
+    /// Puts messages between those that are there, at places of the seed's choosing, in their
+    /// order.
     pub(super) fn mix(&mut self, random: &mut StdRng, more: Vec<Message>) {
         let mut places: Vec<usize> =
             more.iter().map(|_| random.random_range(0..=self.messages.len())).collect();

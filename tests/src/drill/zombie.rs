@@ -1,7 +1,8 @@
 //! A process is frozen for longer than its session, and wakes up when others own what it had.
 //!
-//! Everything is sent before anyone reads, and silence counts as idleness after half a second: as long as a partition
-//! has unread points that must not happen, and it would let the watermark go far past them.
+//! Everything is sent before anyone reads, and silence counts as idleness after half a second: as
+//! long as a partition has unread points that must not happen, and it would let the watermark go
+//! far past them.
 
 use rand::Rng;
 
@@ -24,7 +25,8 @@ pub(super) fn run(ground: &Ground<'_>, plan: &Plan) -> Verdict {
         let victim = round.any_member();
         round.site.members[victim].signal("STOP");
         round.site.faults += 1;
-        // No member is given more than half of the partitions, so without the frozen one's this is not reached.
+        // No member is given more than half of the partitions, so without the frozen one's this is
+        // not reached.
         let left = round.sent() - round.wait("the offsets of ingest", Round::read);
         let enough = round.sent() - left * 3 / 10;
         let enough = if step == plan.size(1, 4) { enough } else { enough.min(stage * step) };

@@ -1,5 +1,5 @@
-//! HTTP/1.1 on a socket, RFC 9112, as far as clients of webhooks use it. By hand, because a server that is made to work
-//! cannot be made to fail at a given byte.
+//! HTTP/1.1 on a socket, RFC 9112, as far as clients of webhooks use it. By hand, because a server
+//! that is made to work cannot be made to fail at a given byte.
 
 use std::collections::BTreeMap;
 use std::future::pending;
@@ -30,7 +30,8 @@ pub(super) async fn serve(mut listener: TcpListener, record: Shared) {
                         record: Shared::clone(&record),
                         refuse: refuse.clone(),
                     };
-                    // An error is a client that left or spoke another language: the trial sees it from the other side.
+                    // An error is a client that left or spoke another language: the trial sees it
+                    // from the other side.
                     conversations.spawn(async move { conversation.hold().await });
                 }
             }

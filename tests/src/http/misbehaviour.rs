@@ -8,16 +8,18 @@ use rand::{Rng, SeedableRng};
 /// What is done with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Misbehaviour {
-    /// The request is not read, all connections are closed, and new ones are refused for so long. Then it listens again,
-    /// on the same port.
+    /// The request is not read, all connections are closed, and new ones are refused for so long.
+    /// Then it listens again, on the same port.
     Refuse { pause: Duration },
     /// The connection is closed before anything was read.
     CutBeforeReading,
     /// The request is read, and the connection closed without an answer.
     CutBeforeAnswer,
-    /// The request is read, and the connection closed within the headers of a 200: the client cannot know.
+    /// The request is read, and the connection closed within the headers of a 200: the client
+    /// cannot know.
     CutInHeaders,
-    /// The request is read, and the connection closed within the body of a 200: the status has come.
+    /// The request is read, and the connection closed within the body of a 200: the status has
+    /// come.
     CutInBody,
     /// 200, so long after the request was read.
     Slow { pause: Duration },
@@ -30,8 +32,8 @@ pub enum Misbehaviour {
 }
 
 impl Misbehaviour {
-    /// One of each kind after which trying again helps. A pause that is longer than the client's patience makes its
-    /// request time out.
+    /// One of each kind after which trying again helps. A pause that is longer than the client's
+    /// patience makes its request time out.
     pub fn passing(pause: Duration) -> Vec<Self> {
         vec![
             Self::Refuse { pause },

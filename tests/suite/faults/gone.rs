@@ -1,4 +1,5 @@
-//! Logs whose ends are no messages, and what is gone while it is read: topics, messages, parts of the configuration.
+//! Logs whose ends are no messages, and what is gone while it is read: topics, messages, parts of
+//! the configuration.
 
 use std::thread::park_timeout;
 use std::time::Duration;
@@ -82,7 +83,8 @@ fn open_transaction(servers: &Servers) {
     tidemark.wait_for_metric(PATIENCE, "tidemark_rollup_points_total", &[], 2.0);
     let producer = kafka.transactions(&deployment.id);
     producer.begin(&topic, [point(1, "b", 1)]);
-    // Partition 1 is silent for far longer than the idle timeout, and what is open in it is of the first window.
+    // Partition 1 is silent for far longer than the idle timeout, and what is open in it is of the
+    // first window.
     for at in 0..40 {
         kafka.produce(&topic, [point(0, "a", 60 + at)]);
         park_timeout(Duration::from_millis(100));

@@ -1,4 +1,5 @@
-//! Source topics: transactions, topics that are gone, clocks that jump, silent partitions, labels without bounds.
+//! Source topics: transactions, topics that are gone, clocks that jump, silent partitions, labels
+//! without bounds.
 
 mod clocks;
 mod sizes;

@@ -1,6 +1,8 @@
-//! Inputs that once gave wrong, missing or doubled results, each with what it must give: one module a part of the program.
+//! Inputs that once gave wrong, missing or doubled results, each with what it must give: one module
+//! a part of the program.
 //!
-//! `tests/README.md` lists them by kind of fault. What can be shown without a server is beside the code that it concerns.
+//! `tests/README.md` lists them by kind of fault. What can be shown without a server is beside the
+//! code that it concerns.
 
 mod gone;
 mod ingest;

@@ -26,7 +26,8 @@ fn announced(servers: &Servers, topic: &str) -> Vec<(String, String)> {
     read.map(|said| (text(&said["status"]), text(&said["labels"]["host"]))).collect()
 }
 
-/// The threshold is raised, as people do, while nothing of what has fired is in a snapshot; the rule of the other alert stays.
+/// The threshold is raised, as people do, while nothing of what has fired is in a snapshot; the
+/// rule of the other alert stays.
 fn edited_during_an_outage(servers: &Servers) {
     let influx = Influx::start().expect("the shared one could be started");
     let topic = servers.kafka.unique_topic("edited", 1);

@@ -5,7 +5,8 @@ use tidemark_tests::kafka::Message;
 
 use crate::real::{Deployment, PATIENCE, Servers};
 
-/// Of a value that stays the same the difference is a little below zero for many numbers, and its root none.
+/// Of a value that stays the same the difference is a little below zero for many numbers, and its
+/// root none.
 const SQL: &str = "CREATE MATERIALIZED VIEW cpu WITH (allowed_lateness = '1 minute') AS
 SELECT tumble(time, INTERVAL '10 seconds') AS window_start, labels['host'] AS host,
        sqrt(avg(value * value) - avg(value) * avg(value)) AS spread, count(*) AS count

@@ -199,7 +199,8 @@ fn missing() {
     let mut kept = Alerts::new("avg > 90", rule(MissingData::Keep));
     assert_eq!(said(&kept.values("a", &[95.0])), "1 firing since 1");
     assert_eq!(said(&kept.epoch(&[points(0, &[("b", 500, 1.0)])])), "");
-    // Nobody reads: no window closes, so none is missing, even where missing data would end the alert.
+    // Nobody reads: no window closes, so none is missing, even where missing data would end the
+    // alert.
     let mut stalled = Alerts::new("avg > 90", rule(MissingData::Ok));
     assert_eq!(said(&stalled.values("a", &[95.0])), "1 firing since 1");
     let unread = Source { silent: 3_600, ..Source::default() };

@@ -11,7 +11,8 @@ use tidemark_tests::wait_until;
 
 use super::{Body, Deployment, PATIENCE, Servers};
 
-/// The rollups that the example rules look at, over the recordings: a value every five minutes, so windows as long.
+/// The rollups that the example rules look at, over the recordings: a value every five minutes, so
+/// windows as long.
 const ROLLUPS: [(&str, &str); 2] = [
     (
         "cpu_by_host",
@@ -124,8 +125,9 @@ fn rules(hook: &str, pager: &str) -> String {
 /// A receiver, and a transition that it is notified.
 type Id = (String, String);
 
-/// What it is notified of each. None where it is notified of a later one of the same incident with it: months in seconds are more
-/// than one alert's notifications can follow, and what waits long becomes one.
+/// What it is notified of each. None where it is notified of a later one of the same incident with
+/// it: months in seconds are more than one alert's notifications can follow, and what waits long
+/// becomes one.
 type Notified = BTreeMap<Id, Option<Alert>>;
 
 #[derive(Debug, PartialEq, Eq)]

@@ -1,4 +1,5 @@
-//! Bounds on real servers: more series than a rollup may have, and storage that takes nothing for a while.
+//! Bounds on real servers: more series than a rollup may have, and storage that takes nothing for a
+//! while.
 
 use std::fs;
 
@@ -71,7 +72,8 @@ fn total(rows: &Rows, field: &str) -> f64 {
     rows.values().map(|fields| fields[field].as_f64().unwrap()).sum()
 }
 
-/// A file stands where the folder of the snapshots should be: nobody can write there, not even root.
+/// A file stands where the folder of the snapshots should be: nobody can write there, not even
+/// root.
 fn storage_refuses(servers: &Servers) {
     let points = Generator { hosts: 20, ..Generator::default() }.points(2_000);
     let topic = servers.kafka.unique_topic("refused", PARTITIONS);

@@ -1,4 +1,5 @@
-//! The promise itself: rollups in InfluxDB equal batch SQL over the input, and cold storage holds the input.
+//! The promise itself: rollups in InfluxDB equal batch SQL over the input, and cold storage holds
+//! the input.
 
 use std::collections::BTreeMap;
 
@@ -39,7 +40,8 @@ fn nab_equals_batch(servers: &Servers) {
     });
     let corrected_before =
         tidemark.metric("tidemark_rollup_corrected_rows_total", &[("rollup", "nab_hourly")]).unwrap_or(0.0);
-    // All windows have closed, and the last one is not final yet: a late point corrects it in place.
+    // All windows have closed, and the last one is not final yet: a late point corrects it in
+    // place.
     let mut late_point = points.iter().max_by_key(|point| point.time).unwrap().clone();
     late_point.time -= 1_000_000_000;
     late_point.value += 1_000.0;
@@ -60,7 +62,8 @@ fn nab_equals_batch(servers: &Servers) {
     check_parquet(&tidemark.directory().join("data"), &points);
 }
 
-/// The percentile comes from a sketch, whose result depends on the order of merging within its bound.
+/// The percentile comes from a sketch, whose result depends on the order of merging within its
+/// bound.
 fn split_percentile(mut rows: Rows) -> (Rows, BTreeMap<Key, f64>) {
     let mut percentiles = BTreeMap::new();
     for (key, fields) in &mut rows {
@@ -70,7 +73,8 @@ fn split_percentile(mut rows: Rows) -> (Rows, BTreeMap<Key, f64>) {
     (rows, percentiles)
 }
 
-/// Each percentile lies between the values two ranks in a hundred, and one value, below and above its own.
+/// Each percentile lies between the values two ranks in a hundred, and one value, below and above
+/// its own.
 fn check_percentiles(found: &BTreeMap<Key, f64>, points: &[Point]) {
     let hour = 3_600_000_000_000;
     let mut values: BTreeMap<(i64, &str), Vec<f64>> = BTreeMap::new();

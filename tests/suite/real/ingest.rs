@@ -1,4 +1,5 @@
-//! What happens to the members of the `ingest` group, to its topics and to its storage, and changes nothing.
+//! What happens to the members of the `ingest` group, to its topics and to its storage, and changes
+//! nothing.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -179,8 +180,8 @@ fn added_partitions(servers: &Servers) {
     assert_stored_once(&tidemark.directory().join("data"), &stream.points);
 }
 
-/// Five hours in two partitions, one of which has ten times as much to read: the other one would be at their end at once, and
-/// all windows of these hours be open.
+/// Five hours in two partitions, one of which has ten times as much to read: the other one would be
+/// at their end at once, and all windows of these hours be open.
 fn ahead_in_a_backlog(servers: &Servers) {
     const SECONDS: usize = 18_000;
     let topic = servers.kafka.unique_topic("ahead", 2);

@@ -1,7 +1,7 @@
 //! Trials on real servers: Apache Kafka, InfluxDB, an SMTP conversation, an HTTP receiver, DuckDB.
 //!
-//! Where a server cannot be had the trials count as ignored and say why; with `TIDEMARK_REQUIRE_SERVERS` set
-//! they fail instead.
+//! Where a server cannot be had the trials count as ignored and say why; with
+//! `TIDEMARK_REQUIRE_SERVERS` set they fail instead.
 
 mod alerting;
 mod alerts;
@@ -194,7 +194,8 @@ create_bucket = true
         tidemark
     }
 
-    /// Loads the NAB recordings, shuffled by up to three hours of event time, and closes the last windows.
+    /// Loads the NAB recordings, shuffled by up to three hours of event time, and closes the last
+    /// windows.
     pub(crate) fn load_nab(&self, tidemark: &Tidemark) {
         let files = nab::files().unwrap();
         let mut arguments = vec!["load"];

@@ -1,5 +1,5 @@
-//! A changed SQL file: what was final stays as it was, everything later is what the new query gives, and the windows that
-//! were open in between are rebuilt from the archive.
+//! A changed SQL file: what was final stays as it was, everything later is what the new query
+//! gives, and the windows that were open in between are rebuilt from the archive.
 
 use std::time::Duration;
 

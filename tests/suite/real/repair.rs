@@ -1,5 +1,5 @@
-//! What repair promises: every difference is found, mended while the stream runs, and nobody who reads meanwhile
-//! counts a point twice or not at all.
+//! What repair promises: every difference is found, mended while the stream runs, and nobody who
+//! reads meanwhile counts a point twice or not at all.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -54,7 +54,8 @@ fn mended_in_influx(servers: &Servers) {
     let stored = || without_p95(influx.rows(bucket, "nab_hourly"));
     assert_same(&stored(), &without_p95(expected.clone()));
 
-    // Someone is at it by hand: a row deleted, a value changed, a percentile beyond its bound, a row too many.
+    // Someone is at it by hand: a row deleted, a value changed, a percentile beyond its bound, a
+    // row too many.
     let all: Vec<&Key> = expected.keys().collect();
     let [gone, changed, sketch] = [10, 20, 30].map(|index| all[index]);
     influx.delete(bucket, gone.time, &format!("metric=\"{}\"", gone.tags["metric"]));
@@ -155,8 +156,8 @@ fn compacted(servers: &Servers) {
     assert!(again.contains("raw/: 0 files"), "{again}");
 }
 
-/// A deployment with all of NAB in final windows, and ten points behind that came too late. Gives the process that runs
-/// it, all points, and the rows that the late ones belong to.
+/// A deployment with all of NAB in final windows, and ten points behind that came too late. Gives
+/// the process that runs it, all points, and the rows that the late ones belong to.
 fn with_late_points(
     servers: &Servers,
     deployment: &Deployment,

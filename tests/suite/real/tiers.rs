@@ -1,4 +1,5 @@
-//! Tiers on real servers: days and hours that are made of five-minute states, corrected, in buckets of their own.
+//! Tiers on real servers: days and hours that are made of five-minute states, corrected, in buckets
+//! of their own.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -65,7 +66,8 @@ fn tiers_equal_batch(servers: &Servers) {
         check_sketches(&found_sketches, &points, |time| tier.windows.start(time));
     }
 
-    // Whether disorder corrected a day depends on what was read when. This point does: its day has closed, and is not final.
+    // Whether disorder corrected a day depends on what was read when. This point does: its day has
+    // closed, and is not final.
     let mut late_point = points.iter().max_by_key(|point| point.time).unwrap().clone();
     late_point.time -= 1_000_000_000;
     late_point.value += 1_000.0;
@@ -93,8 +95,9 @@ fn split_sketches(mut rows: Rows) -> (Rows, BTreeMap<Key, Sketches>) {
     (rows, sketches)
 }
 
-/// Against the points themselves: the percentile is within two ranks in a hundred, and one value; the count of distinct
-/// values within four of the sketch's standard errors (1.04 / √16,384 = 0.8 %), and one.
+/// Against the points themselves: the percentile is within two ranks in a hundred, and one value;
+/// the count of distinct values within four of the sketch's standard errors (1.04 / √16,384 = 0.8
+/// %), and one.
 fn check_sketches(found: &BTreeMap<Key, Sketches>, points: &[Point], start: impl Fn(i64) -> i64) {
     let mut values: BTreeMap<(i64, &str, &str), Vec<f64>> = BTreeMap::new();
     for point in points {

@@ -96,7 +96,8 @@ fn shown(dispatch: &Dispatch) -> String {
     format!("{} {} {alerts}", dispatch.receiver, dispatch.reason.as_str())
 }
 
-/// The parts of effects that are not already notified by the inputs, with the second at which they come.
+/// The parts of effects that are not already notified by the inputs, with the second at which they
+/// come.
 fn shown_effects(effects: &[Effect], now: i64) -> Vec<String> {
     let lines = effects.iter().filter_map(|effect| match effect {
         Effect::Send(dispatch) => Some(format!("send {}", shown(dispatch))),
@@ -120,7 +121,8 @@ fn shown_effects(effects: &[Effect], now: i64) -> Vec<String> {
     lines.map(|line| format!("{now}: {line}")).collect()
 }
 
-/// A dispatcher in a simulated time, with receivers that take what they are sent unless they are away.
+/// A dispatcher in a simulated time, with receivers that take what they are sent unless they are
+/// away.
 struct Simulation {
     dispatcher: Dispatcher,
     now: i64,

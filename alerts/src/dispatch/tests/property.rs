@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 enum Step {
     /// Toggles an alert, by number.
     Toggle(usize),
-    /// A provisional one is confirmed, or a firing one corrected, or the end of the last incident is.
+    /// A provisional one is confirmed, or a firing one corrected, or the end of the last incident
+    /// is.
     Correct(usize),
     Silence(usize, i64),
     Unsilence(usize),
@@ -84,7 +85,8 @@ struct World {
     firing: Vec<Option<String>>,
     incidents: Vec<usize>,
     count: usize,
-    /// The transitions of every dispatch that was not replaced, and those of all entries that end without one.
+    /// The transitions of every dispatch that was not replaced, and those of all entries that end
+    /// without one.
     taken_in: Vec<Transition>,
 }
 

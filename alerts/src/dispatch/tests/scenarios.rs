@@ -294,7 +294,7 @@ fn an_incident_while_the_receiver_is_away_is_told_once() {
             "sent late, the receiver was away: cpu host=a began 1970-01-01T00:01:00Z, ended 1970-01-01T00:01:00Z"
         ]
     );
-    // Another failure changes nothing: there is nothing behind it.
+    // Another failure changes nothing: there is nothing after it.
     s.fail(false);
     s.back();
     s.resolve("cpu", "host=a", "B");
@@ -444,7 +444,8 @@ fn group_keys_are_those_of_alertmanager_in_form() {
     assert_eq!(sent.id, "40ed3be3-9fed-5821-ac06-ea3175eadeb5", "the id of a known dispatch changed");
 }
 
-/// A clock that was an hour ahead while something was notified, and is right again: in the same process, and in the next one.
+/// A clock that was an hour ahead while something was notified, and is right again: in the same
+/// process, and in the next one.
 #[test]
 fn what_was_told_by_a_clock_that_was_ahead_delays_nothing() {
     for restarts in [false, true] {

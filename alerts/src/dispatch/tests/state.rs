@@ -103,8 +103,8 @@ fn a_new_policy_takes_over_what_fires() {
     );
 }
 
-/// A process died between sending and hearing the answer. Were the next one to make one notification of this and what came
-/// since, under a new key, the receiver would be notified twice.
+/// A process died between sending and hearing the answer. Were the next one to make one
+/// notification of this and what came since, under a new key, the receiver would be notified twice.
 #[test]
 fn what_was_under_way_stays_what_it_is_after_a_restart() {
     let mut policy = policy();

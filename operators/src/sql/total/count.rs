@@ -1,9 +1,10 @@
 //! How many rows operations have failed on.
 //!
-//! An expression is evaluated on one thread from its root to its leaves, so what fails below a root is added up in a place
-//! of the thread. A failure counts where it is seen: when the root of an expression, a column of a result or an argument of
-//! an aggregate, has become null. One that another part of the expression makes up for, `coalesce(…, 0)` or the other
-//! side of an AND, has cost nothing.
+//! An expression is evaluated on one thread from its root to its leaves, so what fails below a root
+//! is added up in a place of the thread. A failure counts where it is seen: when the root of an
+//! expression, a column of a result or an argument of an aggregate, has become null. One that
+//! another part of the expression makes up for, `coalesce(…, 0)` or the other side of an AND, has
+//! cost nothing.
 
 use std::cell::RefCell;
 use std::fmt;

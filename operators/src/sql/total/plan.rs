@@ -1,7 +1,7 @@
 //! Plans whose operations are total.
 //!
-//! Rewritten as the planner makes them, before any other rule of the physical optimizer: then there are few kinds of nodes,
-//! and optimizers move the wrapped expressions as they move any other.
+//! Rewritten as the planner makes them, before any other rule of the physical optimizer: then there
+//! are few kinds of nodes, and optimizers move the wrapped expressions as they move any other.
 
 use std::sync::Arc;
 
@@ -67,7 +67,8 @@ pub(crate) fn total_plan(plan: Plan) -> Result<Plan> {
     rewrite(plan, Counting::On)
 }
 
-/// The expression with total operations, whose failures [`counted`](super::counted) counts. `schema` is that of the rows.
+/// The expression with total operations, whose failures [`counted`](super::counted) counts.
+/// `schema` is that of the rows.
 pub(crate) fn total_root(expr: &Expr, schema: &Schema) -> Result<Expr> {
     Counting::On.root(expr, schema)
 }
@@ -148,7 +149,8 @@ fn rewrite_node(node: Plan, counting: Counting) -> Result<Plan> {
     Ok(node)
 }
 
-/// A stage of an aggregation. Its results are made finite: sums overflow, and a correlation of equal values is none.
+/// A stage of an aggregation. Its results are made finite: sums overflow, and a correlation of
+/// equal values is none.
 fn aggregate(node: &AggregateExec, counting: Counting) -> Result<Plan> {
     let input = node.input();
     let takes_rows = matches!(
@@ -222,7 +224,8 @@ fn nullable(schema: &SchemaRef) -> SchemaRef {
     Arc::new(Schema::new_with_metadata(fields.collect::<Vec<_>>(), schema.metadata().clone()))
 }
 
-/// The rows of `node` with null in place of floats that are not finite, in its columns from the number `first` on.
+/// The rows of `node` with null in place of floats that are not finite, in its columns from the
+/// number `first` on.
 fn finite_from(first: usize, node: Plan) -> Result<Plan> {
     let schema = node.schema();
     let is_float = |field: &DataType| field.is_floating();

@@ -19,8 +19,9 @@ use crate::testing::{rollup, stored_points};
 /// Points of some hosts, given as (host, seconds, value).
 type Points<'a> = &'a [(&'a str, i64, f64)];
 
-/// The rows of `SELECT window, host, <fields> … GROUP BY window, host` as text, computed in a stream from two epochs and
-/// in batch, which must agree; and how many values were lost. An error when the SELECT is refused.
+/// The rows of `SELECT window, host, <fields> … GROUP BY window, host` as text, computed in a
+/// stream from two epochs and in batch, which must agree; and how many values were lost. An error
+/// when the SELECT is refused.
 fn rows_of(fields: &str, rest: &str, points: Points<'_>) -> Result<(Vec<String>, u64), String> {
     let sql = format!(
         "CREATE MATERIALIZED VIEW r AS SELECT tumble(time, INTERVAL '1 minute') AS w, labels['host'] AS host,
@@ -219,11 +220,13 @@ fn odd_rows() -> RecordBatch {
     RecordBatch::try_from_iter(columns).unwrap()
 }
 
-/// Functions whose results are as large as a number says; SQL may not call them with anything but a small constant.
+/// Functions whose results grow with the value of a number; SQL may not call them with anything but
+/// a small constant.
 const SIZED: [&str; 8] =
     ["repeat", "lpad", "rpad", "array_repeat", "list_repeat", "array_resize", "list_resize", "range"];
 
-/// Every function that takes columns of these kinds gives a value or null for each row, whatever is in it.
+/// Every function that takes columns of these kinds gives a value or null for each row, whatever is
+/// in it.
 #[test]
 fn no_function_fails_or_panics_whatever_it_is_given() {
     let rows = odd_rows();
@@ -346,7 +349,8 @@ fn a_case_that_several_aggregates_share_is_planned() {
     );
 }
 
-/// Expressions over `value`, a whole number and a text that is one at times. Many of them fail on some points.
+/// Expressions over `value`, a whole number and a text that is one at times. Many of them fail on
+/// some points.
 fn expression() -> impl Strategy<Value = String> {
     let leaf = prop::sample::select(vec![
         "value",
@@ -374,7 +378,8 @@ fn expression() -> impl Strategy<Value = String> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
-    /// Whatever fails where, a stream gives what one pass over all points gives; and no expression stops a rollup.
+    /// Whatever fails where, a stream gives what one pass over all points gives; and no expression
+    /// stops a rollup.
     #[test]
     fn a_stream_and_a_batch_query_agree_on_what_fails(
         of_points in expression(),
@@ -397,7 +402,8 @@ proptest! {
         );
         let rest = format!("WHERE ({condition} > 0) IS NOT FALSE GROUP BY 1, 2");
         if let Err(refused) = rows_of(&fields, &rest, &points) {
-            // An operation over constants that fails is a mistake. Two aggregates have one name, when only a cast differs.
+            // An operation over constants that fails is a mistake. Two aggregates have one name,
+            // when only a cast differs.
             let known = ["cannot be computed", "only a CAST tells two aggregates apart"];
             prop_assert!(known.iter().any(|known| refused.contains(known)), "{}", refused);
         }

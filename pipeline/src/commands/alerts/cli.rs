@@ -121,15 +121,16 @@ fn time(text: &str) -> Result<Time, String> {
     crate::time::parse_rfc3339(text).ok_or_else(|| "not a time such as 2026-01-01T12:00:00Z".to_owned())
 }
 
-/// Carries out a command, and hands over what is to be printed. Blocks; following the ledger has no end.
+/// Carries out a command, and hands over what is to be printed. Blocks; following the ledger has no
+/// end.
 ///
 /// # Errors
-/// For people: what cannot be found or reached, and what to do. And those of `say`.
+/// For people: what cannot be found or reached, and what to do. And those of `print`.
 pub fn run(
     config: &Path,
     environment: &Environment,
     command: AlertsCommand,
-    say: &dyn Fn(String) -> Result<()>,
+    print: &dyn Fn(String) -> Result<()>,
 ) -> Result<()> {
     let config = Config::load(config, environment)?;
     let now = Clock::system().now_ns();
@@ -138,18 +139,18 @@ pub fn run(
         AlertsCommand::List { rule, state, json } => {
             let evidence = gather(&Question::Now)?;
             let listed = show::list(&evidence, rule.as_deref(), state.as_deref());
-            say(if json { as_json(&listed)? } else { show::list_text(&evidence, &listed) })
+            print(if json { as_json(&listed)? } else { show::list_text(&evidence, &listed) })
         }
         AlertsCommand::Show { id, json } => {
             let evidence = gather(&Question::Id(id.clone()))?;
             let shown = show::show(&evidence, &id).map_err(anyhow::Error::msg)?;
-            say(if json { as_json(&shown)? } else { show::show_text(&shown) })
+            print(if json { as_json(&shown)? } else { show::show_text(&shown) })
         }
         AlertsCommand::Why { rule, labels, json } => {
             let labels: BTreeMap<String, String> = labels.into_iter().collect();
             let evidence = gather(&Question::Alerts { rule: rule.clone(), labels: labels.clone() })?;
             let answer = why::why(&evidence, &rule, &labels).map_err(anyhow::Error::msg)?;
-            say(if json { as_json(&answer)? } else { answer.to_string() })
+            print(if json { as_json(&answer)? } else { answer.to_string() })
         }
         AlertsCommand::Silence(args) => {
             let SilenceArgs { matchers, length, starts, comment, by } = args;
@@ -159,17 +160,17 @@ pub fn run(
             commands::check_number(&read_commands(&config)?).map_err(anyhow::Error::msg)?;
             commands::send(&config, &commands::silence_key(&id), Some(&Command::Silence(silence)))?;
             let from = if starts_at > now { format!("from {} ", Time(starts_at)) } else { String::new() };
-            say(format!("silence {id} holds {from}until {ends_at}"))
+            print(format!("silence {id} holds {from}until {ends_at}"))
         }
         AlertsCommand::Silences { json } => {
             let commands = read_commands(&config)?;
             let silences = show::silences(&commands, now);
-            say(if json { as_json(&silences)? } else { show::silences_text(&silences) })
+            print(if json { as_json(&silences)? } else { show::silences_text(&silences) })
         }
         AlertsCommand::Unsilence { id } => {
             let id = commands::silence_id(&read_commands(&config)?, &id).map_err(anyhow::Error::msg)?;
             commands::send(&config, &commands::silence_key(&id), None)?;
-            say(format!("silence {id} is over"))
+            print(format!("silence {id} is over"))
         }
         AlertsCommand::Ack { incident, comment, by } => {
             commands::check_person(&by, &comment).map_err(anyhow::Error::msg)?;
@@ -178,13 +179,13 @@ pub fn run(
             let key = commands::acknowledge_key(&incident);
             let acknowledge = commands::acknowledge(incident.clone(), by, comment, now);
             commands::send(&config, &key, Some(&Command::Acknowledge(acknowledge)))?;
-            say(format!("incident {incident} is acknowledged: it is neither repeated nor escalated"))
+            print(format!("incident {incident} is acknowledged: it is neither repeated nor escalated"))
         }
         AlertsCommand::Unack { incident } => {
             let commands = read_commands(&config)?;
             let incident = commands::acknowledged(&commands, &incident).map_err(anyhow::Error::msg)?;
             commands::send(&config, &commands::acknowledge_key(&incident), None)?;
-            say(format!("incident {incident} is not acknowledged any more"))
+            print(format!("incident {incident} is not acknowledged any more"))
         }
         AlertsCommand::Log { rule, since, follow, json } => {
             let mut outcome = Ok(());
@@ -193,7 +194,7 @@ pub fn run(
                     return ControlFlow::Continue(());
                 }
                 let line = if json { as_line(&entry) } else { Ok(show::entry_text(&entry)) };
-                outcome = line.and_then(say);
+                outcome = line.and_then(print);
                 if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             })?;
             outcome

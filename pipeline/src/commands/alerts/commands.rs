@@ -1,4 +1,4 @@
-//! What people say to the alert manager: silences and acknowledgements, as records of a compacted topic.
+//! Commands to the alert manager: silences and acknowledgements, as records of a compacted topic.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -55,7 +55,7 @@ pub(crate) fn silence(wanted: &Wanted, now: i64) -> Result<Silence, String> {
         ));
     }
     if wanted.comment.trim().is_empty() {
-        return Err("say why: --comment \"…\"".to_owned());
+        return Err("give a reason: --comment \"…\"".to_owned());
     }
     check_person(&wanted.by, &wanted.comment)?;
     let matchers: Result<Vec<Matcher>, String> =
@@ -82,10 +82,10 @@ pub(crate) fn silence(wanted: &Wanted, now: i64) -> Result<Silence, String> {
     })
 }
 
-/// Checks who says something to the alerts, and what.
+/// Checks the author and the reason of a command.
 pub(crate) fn check_person(by: &str, comment: &str) -> Result<(), String> {
     if by.trim().is_empty() {
-        return Err("say who: --by \"…\"".to_owned());
+        return Err("give a name: --by \"…\"".to_owned());
     }
     if by.len() > LONGEST_NAME || comment.len() > LONGEST_COMMENT {
         return Err(format!("a name has at most {LONGEST_NAME} bytes, a comment at most {LONGEST_COMMENT}"));
@@ -158,7 +158,8 @@ pub(crate) fn acknowledge_key(incident: &str) -> String {
     format!("{ACKNOWLEDGE}{incident}")
 }
 
-/// Writes a command, or takes it back, and waits until all replicas of the topic in sync have it. Blocks.
+/// Writes a command, or takes it back, and waits until all replicas of the topic in sync have it.
+/// Blocks.
 ///
 /// # Errors
 /// When no broker takes it. It may have it all the same when the answer was lost.
@@ -212,8 +213,8 @@ mod tests {
             (Wanted { matchers: vec!["host!=\"a\"".to_owned()], ..wanted.clone() }, "nearly everything"),
             (Wanted { length: Duration::from_secs(400 * 86_400), ..wanted.clone() }, "at most a year"),
             (Wanted { length: Duration::ZERO, ..wanted.clone() }, "more than nothing"),
-            (Wanted { comment: " ".to_owned(), ..wanted.clone() }, "say why"),
-            (Wanted { by: " ".to_owned(), ..wanted.clone() }, "say who"),
+            (Wanted { comment: " ".to_owned(), ..wanted.clone() }, "give a reason"),
+            (Wanted { by: " ".to_owned(), ..wanted.clone() }, "give a name"),
             (Wanted { comment: "x".repeat(5_000), ..wanted.clone() }, "at most 4096"),
             (
                 Wanted { matchers: vec!["alertname=~\".+\"".to_owned()], ..wanted.clone() },

@@ -1,4 +1,4 @@
-//! What the topics say of alerts: read for each question, whichever processes run.
+//! What the topics have about alerts: read for each question, whichever processes run.
 //!
 //! Of the topics that grow, only what the question is about is kept, and of that the newest.
 
@@ -111,7 +111,8 @@ impl Evidence {
         Ok(evidence)
     }
 
-    /// The dispatches that the alerts in question stand with, and when they were made. The ledger says what became of them.
+    /// The dispatches that the alerts in question stand with, and when they were made. The ledger
+    /// has what became of them.
     fn notified(&self, question: &Question) -> BTreeMap<String, i64> {
         let alerts = self.active.iter().filter(|alert| question.is_about(&alert.rule, &alert.labels));
         let all = self.dispatcher.standings();

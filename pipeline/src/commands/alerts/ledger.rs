@@ -70,8 +70,8 @@ pub(crate) enum Outcome<'l> {
 }
 
 impl Ledger {
-    /// Reads what a question is about, and what became of the dispatches that were `told`, with the times at which these
-    /// were made.
+    /// Reads what a question is about, and what became of the dispatches that were `notified`, with
+    /// the times at which these were made.
     pub(super) fn read(
         config: &Config,
         question: &Question,
@@ -119,7 +119,8 @@ impl Ledger {
 
     /// What became of a dispatch, or of those in its place.
     pub(crate) fn outcome(&self, dispatch: &str) -> Outcome<'_> {
-        // In the order of the entries, of which those about replacements come before what became of these.
+        // In the order of the entries, of which those about replacements come before what became of
+        // these.
         let mut places: BTreeSet<usize> = self.about(dispatch).iter().copied().collect();
         let mut outcome = Outcome::Open;
         while let Some(place) = places.pop_first() {
@@ -234,32 +235,36 @@ fn insert(ids: &mut BTreeSet<String>, id: &str) {
     }
 }
 
-/// The transitions that a question is about, the newest ones, in their order. An id may be that of one, or of an incident.
+/// The transitions that a question is about, the newest ones, in their order. An id may be that of
+/// one, or of an incident.
 pub(super) fn read_transitions(
     config: &Config,
     question: &Question,
     ledger: &Ledger,
 ) -> Result<Vec<Transition>> {
     let mut kept = VecDeque::new();
-    let is_meant = |said: &Transition| match question {
+    let is_meant = |transition: &Transition| match question {
         Question::Now => false,
-        Question::Alerts { .. } => question.is_about(&said.rule, &said.labels),
+        Question::Alerts { .. } => question.is_about(&transition.rule, &transition.labels),
         Question::Id(prefix) => {
             let begins = |id: &str| !prefix.is_empty() && id.starts_with(prefix.as_str());
-            begins(&said.incident) || begins(&said.id) || ledger.ids.incidents.contains(&said.incident)
+            begins(&transition.incident)
+                || begins(&transition.id)
+                || ledger.ids.incidents.contains(&transition.incident)
         }
     };
     if !matches!(question, Question::Now) {
         Reader::new(&config.kafka, &config.topics.alerts, None)?.read_to_end(|record| {
-            if let Some(said) = parse(&record).filter(|said| is_meant(said)) {
-                push(&mut kept, said);
+            if let Some(transition) = parse(&record).filter(|transition| is_meant(transition)) {
+                push(&mut kept, transition);
             }
         })?;
     }
     Ok(kept.into())
 }
 
-/// Hands out the entries of a time and later, nanoseconds since the epoch; then those that come, until `take` breaks off.
+/// Hands out the entries of a time and later, nanoseconds since the epoch; then those that come,
+/// until `take` breaks off.
 pub(super) fn follow(
     config: &Config,
     since: Option<i64>,

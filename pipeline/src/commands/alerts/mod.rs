@@ -1,8 +1,10 @@
 //! What people ask of alerts, on the command line and over HTTP.
 //!
-//! - `evidence`: what the topics say; `ledger`: the ones that grow
-//! - `why`, `show`: answers from it; `words`: their phrases; `commands`: silences and acknowledgements
-//! - `cli`: `tidemark alerts`; `routes`: the same over HTTP; `times`: times as both of them write them
+//! - `evidence`: from the topics; `ledger`: the ones that grow
+//! - `why`, `show`: answers from it; `words`: their phrases; `commands`: silences and
+//!   acknowledgements
+//! - `cli`: `tidemark alerts`; `routes`: the same over HTTP; `times`: times as both of them write
+//!   them
 
 pub mod cli;
 pub(crate) mod commands;

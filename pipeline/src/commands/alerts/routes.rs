@@ -1,6 +1,7 @@
 //! `/api/alerts`, `/api/silences`: the same as `tidemark alerts`, as JSON.
 //!
-//! Requests that change something must be JSON; the server refuses those of other sites' pages before they come here.
+//! Requests that change something must be JSON; the server refuses those of other sites' pages
+//! before they come here.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;

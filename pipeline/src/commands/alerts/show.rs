@@ -73,7 +73,7 @@ pub(crate) fn list_text(evidence: &Evidence, listed: &Listed<'_>) -> String {
 #[serde(untagged)]
 pub(crate) enum Shown<'e> {
     Incidents(Vec<Incident<'e>>),
-    /// A dispatch that told nothing new: it repeats.
+    /// A dispatch with nothing new: it repeats.
     Dispatch {
         dispatch: String,
         ledger: Vec<&'e Entry>,
@@ -88,7 +88,8 @@ pub(crate) struct Incident<'e> {
     pub(crate) ledger: Vec<&'e Entry>,
 }
 
-/// By the id of an incident, a transition or a dispatch, or the beginning of one. A dispatch may be about several incidents.
+/// By the id of an incident, a transition or a dispatch, or the beginning of one. A dispatch may be
+/// about several incidents.
 ///
 /// # Errors
 /// None has it, or several have; for people.
@@ -96,8 +97,11 @@ pub(crate) fn show<'e>(evidence: &'e Evidence, prefix: &str) -> Result<Shown<'e>
     let is_meant = |id: &str| !prefix.is_empty() && id.starts_with(prefix);
     let ids = &evidence.ledger.ids;
     let mut incidents: BTreeSet<&str> = ids.incidents.iter().map(String::as_str).collect();
-    let said = evidence.transitions.iter().filter(|said| is_meant(&said.incident) || is_meant(&said.id));
-    incidents.extend(said.map(|said| said.incident.as_str()));
+    let transition = evidence
+        .transitions
+        .iter()
+        .filter(|transition| is_meant(&transition.incident) || is_meant(&transition.id));
+    incidents.extend(transition.map(|transition| transition.incident.as_str()));
     let by_dispatch = match ids.dispatches.iter().collect::<Vec<_>>().as_slice() {
         [dispatch] => {
             let notified =
@@ -118,7 +122,11 @@ pub(crate) fn show<'e>(evidence: &'e Evidence, prefix: &str) -> Result<Shown<'e>
         }),
         (1, _) | (_, Some(_)) => {
             let of = |incident: &str| Incident {
-                transitions: evidence.transitions.iter().filter(|said| said.incident == incident).collect(),
+                transitions: evidence
+                    .transitions
+                    .iter()
+                    .filter(|transition| transition.incident == incident)
+                    .collect(),
                 ledger: evidence.ledger.of_incident(incident),
                 incident: incident.to_owned(),
             };
@@ -154,15 +162,15 @@ pub(crate) fn show_text(shown: &Shown<'_>) -> String {
 }
 
 fn incident_text(text: &mut String, incident: &Incident<'_>) {
-    let transition_rule = incident.transitions.first().map(|said| &said.rule);
+    let transition_rule = incident.transitions.first().map(|transition| &transition.rule);
     let ledger_rule = incident.ledger.iter().map(|entry| &entry.rule).find(|rule| !rule.is_empty());
     let rule = transition_rule.or(ledger_rule).map_or("", String::as_str);
     let _ = writeln!(text, "incident {} of {rule}", incident.incident);
-    // In order of time; at one time, what was said before what came of it.
+    // In order of time; at one time, transitions before what followed from them.
     let mut lines: BTreeMap<(i64, bool, usize), String> = BTreeMap::new();
-    for (position, said) in incident.transitions.iter().enumerate() {
-        let at = said.times.evaluated.unwrap_or(said.window_end);
-        lines.insert((at, false, position), transition_text(said, &incident.ledger));
+    for (position, transition) in incident.transitions.iter().enumerate() {
+        let at = transition.times.evaluated.unwrap_or(transition.window_end);
+        lines.insert((at, false, position), transition_text(transition, &incident.ledger));
     }
     for (position, entry) in incident.ledger.iter().enumerate() {
         let dispatch = entry.dispatch.as_ref().map_or(String::new(), |id| format!("\n    dispatch {id}"));
@@ -176,21 +184,21 @@ fn incident_text(text: &mut String, incident: &Incident<'_>) {
     }
 }
 
-fn transition_text(said: &Transition, ledger: &[&Entry]) -> String {
-    let mut line = judged(said);
-    if said.revision > 0 {
-        let _ = write!(line, ", revision {}", said.revision);
+fn transition_text(transition: &Transition, ledger: &[&Entry]) -> String {
+    let mut line = judged(transition);
+    if transition.revision > 0 {
+        let _ = write!(line, ", revision {}", transition.revision);
     }
-    let _ = write!(line, "\n    transition {}, rule {}", said.id, said.rule_hash);
-    let dispatched = ledger.iter().filter(|entry| entry.transition.as_ref() == Some(&said.id));
+    let _ = write!(line, "\n    transition {}, rule {}", transition.id, transition.rule_hash);
+    let dispatched = ledger.iter().filter(|entry| entry.transition.as_ref() == Some(&transition.id));
     let dispatches: BTreeSet<&String> = dispatched.filter_map(|entry| entry.dispatch.as_ref()).collect();
     let delivered = ledger.iter().find(|entry| {
         entry.what == What::Delivered && entry.dispatch.as_ref().is_some_and(|id| dispatches.contains(id))
     });
     let stages = [
-        ("newest sample", said.times.sample),
-        ("ingested", said.times.ingested),
-        ("evaluated", said.times.evaluated),
+        ("newest sample", transition.times.sample),
+        ("ingested", transition.times.ingested),
+        ("evaluated", transition.times.evaluated),
         ("first delivered", delivered.map(|entry| entry.at)),
     ];
     for (stage, time) in stages {

@@ -5,7 +5,7 @@ use crate::commands::alerts::why::tests::{Stage, transition};
 
 const MINUTE: i64 = 60_000_000_000;
 
-/// Host a fired and was notified, told again, and is over. Its dispatches.
+/// Host a fired, was notified twice, and is over. Its dispatches.
 fn told_twice() -> (Stage, Vec<String>) {
     let mut stage = Stage::new();
     let mut fired = transition("cpu_high", "a", Status::Firing, 6);
@@ -14,12 +14,12 @@ fn told_twice() -> (Stage, Vec<String>) {
         ingested: Some(6 * MINUTE),
         evaluated: Some(6 * MINUTE + 1),
     };
-    let mut dispatches = stage.say(&fired);
+    let mut dispatches = stage.emit(&fired);
     stage.evidence.dispatcher.failed(&dispatches[0], "status 503", false, 7 * MINUTE);
     stage.evidence.dispatcher.sent(&dispatches[0], 8 * MINUTE);
     stage.note();
     dispatches
-        .extend(stage.say(&Transition { revision: 1, ..transition("cpu_high", "a", Status::Resolved, 9) }));
+        .extend(stage.emit(&Transition { revision: 1, ..transition("cpu_high", "a", Status::Resolved, 9) }));
     stage.evidence.dispatcher.sent(&dispatches[1], 10 * MINUTE);
     stage.note();
     (stage, dispatches)
@@ -71,7 +71,7 @@ fn by(stage: &Stage, prefix: &str) -> String {
 #[test]
 fn ids_are_those_of_incidents_transitions_and_dispatches() {
     let (mut stage, dispatches) = told_twice();
-    stage.say(&transition("cpu_high", "b", Status::Firing, 6));
+    stage.emit(&transition("cpu_high", "b", Status::Firing, 6));
     for (prefix, expected) in [
         ("incident-cpu_high-a", "incident-cpu_high-a"),
         ("cpu_high-b-fir", "incident-cpu_high-b"),
@@ -124,10 +124,10 @@ fn lists_and_silences_as_text() {
     );
     let fired =
         Transition { summary: "CPU of b".to_owned(), ..transition("cpu_high", "b", Status::Firing, 6) };
-    let sent = stage.say(&fired);
+    let sent = stage.emit(&fired);
     stage.evidence.dispatcher.sent(&sent[0], 10 * MINUTE);
     stage.note();
-    stage.say(&transition("host_down", "c", Status::Pending, 5));
+    stage.emit(&transition("host_down", "c", Status::Pending, 5));
     let text = |rule, status| list_text(&stage.evidence, &list(&stage.evidence, rule, status));
     let cpu = "firing   cpu_high{host=\"b\"} warning since 1970-01-01T00:01:00Z, incident incident-cpu_high-b\n  CPU of \
                b\n  `oncall` was notified at 1970-01-01T00:10:00Z";

@@ -1,13 +1,14 @@
 //! Times of what the topics hold, for programs that ask.
 //!
-//! In the topics a time is a number of nanoseconds, which programs that keep numbers as 64-bit floats cannot hold: answers have
-//! RFC 3339 in its place.
+//! In the topics a time is a number of nanoseconds, which programs that keep numbers as 64-bit
+//! floats cannot hold: answers have RFC 3339 in its place.
 
 use serde_json::Value;
 
 use crate::time::Time;
 
-/// Keys of times. Values of labels are texts, those of alerts are floats, so that neither is taken for one.
+/// Keys of times. Values of labels are texts, those of alerts are floats, so that neither is taken
+/// for one.
 const TIMES: [&str; 12] = [
     "at",
     "created_at",

@@ -49,8 +49,9 @@ pub(crate) fn why(
     rule: &str,
     labels: &BTreeMap<String, String>,
 ) -> Result<Answer, String> {
-    let is_meant = |said: &&Transition| {
-        said.rule == rule && labels.iter().all(|(name, value)| said.labels.get(name) == Some(value))
+    let is_meant = |transition: &&Transition| {
+        transition.rule == rule
+            && labels.iter().all(|(name, value)| transition.labels.get(name) == Some(value))
     };
     let active: Vec<&Transition> = evidence.active.iter().filter(is_meant).collect();
     let was: Vec<&Transition> = evidence.transitions.iter().filter(is_meant).collect();
@@ -82,7 +83,7 @@ pub(crate) fn why(
     match known {
         None => {
             let text = format!("there is no rule `{rule}` any more");
-            Ok(answer.under(text, "what was said last"))
+            Ok(answer.under(text, "last transition"))
         }
         Some(known) => Ok(match &known.mistake {
             Some(mistake) => {
@@ -105,11 +106,11 @@ fn no_rule(evidence: &Evidence, rule: &str) -> String {
     }
 }
 
-/// The newest transition of the one alert that these are of. Of alerts that differ in labels that only some have, the plain
-/// one: missing data make an alert with a label more.
-fn meant<'t>(said: &[&'t Transition], is_active: bool) -> Result<Option<&'t Transition>, String> {
+/// The newest transition of the one alert that these are of. Of alerts that differ in labels that
+/// only some have, the plain one: missing data make an alert with a label more.
+fn meant<'t>(transition: &[&'t Transition], is_active: bool) -> Result<Option<&'t Transition>, String> {
     let newest: BTreeMap<&BTreeMap<String, String>, &Transition> =
-        said.iter().map(|said| (&said.labels, *said)).collect();
+        transition.iter().map(|transition| (&transition.labels, *transition)).collect();
     let plain = newest.iter().min_by_key(|(labels, _)| labels.len());
     let Some((plain, one)) = plain else { return Ok(None) };
     let is_part =
@@ -117,11 +118,11 @@ fn meant<'t>(said: &[&'t Transition], is_active: bool) -> Result<Option<&'t Tran
     if newest.keys().all(|labels| is_part(labels)) {
         return Ok(Some(one));
     }
-    let state = |said: &Transition| if is_active { said.status.as_str() } else { "not firing" };
+    let state = |transition: &Transition| if is_active { transition.status.as_str() } else { "not firing" };
     let mut lines: Vec<String> = newest
         .iter()
         .take(MOST_LISTED)
-        .map(|(labels, said)| format!("  {} {}", written(labels), state(said)))
+        .map(|(labels, transition)| format!("  {} {}", written(labels), state(transition)))
         .collect();
     if newest.len() > MOST_LISTED {
         lines.push(format!("  and {} more", newest.len() - MOST_LISTED));
@@ -156,7 +157,7 @@ fn firing(evidence: &Evidence, state: &Transition) -> Answer {
     let standings = evidence.dispatcher.standing(&state.rule, &state.labels, evidence.now);
     let mut clauses: Vec<String> =
         standings.iter().map(|standing| stands(evidence, state, standing)).collect();
-    // What the ledger says of receivers that do not exist may have been put right since.
+    // Receivers that the ledger has as missing may exist by now.
     let mut nobody = "no receiver in the rule, and no route that matches";
     for entry in entries.iter().filter(|entry| entry.what == What::NotRouted) {
         let reason = entry.reason.as_deref().unwrap_or_default();

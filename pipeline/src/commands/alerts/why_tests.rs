@@ -46,7 +46,7 @@ pub(in crate::commands::alerts) fn transition(
     }
 }
 
-/// A system at work, whose topics are what it said.
+/// A system at work, and the topics that it filled.
 pub(in crate::commands::alerts) struct Stage {
     pub(in crate::commands::alerts) evidence: Evidence,
 }
@@ -104,7 +104,7 @@ impl Stage {
         Self { evidence }
     }
 
-    pub(in crate::commands::alerts) fn say(&mut self, transition: &Transition) -> Vec<String> {
+    pub(in crate::commands::alerts) fn emit(&mut self, transition: &Transition) -> Vec<String> {
         let now = transition.window_end;
         match transition.status {
             Status::Firing | Status::Pending => self.evidence.active.push(transition.clone()),
@@ -151,7 +151,7 @@ fn check(stage: &Stage, rule: &str, expected: &str) {
 #[test]
 fn sent() {
     let mut stage = Stage::new();
-    let sent = stage.say(&transition("cpu_high", "a", Status::Firing, 6));
+    let sent = stage.emit(&transition("cpu_high", "a", Status::Firing, 6));
     stage.evidence.dispatcher.sent(&sent[0], 7 * MINUTE);
     stage.note();
     let expected = "firing since 1970-01-01T00:01:00Z: `oncall` was notified at 1970-01-01T00:07:00Z";
@@ -187,7 +187,7 @@ fn silence() -> Command {
 fn silenced() {
     let mut stage = Stage::new();
     stage.command("silence/s1", silence());
-    assert!(stage.say(&transition("cpu_high", "a", Status::Firing, 6)).is_empty());
+    assert!(stage.emit(&transition("cpu_high", "a", Status::Firing, 6)).is_empty());
     let expected = "firing since 1970-01-01T00:01:00Z: `oncall` is not notified, for silence s1 of ada, new disks until \
                     1970-01-01T01:00:00Z";
     check(&stage, "cpu_high", expected);
@@ -196,7 +196,7 @@ fn silenced() {
 #[test]
 fn silenced_after_it_was_told_and_over_before_it_was() {
     let mut stage = Stage::new();
-    let sent = stage.say(&transition("cpu_high", "a", Status::Firing, 6));
+    let sent = stage.emit(&transition("cpu_high", "a", Status::Firing, 6));
     stage.evidence.dispatcher.sent(&sent[0], 7 * MINUTE);
     stage.command("silence/s1", silence());
     let expected = "firing since 1970-01-01T00:01:00Z: `oncall` was notified at 1970-01-01T00:07:00Z, and is not notified again, for \
@@ -205,8 +205,8 @@ fn silenced_after_it_was_told_and_over_before_it_was() {
 
     let mut stage = Stage::new();
     stage.command("silence/s1", silence());
-    stage.say(&transition("cpu_high", "a", Status::Firing, 6));
-    stage.say(&transition("cpu_high", "a", Status::Resolved, 9));
+    stage.emit(&transition("cpu_high", "a", Status::Firing, 6));
+    stage.emit(&transition("cpu_high", "a", Status::Resolved, 9));
     let expected = "not firing: it was from 1970-01-01T00:01:00Z, and resolved at 1970-01-01T00:09:00Z (condition): `oncall` \
                     was not notified: it was over while it was silenced (s1)";
     check(&stage, "cpu_high", expected);
@@ -215,7 +215,7 @@ fn silenced_after_it_was_told_and_over_before_it_was() {
 #[test]
 fn muted() {
     let mut stage = Stage::new();
-    stage.say(&Transition { receivers: Vec::new(), ..transition("muted", "a", Status::Firing, 6) });
+    stage.emit(&Transition { receivers: Vec::new(), ..transition("muted", "a", Status::Firing, 6) });
     let text = stage.ask("muted", &[("host", "a")]);
     let expected = "firing since 1970-01-01T00:01:00Z: `team` is not notified, for the mute `always` until ";
     assert!(text.starts_with(expected), "{text}");
@@ -225,7 +225,7 @@ fn muted() {
 fn given_up() {
     for (fallback, instead) in [(None, ""), (Some("mail"), "; `mail` was notified instead")] {
         let mut stage = Stage::new();
-        let sent = stage.say(&transition("cpu_high", "a", Status::Firing, 6));
+        let sent = stage.emit(&transition("cpu_high", "a", Status::Firing, 6));
         stage.evidence.dispatcher.gave_up(&sent[0], "hook refused: gone status=`410`", fallback, 7 * MINUTE);
         stage.note();
         let of = |of: &str| {
@@ -235,7 +235,7 @@ fn given_up() {
             )
         };
         check(&stage, "cpu_high", &format!("firing since 1970-01-01T00:01:00Z: {}", of("")));
-        stage.say(&transition("cpu_high", "a", Status::Resolved, 9));
+        stage.emit(&transition("cpu_high", "a", Status::Resolved, 9));
         let text = stage.ask("cpu_high", &[]);
         assert!(text.contains(&format!("(condition): {}; `oncall` is not notified", of(" of it"))), "{text}");
     }
@@ -245,12 +245,12 @@ fn given_up() {
 fn a_receiver_that_does_not_exist() {
     let mut stage = Stage::new();
     let fired = transition("cpu_high", "a", Status::Firing, 6);
-    stage.say(&Transition { receivers: vec!["onkall".to_owned()], ..fired.clone() });
+    stage.emit(&Transition { receivers: vec!["onkall".to_owned()], ..fired.clone() });
     let expected =
         "firing since 1970-01-01T00:01:00Z: `onkall` is not notified: there is no receiver `onkall`";
     check(&stage, "cpu_high", expected);
     let mut stage = Stage::new();
-    let sent = stage.say(&Transition { receivers: vec!["onkall".to_owned(), "oncall".to_owned()], ..fired });
+    let sent = stage.emit(&Transition { receivers: vec!["onkall".to_owned(), "oncall".to_owned()], ..fired });
     stage.evidence.dispatcher.sent(&sent[0], 7 * MINUTE);
     stage.note();
     let expected = "firing since 1970-01-01T00:01:00Z: `oncall` was notified at 1970-01-01T00:07:00Z; `onkall` is not notified: there \
@@ -262,7 +262,7 @@ fn a_receiver_that_does_not_exist() {
 fn notify_does_not_run() {
     let mut stage = Stage::new();
     // It took in that the alert is pending, and ended.
-    stage.say(&transition("cpu_high", "a", Status::Pending, 1));
+    stage.emit(&transition("cpu_high", "a", Status::Pending, 1));
     stage.evidence.active = vec![transition("cpu_high", "a", Status::Firing, 6)];
     let expected = "firing since 1970-01-01T00:01:00Z: `notify` has not taken it in yet: does it run?";
     check(&stage, "cpu_high", expected);
@@ -276,14 +276,14 @@ fn notify_does_not_run() {
 #[test]
 fn rules_that_are_left_out_or_gone() {
     let mut stage = Stage::new();
-    stage.say(&transition("cpu_high", "a", Status::Pending, 1));
+    stage.emit(&transition("cpu_high", "a", Status::Pending, 1));
     stage.evidence.rules.rules[0].mistake = Some("alerts.toml:4:13: unknown column `agv`".to_owned());
     let expected = "`cpu_high` is left out of use, and is not judged: alerts.toml:4:13: unknown column `agv`\n  as of then: pending since";
     assert!(stage.ask("cpu_high", &[]).starts_with(expected), "{}", stage.ask("cpu_high", &[]));
 
     stage.evidence.rules.rules.remove(0);
     let expected =
-        "there is no rule `cpu_high` any more\n  what was said last: pending since 1970-01-01T00:01:00Z\n";
+        "there is no rule `cpu_high` any more\n  last transition: pending since 1970-01-01T00:01:00Z\n";
     assert!(stage.ask("cpu_high", &[]).starts_with(expected), "{}", stage.ask("cpu_high", &[]));
 
     stage.evidence.rules.problems.push("alerts.toml:9:1: unknown key `fro`".to_owned());
@@ -301,8 +301,8 @@ fn an_alert_about_missing_data_does_not_hide_the_plain_one() {
     let mut missing = transition("cpu_high", "a", Status::Firing, 6);
     missing.labels.insert("no_data".to_owned(), "true".to_owned());
     missing.incident = "missing".to_owned();
-    stage.say(&missing);
-    stage.say(&transition("cpu_high", "a", Status::Pending, 7));
+    stage.emit(&missing);
+    stage.emit(&transition("cpu_high", "a", Status::Pending, 7));
     assert!(stage.ask("cpu_high", &[("host", "a")]).starts_with("pending since"));
     assert!(stage.ask("cpu_high", &[("no_data", "true")]).starts_with("firing since"));
 }
@@ -310,7 +310,7 @@ fn an_alert_about_missing_data_does_not_hide_the_plain_one() {
 #[test]
 fn what_only_the_ledger_remembers() {
     let mut stage = Stage::new();
-    stage.say(&transition("cpu_high", "a", Status::Firing, 6));
+    stage.emit(&transition("cpu_high", "a", Status::Firing, 6));
     stage.evidence.active.clear();
     stage.evidence.transitions.clear();
     let text = stage.ask("cpu_high", &[]);
@@ -322,8 +322,8 @@ fn what_only_the_ledger_remembers() {
 #[test]
 fn inhibited() {
     let mut stage = Stage::new();
-    stage.say(&transition("host_down", "a", Status::Firing, 5));
-    assert!(stage.say(&transition("cpu_high", "a", Status::Firing, 6)).is_empty());
+    stage.emit(&transition("host_down", "a", Status::Firing, 5));
+    assert!(stage.emit(&transition("cpu_high", "a", Status::Firing, 6)).is_empty());
     let text = stage.ask("cpu_high", &[("host", "a")]);
     let expected = "firing since 1970-01-01T00:01:00Z: `oncall` is not notified while host_down";
     assert!(text.starts_with(expected) && text.contains(" fires"), "{text}");
@@ -332,7 +332,7 @@ fn inhibited() {
 #[test]
 fn is_pending() {
     let mut stage = Stage::new();
-    stage.say(&transition("cpu_high", "a", Status::Pending, 1));
+    stage.emit(&transition("cpu_high", "a", Status::Pending, 1));
     let expected = "pending since 1970-01-01T00:01:00Z: it fires when its condition still holds in the window that ends at \
                     1970-01-01T00:06:00Z";
     check(&stage, "cpu_high", expected);
@@ -341,7 +341,7 @@ fn is_pending() {
 #[test]
 fn incomplete_data() {
     let mut stage = Stage::new();
-    stage.say(&transition("cpu_high", "a", Status::Pending, 1));
+    stage.emit(&transition("cpu_high", "a", Status::Pending, 1));
     let progress = |moved_at: i64, held_by: Option<&str>| Progress {
         watermark: Time(MINUTE),
         moved_at: Time(moved_at * MINUTE),
@@ -359,7 +359,7 @@ fn incomplete_data() {
     let second = stage.ask("cpu_high", &[]).lines().nth(1).map(str::to_owned);
     assert!(second.is_some_and(|line| line.starts_with("  as of then: pending since")));
     // That people were notified stays so.
-    stage.say(&transition("host_down", "a", Status::Firing, 5));
+    stage.emit(&transition("host_down", "a", Status::Firing, 5));
     let text = stage.ask("host_down", &[]);
     assert!(
         text.starts_with(
@@ -372,7 +372,7 @@ fn incomplete_data() {
 #[test]
 fn a_receiver_fails() {
     let mut stage = Stage::new();
-    let sent = stage.say(&transition("cpu_high", "a", Status::Firing, 6));
+    let sent = stage.emit(&transition("cpu_high", "a", Status::Firing, 6));
     for minute in [7, 8] {
         stage.evidence.dispatcher.failed(&sent[0], "hook is unavailable: status 503", false, minute * MINUTE);
     }
@@ -393,9 +393,9 @@ fn other_situations() {
         "not firing, and it has not been: `cpu_high` was true in no window that was judged",
     );
     // In two groups.
-    let sent = stage.say(&transition("cpu_high", "a", Status::Firing, 6));
+    let sent = stage.emit(&transition("cpu_high", "a", Status::Firing, 6));
     stage.evidence.dispatcher.sent(&sent[0], 7 * MINUTE);
-    stage.say(&transition("cpu_high", "b", Status::Firing, 6));
+    stage.emit(&transition("cpu_high", "b", Status::Firing, 6));
     let several =
         "error: several alerts have these labels, add some of:\n  {host=\"a\"} firing\n  {host=\"b\"} firing";
     assert_eq!(stage.ask("cpu_high", &[]), several);
@@ -413,7 +413,7 @@ fn other_situations() {
         "firing since 1970-01-01T00:01:00Z: `oncall` was notified, and ada has acknowledged it",
     );
     // Over.
-    let sent = stage.say(&transition("cpu_high", "a", Status::Resolved, 9));
+    let sent = stage.emit(&transition("cpu_high", "a", Status::Resolved, 9));
     let expected = "not firing: it was from 1970-01-01T00:01:00Z, and resolved at 1970-01-01T00:09:00Z (condition): `oncall` \
                     was notified of it at 1970-01-01T00:07:00Z; `oncall` is not notified of its end yet";
     check(&stage, "cpu_high", expected);
@@ -427,12 +427,12 @@ fn other_situations() {
     );
     // Nobody.
     let nobody = Transition { receivers: Vec::new(), ..transition("host_down", "a", Status::Firing, 6) };
-    stage.say(&nobody);
+    stage.emit(&nobody);
     let expected = "firing since 1970-01-01T00:01:00Z: nobody is to be notified: no route matches, and the rule names no receiver";
     check(&stage, "host_down", expected);
     // With its group.
     let grouped = Transition { receivers: Vec::new(), ..transition("grouped", "a", Status::Firing, 6) };
-    stage.say(&grouped);
+    stage.emit(&grouped);
     check(
         &stage,
         "grouped",

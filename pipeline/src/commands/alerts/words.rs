@@ -79,8 +79,8 @@ fn gave_up(receiver: &str, of: &str, entry: &Entry) -> String {
 /// Who was notified of an incident that is over, and who was not and why.
 pub(super) fn outcomes(evidence: &Evidence, incident: &str) -> Vec<String> {
     let is_end = |id: &Option<String>| {
-        let said = evidence.transitions.iter().find(|said| Some(&said.id) == id.as_ref());
-        said.is_some_and(|said| said.status == Status::Resolved)
+        let transition = evidence.transitions.iter().find(|transition| Some(&transition.id) == id.as_ref());
+        transition.is_some_and(|transition| transition.status == Status::Resolved)
     };
     // By receiver and whether it is about the end: the newest counts.
     let mut clauses: Vec<((Option<&str>, bool), String)> = Vec::new();

@@ -1,5 +1,5 @@
-//! What two configurations would have told differently: alerts by receiver, labels, status and beginning, not by the
-//! moment at which they were notified.
+//! Notifications that differ between two configurations: alerts by receiver, labels, status and
+//! beginning, not by the moment at which they were notified.
 
 use std::collections::BTreeMap;
 
@@ -42,8 +42,8 @@ impl Backtest {
 
 type Key<'a> = (&'a str, &'a AlertKey, Status, i64);
 
-/// What is notified several times, as by repetition, has to be notified as often by the other. Of what one told more often, the
-/// last times are those that the other lacks.
+/// What is notified several times, as by repetition, has to be notified as often by the other. Of
+/// what one told more often, the last times are those that the other lacks.
 fn differences(rules: &[Notified], against: &[Notified]) -> Differences {
     let (ours, theirs) = (by_key(rules), by_key(against));
     Differences { only_in_rules: beyond(&ours, &theirs), only_in_against: beyond(&theirs, &ours) }
@@ -79,7 +79,7 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// A notification of one alert of rule `r`, told and begun at these times.
+    /// A notification of one alert of rule `r`, sent and begun at these times.
     pub(in crate::commands::backtest) fn notified(
         receiver: &str,
         host: &str,

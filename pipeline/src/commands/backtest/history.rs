@@ -1,7 +1,9 @@
-//! The windows of the past, from archived points by each tier's own batch SQL, in the order in which they end.
+//! The windows of the past, from archived points by each tier's own batch SQL, in the order in
+//! which they end.
 //!
-//! A range is read in slices of a day at most, and less where points are dense, so that memory does not grow with the
-//! range. A slice has the windows that end in it: those of long tiers are computed once, in the slice of their end.
+//! A range is read in slices of a day at most, and less where points are dense, so that memory does
+//! not grow with the range. A slice has the windows that end in it: those of long tiers are
+//! computed once, in the slice of their end.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,7 +39,8 @@ struct Table {
 /// Windows that end in a part of the past.
 pub(super) struct Slice {
     tables: Vec<Rows>,
-    /// Ends of all windows of all tables, those without a row as well: with them, groups have no data.
+    /// Ends of all windows of all tables, those without a row as well: with them, groups have no
+    /// data.
     ends: BTreeSet<i64>,
 }
 
@@ -63,7 +66,8 @@ impl History {
         Ok(Self { cold: Cold::open(config)?, tables })
     }
 
-    /// The parts of `[from, to)` to be read one after the other, and whether the archive has points of it.
+    /// The parts of `[from, to)` to be read one after the other, and whether the archive has points
+    /// of it.
     pub(super) async fn slices(&self, from: i64, to: i64) -> Result<(Vec<(i64, i64)>, bool)> {
         let hours = self.cold.hours(Some((from, to))).await?;
         let bytes: BTreeMap<i64, u64> =
@@ -71,7 +75,8 @@ impl History {
         Ok((slices(from, to, &bytes), !hours.is_empty()))
     }
 
-    /// The windows that end behind `from` and not behind `to`, without those that begin before `since`: they are not whole.
+    /// The windows that end after `from` and not after `to`, without those that begin before
+    /// `since`: they are not whole.
     pub(super) async fn read(&self, since: i64, from: i64, to: i64) -> Result<Slice> {
         let (mut tables, mut ends) = (Vec::new(), BTreeSet::new());
         for table in &self.tables {
@@ -131,7 +136,7 @@ impl Slice {
     }
 }
 
-/// Ends of windows behind `from` and not behind `to`.
+/// Ends of windows after `from` and not after `to`.
 fn ends_in(windows: &Windows, from: i64, to: i64) -> impl Iterator<Item = i64> {
     let windows = *windows;
     let first = windows.end_after(windows.ended_by(from));
@@ -139,9 +144,10 @@ fn ends_in(windows: &Windows, from: i64, to: i64) -> impl Iterator<Item = i64> {
         .take_while(move |end| *end <= to)
 }
 
-/// The starts of the windows that end behind `from` and not behind `to`, and do not begin before `since`.
+/// The starts of the windows that end after `from` and not after `to`, and do not begin before
+/// `since`.
 fn starts(windows: &Windows, since: i64, from: i64, to: i64) -> (i64, i64) {
-    // The oldest window that holds a time is the first one that ends behind it.
+    // The oldest window that holds a time is the first one that ends after it.
     (first_window(windows, from).max(next_start(windows, since)), first_window(windows, to))
 }
 

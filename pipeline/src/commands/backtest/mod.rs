@@ -1,7 +1,8 @@
-//! `tidemark backtest`: what receivers would have been notified of archived points, by these rules and by others.
+//! `tidemark backtest`: what receivers would have been notified of archived points, by these rules
+//! and by others.
 //!
 //! - `history`: windows of the past, in the order of their ends
-//! - `compare`: what two configurations would have told
+//! - `compare`: what two configurations would have sent
 //! - `report`: both for people and programs
 //!
 //! The rules and routes run in [`crate::commands::simulate`].
@@ -32,7 +33,8 @@ use history::History;
 
 #[derive(Debug, Args)]
 pub struct BacktestArgs {
-    /// Start of the range, in event time: 2026-01-31, 2026-01-31T12:30 (UTC), 2026-01-31T12:30:00+02:00
+    /// Start of the range, in event time: 2026-01-31, 2026-01-31T12:30 (UTC),
+    /// 2026-01-31T12:30:00+02:00
     #[arg(long, value_parser = parse_time, value_name = "TIME", allow_hyphen_values = true)]
     pub from: i64,
     /// End of the range, which is not part of it
@@ -47,7 +49,8 @@ pub struct BacktestArgs {
     /// Silences that there would have been: [[silence]] with matchers, starts_at, ends_at
     #[arg(long, value_name = "FILE")]
     pub silences: Option<PathBuf>,
-    /// Read so much before the range, for the states that its beginning finds, and tell nothing of it
+    /// Read so much before the range, for the states that its beginning finds, and tell nothing of
+    /// it
     #[arg(long, default_value = "0s", value_parser = humantime::parse_duration, value_name = "DURATION")]
     pub warm_up: Duration,
     /// As JSON
@@ -72,18 +75,20 @@ struct Candidate {
 }
 
 impl Backtest {
-    /// Whether the other file of rules would have told anything else.
+    /// Whether the other file of rules would have sent anything else.
     pub fn differs(&self) -> bool {
         self.differences().is_some_and(|differences| !differences.is_empty())
     }
 }
 
-/// Runs the rules over the archive. Needs neither Kafka nor a receiver, and no secret of one. The archive is read on
-/// `runtime`; rules are judged outside of it, as by the live role: their plans run to their end on the thread that asks, and
-/// inside a task the runtime would have them wait for a turn that never comes.
+/// Runs the rules over the archive. Needs neither Kafka nor a receiver, and no secret of one. The
+/// archive is read on `runtime`; rules are judged outside of it, as by the live role: their plans
+/// run to their end on the thread that asks, and inside a task the runtime would have them wait for
+/// a turn that never comes.
 ///
 /// # Errors
-/// Mistakes in the files, storage that cannot be read, and a range of which the archive has nothing.
+/// Mistakes in the files, storage that cannot be read, and a range of which the archive has
+/// nothing.
 pub fn run(
     config: &Config,
     environment: &Environment,
@@ -107,7 +112,7 @@ pub fn run(
     let mut runs = Vec::new();
     for file in std::iter::once(rules).chain(&args.against) {
         let mut simulation = simulation(file, environment, &catalog)?;
-        say(&mut simulation, &silences, begin.saturating_add(disorder));
+        apply_silences(&mut simulation, &silences, begin.saturating_add(disorder));
         runs.push((Candidate { file: file.clone(), outcome: Outcome::default() }, simulation));
     }
     let sources = runs.iter().flat_map(|(_, simulation)| simulation.sources().clone()).collect();
@@ -155,7 +160,7 @@ fn simulation(file: &Path, environment: &Environment, catalog: &Catalog) -> Resu
     })
 }
 
-fn say(simulation: &mut Simulation, silences: &[Silence], at: i64) {
+fn apply_silences(simulation: &mut Simulation, silences: &[Silence], at: i64) {
     for silence in silences {
         simulation.command(&silence_key(&silence.id), &Command::Silence(silence.clone()), at);
     }

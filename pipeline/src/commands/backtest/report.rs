@@ -51,7 +51,7 @@ impl Outcome {
     }
 }
 
-/// What the ledger says of a transition that was not notified, or not at once.
+/// The ledger's entry for a transition that was not notified, or not at once.
 fn held_back_by(what: What) -> Option<&'static str> {
     Some(match what {
         What::Silenced => "silenced",
@@ -180,7 +180,7 @@ impl fmt::Display for Backtest {
         match (differences.only_in_rules.len(), differences.only_in_against.len()) {
             (0, 0) => f.write_str("equal"),
             (ours, theirs) => {
-                write!(f, "different: {ours} alerts told only by the first, {theirs} only by the second")
+                write!(f, "different: {ours} alerts sent only by the first, {theirs} only by the second")
             }
         }
     }
@@ -271,7 +271,7 @@ mail      r          0         0         1          0
         assert!(
             compared
                 .to_string()
-                .ends_with("different: 2 alerts told only by the first, 0 only by the second")
+                .ends_with("different: 2 alerts sent only by the first, 0 only by the second")
         );
         let json = compared.json();
         assert_eq!(json["equal"], false);

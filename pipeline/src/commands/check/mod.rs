@@ -1,8 +1,8 @@
-//! `tidemark check`: everything that is wrong with a configuration, its SQL files and its alert rules, found without
-//! any server.
+//! `tidemark check`: everything that is wrong with a configuration, its SQL files and its alert
+//! rules, found without any server.
 //!
-//! `run` builds on the same two functions, [`load_catalog`] and [`compile_rules`]: a bad file or rule is reported and
-//! left out, and the others run.
+//! `run` builds on the same two functions, [`load_catalog`] and [`compile_rules`]: a bad file or
+//! rule is reported and left out, and the others run.
 
 pub mod state;
 
@@ -14,8 +14,8 @@ use crate::catalog::{load_catalog, unused_tiers};
 use crate::config::{AlertsConfig, Config, ConfigError, Environment};
 use crate::kafka;
 
-/// What `check` found. It displays as one paragraph a problem, `file:line:column: what is wrong` and `help: what to
-/// write instead`, and a summary in one line.
+/// What `check` found. It displays as one paragraph a problem, `file:line:column: what is wrong`
+/// and `help: what to write instead`, and a summary in one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
     /// Empty when all is well.
@@ -28,9 +28,9 @@ pub struct Report {
     pub receivers: usize,
 }
 
-/// Checks the configuration at `config` with the overrides of `environment`, the SQL files and the alert rules that it
-/// names. Goes on after a problem: the report has all of them, save that of a TOML file with an unknown key or a
-/// wrong type only the first is found.
+/// Checks the configuration at `config` with the overrides of `environment`, the SQL files and the
+/// alert rules that it names. Goes on after a problem: the report has all of them, save that of a
+/// TOML file with an unknown key or a wrong type only the first is found.
 pub fn check(config: &Path, environment: &Environment) -> Report {
     let mut report =
         Report { problems: Vec::new(), warnings: Vec::new(), rollups: 0, rules: 0, receivers: 0 };

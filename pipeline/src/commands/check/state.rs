@@ -1,5 +1,6 @@
-//! `tidemark check --against-state`: what becomes of the stored states when `rollup` is started with the SQL files as
-//! they are now. Reads the newest snapshot of each partition, and needs no server.
+//! `tidemark check --against-state`: what becomes of the stored states when `rollup` is started
+//! with the SQL files as they are now. Reads the newest snapshot of each partition, and needs no
+//! server.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -1,4 +1,5 @@
-//! Keeps every core busy for a while, so that the demo's alert fires and resolves in front of the user.
+//! Keeps every core busy for a while, so that the demo's alert fires and resolves in front of the
+//! user.
 
 use std::hint::black_box;
 use std::thread;

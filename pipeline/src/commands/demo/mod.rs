@@ -1,8 +1,10 @@
-//! `tidemark demo`: the whole pipeline at work on this machine's own metrics, with nothing installed.
+//! `tidemark demo`: the whole pipeline at work on this machine's own metrics, with nothing
+//! installed.
 //!
-//! The roles are the real ones. Kafka is librdkafka's mock cluster inside this process: it speaks the protocol,
-//! but keeps everything in memory and forgets it at the end, so it shows how things work and not how they
-//! survive. Rollups go to Parquet in a temporary folder, alerts to a web server of the demo's own.
+//! The roles are the real ones. Kafka is librdkafka's mock cluster inside this process: it speaks
+//! the protocol, but keeps everything in memory and forgets it at the end, so it shows how things
+//! work and not how they survive. Rollups go to Parquet in a temporary folder, alerts to a web
+//! server of the demo's own.
 
 mod burn;
 mod receiver;

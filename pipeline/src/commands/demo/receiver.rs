@@ -1,4 +1,5 @@
-//! The demo's own web server: where its alerts are delivered, over real HTTP, so that they can be shown.
+//! The demo's own web server: where its alerts are delivered, over real HTTP, so that they can be
+//! shown.
 
 use anyhow::{Context as _, Result};
 use axum::extract::{DefaultBodyLimit, State};

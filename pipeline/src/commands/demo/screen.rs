@@ -1,5 +1,5 @@
-//! What the demo shows: rollups as their windows close, alerts as they are delivered, and a line of counters
-//! that stays at the bottom of a terminal.
+//! What the demo shows: rollups as their windows close, alerts as they are delivered, and a line of
+//! counters that stays at the bottom of a terminal.
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! A line of CSV as cells: RFC 4180, with any separator.
 //!
 //! A row is a line. A quote that is not closed in its line is a mistake of that line and swallows
-//! none behind it.
+//! none after it.
 
 /// The cells of one line, quotes removed. Used again from line to line.
 #[derive(Debug, Default)]
@@ -38,7 +38,7 @@ impl Cells {
         }
     }
 
-    /// Takes a cell behind its opening quote, and gives what follows the closing one.
+    /// Takes a cell after its opening quote, and gives what follows the closing one.
     fn quoted<'l>(&mut self, mut rest: &'l str) -> Result<&'l str, &'static str> {
         loop {
             let Some(end) = rest.find('"') else {

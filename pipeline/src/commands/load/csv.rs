@@ -124,7 +124,7 @@ impl CsvReader {
     }
 }
 
-/// A finite number, with the decimal sign that the options say and no other.
+/// A finite number, with the decimal sign of the options and no other.
 fn number(text: &str, decimal_comma: bool) -> Result<f64, String> {
     let parsed = match decimal_comma {
         true if text.contains('.') => None,

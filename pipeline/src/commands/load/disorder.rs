@@ -1,4 +1,5 @@
-//! Disorder on purpose: points leave up to a bound of event time later than they should, repeatably.
+//! Disorder on purpose: points leave up to a bound of event time later than they should,
+//! repeatably.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -10,8 +11,8 @@ use rand::{Rng, SeedableRng};
 use super::point::Point;
 use crate::time::nanoseconds;
 
-/// Delays each point by a random part of `bound`. No point leaves after one whose time is more than `bound` ahead
-/// of its own. Holds the points of one `bound` of event time in memory.
+/// Delays each point by a random part of `bound`. No point leaves after one whose time is more than
+/// `bound` ahead of its own. Holds the points of one `bound` of event time in memory.
 #[derive(Debug)]
 pub(super) struct Disorder {
     bound: i64,

@@ -20,7 +20,8 @@ impl Encoder {
         Self { encoding, heads: Vec::new() }
     }
 
-    /// Prepares every series of the book. `Err` says why one of them cannot be written in this encoding.
+    /// Prepares every series of the book. `Err` has the reason why one of them cannot be written in
+    /// this encoding.
     pub(super) fn prepare(&mut self, book: &SeriesBook) -> Result<(), String> {
         let known = self.heads.len();
         for series in &book.all()[known..] {
@@ -64,7 +65,8 @@ pub(super) fn heartbeat(time: i64) -> String {
     format!("{{\"heartbeat\":{}}}", json_time(time))
 }
 
-/// Nanoseconds as a number where no reader takes them for another unit, as RFC 3339 where one might (before 1973).
+/// Nanoseconds as a number where no reader takes them for another unit, as RFC 3339 where one might
+/// (before 1973).
 fn json_time(time: i64) -> String {
     if time >= 100_000_000_000_000_000 { time.to_string() } else { format!("\"{}\"", shown(time)) }
 }
@@ -104,7 +106,8 @@ fn line_head(series: &Series) -> Result<String, String> {
     Ok(head)
 }
 
-/// A name needs its equals signs escaped too: behind a backslash of its own, one would be taken for an escape.
+/// A name needs its equals signs escaped too: after a backslash of its own, one would be taken for
+/// an escape.
 fn escape_into(out: &mut String, text: &str) {
     for c in text.chars() {
         if matches!(c, ',' | ' ' | '=') {

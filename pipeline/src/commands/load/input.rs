@@ -129,7 +129,8 @@ impl Inputs {
     /// Reads every file to its end.
     ///
     /// # Errors
-    /// The first bad row (without `--skip-bad`), a file that cannot be read, or one that is too large and not sorted.
+    /// The first bad row (without `--skip-bad`), a file that cannot be read, or one that is too
+    /// large and not sorted.
     pub(super) fn open(args: &LoadArgs, book: &mut SeriesBook, beyond: Beyond) -> Result<Self, LoadError> {
         let mut inputs = Self { files: Vec::new(), points: 0, skipped: 0, times: None, beyond };
         // What is left for files to come of the points that may be kept.

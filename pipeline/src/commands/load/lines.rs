@@ -34,7 +34,7 @@ pub(super) struct LineReader {
 
 impl LineReader {
     pub(super) fn open(path: &Path, format: Format, labels: InputLabels) -> Result<Self, LoadError> {
-        // Any time is accepted here: what is too old or ahead is for `ingest` to say.
+        // Any time is accepted here: `ingest` decides what is too old or ahead.
         let options = DecodeOptions {
             format,
             max_future_skew: Duration::MAX,

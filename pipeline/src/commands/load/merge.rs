@@ -7,7 +7,8 @@ use super::LoadError;
 use super::input::Input;
 use super::point::{Point, SeriesBook};
 
-/// Points of all inputs in the order of their times; those of the same time in the order of the inputs.
+/// Points of all inputs in the order of their times; those of the same time in the order of the
+/// inputs.
 #[derive(Debug)]
 pub(super) struct Merge {
     inputs: Vec<Input>,

@@ -1,8 +1,10 @@
-//! `tidemark load`: files of points into a source topic, merged by time, at full speed or at a multiple of real time.
+//! `tidemark load`: files of points into a source topic, merged by time, at full speed or at a
+//! multiple of real time.
 //!
-//! Every file is read through before the first message is sent: a bad row stops the load while nothing has happened
-//! yet. Files small enough are kept in memory on the way and sorted there; larger ones must be sorted, and are read
-//! again while they are sent. A load that returns `Ok` has every message confirmed by the brokers.
+//! Every file is read through before the first message is sent: a bad row stops the load while
+//! nothing has happened yet. Files small enough are kept in memory on the way and sorted there;
+//! larger ones must be sorted, and are read again while they are sent. A load that returns `Ok` has
+//! every message confirmed by the brokers.
 
 mod cells;
 mod close;
@@ -39,10 +41,11 @@ use time::{Times, Zone, parse_zone};
 /// `tidemark load`: send the points of files to a source topic.
 #[derive(Debug, Clone, Args)]
 pub struct LoadArgs {
-    /// Files of points: .csv, .json/.jsonl/.ndjson (a point a line), or line protocol (.lp, .line, .txt)
+    /// Files of points: .csv, .json/.jsonl/.ndjson (a point a line), or line protocol (.lp, .line,
+    /// .txt)
     #[arg(required = true)]
     pub files: Vec<PathBuf>,
-    /// Format of all files, in place of what their names say
+    /// Format of all files, in place of that of their names
     #[arg(long)]
     pub format: Option<FileFormat>,
     /// CSV: column of the event time [default: timestamp, time, ts or date]
@@ -51,12 +54,12 @@ pub struct LoadArgs {
     /// CSV: column of the value
     #[arg(long, value_name = "COLUMN", default_value = "value")]
     pub value_column: String,
-    /// CSV: strftime pattern of the event time, which must determine a time; what is finer than the pattern is zero
-    /// [default: RFC 3339, YYYY-MM-DD HH:MM:SS, or a number since the epoch]
+    /// CSV: strftime pattern of the event time, which must determine a time; what is finer than the
+    /// pattern is zero [default: RFC 3339, YYYY-MM-DD HH:MM:SS, or a number since the epoch]
     #[arg(long, value_name = "PATTERN", value_parser = parse_pattern)]
     pub time_format: Option<String>,
-    /// CSV: where times without an offset were written down: Europe/Berlin, or +01:00. Local times that the clock skips, or
-    /// that are there twice, are mistakes
+    /// CSV: where times without an offset were written down: Europe/Berlin, or +01:00. Local times
+    /// that the clock skips, or that are there twice, are mistakes
     #[arg(long, value_name = "ZONE", default_value = "UTC", value_parser = parse_zone)]
     pub time_zone: Zone,
     /// CSV: what separates cells: one character, or tab
@@ -77,8 +80,9 @@ pub struct LoadArgs {
     /// CSV: column that becomes a label; may be repeated
     #[arg(long = "label-column", value_name = "COLUMN")]
     pub label_columns: Vec<String>,
-    /// Regular expression that matches the whole of the file's name without its extension: group `name` is the metric, every
-    /// other named group a label, as in '(?<name>.+)_(?<instance>[^_]+)'
+    /// Regular expression that matches the whole of the file's name without its extension: group
+    /// `name` is the metric, every other named group a label, as in
+    /// '(?<name>.+)_(?<instance>[^_]+)'
     #[arg(long, value_name = "REGEX", value_parser = parse_file_pattern)]
     pub file_pattern: Option<Regex>,
     /// Topic to send to [default: the first of `points` in the configuration]
@@ -102,17 +106,20 @@ pub struct LoadArgs {
     /// Skip and count lines with mistakes in place of stopping at the first one
     #[arg(long)]
     pub skip_bad: bool,
-    /// Send a heartbeat to every partition at the end, so that the last windows close. Event time never moves beyond the clock.
-    /// Refused where it would come near the clock while others send to the topic: their points would be late
+    /// Send a heartbeat to every partition at the end, so that the last windows close. Event time
+    /// never moves beyond the clock. Refused where it would come near the clock while others send
+    /// to the topic: their points would be late
     #[arg(long)]
     pub close: bool,
     /// Close although others send to the topic
     #[arg(long, requires = "close")]
     pub force: bool,
-    /// How far beyond the last event time the heartbeat is [default: far enough for the windows of the rollups, or a day]
+    /// How far beyond the last event time the heartbeat is [default: far enough for the windows of
+    /// the rollups, or a day]
     #[arg(long, value_name = "DURATION", requires = "close", value_parser = humantime::parse_duration)]
     pub close_after: Option<Duration>,
-    /// Points kept in memory to be sorted there (24 bytes each); files beyond that must be sorted by time
+    /// Points kept in memory to be sorted there (24 bytes each); files beyond that must be sorted
+    /// by time
     #[arg(long, value_name = "N", default_value_t = 10_000_000)]
     pub sort_points: usize,
 }
@@ -190,19 +197,22 @@ pub struct LoadReport {
     pub partitions: i32,
     /// From the first message to the last confirmation.
     pub elapsed: Duration,
-    /// Earliest and latest event time, in nanoseconds since the epoch; `None` when there was no point.
+    /// Earliest and latest event time, in nanoseconds since the epoch; `None` when there was no
+    /// point.
     pub times: Option<(i64, i64)>,
     /// Event time of the heartbeats, if any were sent.
     pub closed_at: Option<i64>,
 }
 
-/// Loads the files as `args` say. Blocks: not for a thread of the async runtime.
+/// Loads the files by `args`. Blocks: not for a thread of the async runtime.
 ///
-/// `close_at` turns the last event time into the time of the heartbeats of `--close`, unless `--close-after` says it
-/// itself: a caller that knows the rollups gives the end of their last window. `progress` draws a bar on a terminal.
+/// `close_at` turns the last event time into the time of the heartbeats of `--close`, unless
+/// `--close-after` sets it itself: a caller that knows the rollups gives the end of their last
+/// window. `progress` draws a bar on a terminal.
 ///
 /// # Errors
-/// See [`LoadError`]: before anything was sent for options, files and rows, in the middle for delivery.
+/// See [`LoadError`]: before anything was sent for options, files and rows, in the middle for
+/// delivery.
 pub fn run(
     args: &LoadArgs,
     config: &Config,
@@ -288,8 +298,8 @@ fn check_encoding(args: &LoadArgs, config: &Config) -> Result<(), LoadError> {
     Err(LoadError::Options(problem.to_owned()))
 }
 
-/// Where `--close` moves event time to: far enough for the last windows, and never beyond the clock, so that it says no more
-/// than a point of this moment would.
+/// Where `--close` moves event time to: far enough for the last windows, and never beyond the
+/// clock, so that it claims no more than a point of this moment would.
 fn heartbeat_time(
     args: &LoadArgs,
     config: &Config,
@@ -328,7 +338,8 @@ fn parse_delimiter(text: &str) -> Result<char, String> {
     }
 }
 
-/// The pattern, anchored at both ends: an alternative that matches a piece must not hide one that matches the whole.
+/// The pattern, anchored at both ends: an alternative that matches a piece must not hide one that
+/// matches the whole.
 fn parse_file_pattern(text: &str) -> Result<Regex, String> {
     Regex::new(text).map_err(|error| error.to_string())?;
     Regex::new(&format!("^(?:{text})$")).map_err(|error| error.to_string())
@@ -349,7 +360,7 @@ fn parse_speed(text: &str) -> Result<f64, String> {
     }
 }
 
-/// The format that a file's name says, or the one given for all.
+/// The format by a file's name, or the one given for all.
 fn file_format(path: &Path, given: Option<FileFormat>) -> Result<FileFormat, LoadError> {
     if let Some(format) = given {
         return Ok(format);

@@ -1,4 +1,5 @@
-//! Sending: points into messages, messages to partitions, at the wanted pace, every delivery confirmed.
+//! Sending: points into messages, messages to partitions, at the wanted pace, every delivery
+//! confirmed.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -19,7 +20,7 @@ use crate::clock::Clock;
 use crate::config::{Config, KafkaConfig};
 use crate::kafka::{self, Reporting, Reports};
 
-/// How long the broker has to say how many partitions there are.
+/// How long the broker has to answer how many partitions there are.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Messages stay below what brokers accept by default, a megabyte, whatever `ingest` would accept.
@@ -57,7 +58,7 @@ struct Pace {
     start: Option<(i64, Duration)>,
 }
 
-/// What the broker said about each message. Clones share the numbers.
+/// The broker's answer to each message. Clones share the numbers.
 #[derive(Debug, Clone, Default)]
 struct Confirmations {
     delivered: Arc<AtomicU64>,
@@ -175,7 +176,7 @@ impl Sender {
         Ok(())
     }
 
-    /// Sends a heartbeat to every partition, behind its points.
+    /// Sends a heartbeat to every partition, after its points.
     pub(super) fn heartbeat(&mut self, time: i64) -> Result<(), LoadError> {
         let message = heartbeat(time);
         for partition in 0..self.partitions() {
@@ -184,8 +185,9 @@ impl Sender {
         Ok(())
     }
 
-    /// Waits until the brokers have confirmed every message, and returns how many that were. librdkafka tries each
-    /// again until its time is up (five minutes unless configured), so this ends.
+    /// Waits until the brokers have confirmed every message, and returns how many that were.
+    /// librdkafka tries each again until its time is up (five minutes unless configured), so this
+    /// ends.
     pub(super) fn confirm(&mut self) -> Result<u64, LoadError> {
         while self.producer.in_flight_count() > 0 {
             self.check_failed()?;
@@ -206,7 +208,7 @@ impl Sender {
         }
         let batch = std::mem::take(&mut self.batches[partition]);
         let number = i32::try_from(partition).expect("Kafka counts partitions in 32 bits");
-        // The line break at the end is between points, not behind the last.
+        // The line break at the end is between points, not after the last.
         self.produce(number, batch.key.as_deref(), batch.text.trim_end_matches('\n'))?;
         // The buffer is used again.
         let mut text = batch.text;

@@ -87,7 +87,8 @@ fn what_files_mean() {
             &["--time-format", "%d/%m/%Y %H:%M", "--name", "y"],
             &["y 1392388200 1"],
         ),
-        // Unsorted files are sorted, several are merged; equal times keep the order of files and rows.
+        // Unsorted files are sorted, several are merged; equal times keep the order of files and
+        // rows.
         (
             &[("a.csv", "ts,value\n9,1\n3,2\n3,3\n"), ("b.csv", "ts,value\n3,4\n10,5\n")],
             &[],
@@ -118,7 +119,8 @@ fn what_files_mean() {
             &["a 1 1", "b 2 2", "a 3 3", "b 4 4", "a 5 5"],
         ),
         (&[("empty.csv", "ts,value\n")], &[], &[]),
-        // As spreadsheets of half of the world write it, with a mark of the byte order and line breaks of Windows.
+        // As spreadsheets of half of the world write it, with a mark of the byte order and line
+        // breaks of Windows.
         (
             &[("x.csv", "\u{feff}ts;value;host\r\n5;1,5;a\r\n\r\n6;-2;\"b;c\"\r\n7;1e-1;\r\n")],
             &["--delimiter", ";", "--decimal-comma", "--label-column", "host"],
@@ -130,7 +132,8 @@ fn what_files_mean() {
             &["--time-zone", "Europe/Berlin"],
             &["x 1392388200 1"],
         ),
-        // A string over several lines, as `ingest` reads it; one that is never closed swallows nothing.
+        // A string over several lines, as `ingest` reads it; one that is never closed swallows
+        // nothing.
         (
             &[("a.lp", "m text=\"one\ntwo, three\",v=1 1000000000\nm v=2 2000000000\n")],
             &["--skip-bad"],
@@ -267,7 +270,8 @@ fn what_is_skipped_is_counted_in_lines() {
         // Two mistakes of one line, and a string over two lines.
         ("a.lp", "m a=\"x\",b=\"y\" 1\nm a=\"x\ny\" 2\nm v=1 3\n", 1, 3),
         ("a.lp", "m a=\"x 1\nm v=1 3\nm v=2 4\n", 2, 1),
-        // Series that are too long, in every format; two points of one line, and a field given twice.
+        // Series that are too long, in every format; two points of one line, and a field given
+        // twice.
         ("a.csv", &format!("ts,value,host\n1,1,a\n2,2,{long}\n3,3,{long}\n"), 1, 2),
         ("a.jsonl", &format!("{{\"name\":\"{long}\",\"ts\":4,\"value\":1}}\n"), 0, 1),
         ("a.lp", &format!("m,h={long} a=1,b=2 1\nm,h=x a=1,a=2,b=3 1\n"), 1, 2),

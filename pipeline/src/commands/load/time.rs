@@ -143,7 +143,7 @@ impl Pattern {
 
     fn resolve(&self, mut parsed: Parsed, zone: Zone) -> Result<Option<DateTime<Utc>>, String> {
         if let Some(seconds) = parsed.timestamp() {
-            // Since the epoch, wherever that was written. Of a fraction before it nobody can say
+            // Since the epoch, wherever that was written. Of a fraction before it nobody can know
             // which way it counts.
             let nanosecond = parsed.nanosecond().unwrap_or(0);
             let is_clear = seconds >= 0 || nanosecond == 0;

@@ -113,7 +113,8 @@ fn within(target: &Target, rows: &RecordBatch, from: i64, to: i64) -> Result<Rec
     Ok(filter_record_batch(rows, &inside).map_err(sinks::Error::Arrow)?)
 }
 
-/// The columns of the target in the types of its schema: text from Parquet may come as another kind of text.
+/// The columns of the target in the types of its schema: text from Parquet may come as another kind
+/// of text.
 fn typed(target: &Target, rows: &RecordBatch) -> Result<RecordBatch> {
     let mut fields: Vec<FieldRef> = Vec::new();
     let mut columns = Vec::new();

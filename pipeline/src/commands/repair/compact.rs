@@ -1,5 +1,6 @@
-//! `tidemark compact`, and the same in the background of `ingest`: small files of the archive and of the embedded
-//! store to larger ones. What readers see meanwhile is in [`sinks::parquet::compact`].
+//! `tidemark compact`, and the same in the background of `ingest`: small files of the archive and
+//! of the embedded store to larger ones. What readers see meanwhile is in
+//! [`sinks::parquet::compact`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,7 +21,8 @@ use crate::roles::context::Context;
 use crate::storage::cold::Cold;
 use crate::time::nanoseconds;
 
-/// Staged, published, cleaned up, each after a grace; and once more for what another compactor began.
+/// Staged, published, cleaned up, each after a grace; and once more for what another compactor
+/// began.
 const MOST_PASSES: usize = 6;
 
 #[derive(Debug, Args)]
@@ -28,10 +30,11 @@ pub struct CompactArgs {
     /// Leave alone: hours of event time that ended less than this ago, and younger files of rollups
     #[arg(long, default_value = "2h", value_parser = humantime::parse_duration, value_name = "AGE")]
     pub older_than: Duration,
-    /// How long replaced files stay for queries that are reading them: longer than the longest query
+    /// How long replaced files stay for queries that are reading them: longer than the longest
+    /// query
     #[arg(long, default_value = "30s", value_parser = humantime::parse_duration, value_name = "DURATION")]
     pub grace: Duration,
-    /// Only say what would be merged
+    /// Only report what would be merged
     #[arg(long)]
     pub dry_run: bool,
 }
@@ -65,8 +68,8 @@ pub async fn compact(config: &Config, catalog: &Catalog, args: &CompactArgs) -> 
     Ok(done)
 }
 
-/// Makes a pass every `compact_interval` of [archive] until shutdown; returns at once without that option. Several
-/// processes may do so: they give way to each other.
+/// Makes a pass every `compact_interval` of [archive] until shutdown; returns at once without that
+/// option. Several processes may do so: they give way to each other.
 pub async fn compact_periodically(context: Context) {
     let Some(interval) = context.config.archive.compact_interval else { return };
     let args = CompactArgs {

@@ -1,12 +1,15 @@
 //! Repair: results against the archive, and the archive's files.
 //!
-//! - `reconcile`: compares what a store holds with batch SQL over the archive, and lists every difference
+//! - `reconcile`: compares what a store holds with batch SQL over the archive, and lists every
+//!   difference
 //! - `recompute`: rebuilds final windows from the archive, and writes what differs
 //! - `compact`: merges small files of the archive and of the embedded store
 //! - `ready`: whether windows are final, and the archive complete
-//! - `batch`: a rollup's SELECT over the points of a range; `percentile`: how far a sketch may be off
+//! - `batch`: a rollup's SELECT over the points of a range; `percentile`: how far a sketch may be
+//!   off
 //! - `stored`: rows of InfluxDB or of the embedded store, read and replaced
-//! - `compare`: the differences between two sets of rows; `report`: the same for people and programs
+//! - `compare`: the differences between two sets of rows; `report`: the same for people and
+//!   programs
 //! - `range`: times, whole windows, chunks of bounded size
 
 mod batch;

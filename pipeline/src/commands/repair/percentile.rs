@@ -1,9 +1,9 @@
 //! How far an approximate percentile may be from another one of the same values.
 //!
-//! A t-digest depends on the order in which values and digests were merged, so stream and batch give different
-//! results, both right. They are compared by rank: the batch query is asked also for the percentiles [`RANKS`] below
-//! and above, and what lies between these is as good. `approx_distinct` needs none of this: its sketch is the same
-//! for any order.
+//! A t-digest depends on the order in which values and digests were merged, so stream and batch
+//! give different results, both right. They are compared by rank: the batch query is asked also for
+//! the percentiles [`RANKS`] below and above, and what lies between these is as good.
+//! `approx_distinct` needs none of this: its sketch is the same for any order.
 
 use std::ops::ControlFlow;
 
@@ -27,7 +27,8 @@ pub(super) enum Judged {
     Not,
 }
 
-/// The query with the columns that bound its percentiles behind its own, and how each of its own is compared.
+/// The query with the columns that bound its percentiles after its own, and how each of its own is
+/// compared.
 pub(super) fn widen(sql: &str) -> (String, Vec<Judged>) {
     let Some(mut query) = parse(sql) else { return (sql.to_owned(), Vec::new()) };
     let SetExpr::Select(select) = query.body.as_mut() else { return (sql.to_owned(), Vec::new()) };

@@ -1,4 +1,5 @@
-//! Ranges of event time: as they are given, widened to whole windows, and in chunks of bounded size.
+//! Ranges of event time: as they are given, widened to whole windows, and in chunks of bounded
+//! size.
 
 use std::collections::BTreeMap;
 
@@ -32,7 +33,8 @@ pub(super) fn end_of_last(windows: &Windows, to: i64) -> i64 {
     windows.end(windows.start(to.saturating_sub(1)))
 }
 
-/// A range of starts in consecutive parts, each an hour or a window at least, and with little to read.
+/// A range of starts in consecutive parts, each an hour or a window at least, and with little to
+/// read.
 pub(super) fn chunks(windows: &Windows, from: i64, to: i64, hours: &Hours) -> Vec<(i64, i64)> {
     let bytes: BTreeMap<i64, u64> =
         hours.iter().map(|(hour, files)| (*hour, files.iter().map(|file| file.size).sum())).collect();

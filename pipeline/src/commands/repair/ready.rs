@@ -1,12 +1,13 @@
 //! Whether a range can be judged: its windows are final, and the archive holds what was aggregated.
 //!
-//! A window is final when the watermark has passed its end and the allowed lateness; from then on the stream neither
-//! writes it nor corrects it. Watermarks are taken from the snapshots of the *committed* offsets, not from the newest
-//! ones: a new owner of a partition goes on from there, and writes again what came after. Everything that a snapshot
-//! has given out is in the store, as it is committed only then.
+//! A window is final when the watermark has passed its end and the allowed lateness; from then on
+//! the stream neither writes it nor corrects it. Watermarks are taken from the snapshots of the
+//! *committed* offsets, not from the newest ones: a new owner of a partition goes on from there,
+//! and writes again what came after. Everything that a snapshot has given out is in the store, as
+//! it is committed only then.
 //!
-//! The archive follows the aggregation by up to `roll_age`. What was aggregated before this started to look is
-//! waited for; points that come later are late for windows that are final already.
+//! The archive follows the aggregation by up to `roll_age`. What was aggregated before this started
+//! to look is waited for; points that come later are late for windows that are final already.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -66,7 +67,8 @@ impl Frontier {
         Ok(Self { topic, watermarks })
     }
 
-    /// Windows of `target` that start before this are final; none before every partition has a watermark.
+    /// Windows of `target` that start before this are final; none before every partition has a
+    /// watermark.
     pub(super) fn final_until(&self, target: &Target) -> Option<i64> {
         let slowest = self.watermarks.values().min().copied().flatten()?;
         let windows = &target.windows;
@@ -107,8 +109,8 @@ impl Frontier {
     }
 }
 
-/// What the group of `ingest` has committed: by source partition, the next message to aggregate, and the offset before
-/// which the archive is durable, if it is kept.
+/// What the group of `ingest` has committed: by source partition, the next message to aggregate,
+/// and the offset before which the archive is durable, if it is kept.
 #[derive(Debug)]
 pub(super) struct ArchiveState(BTreeMap<(String, i32), (i64, Option<i64>)>);
 
@@ -136,7 +138,7 @@ impl ArchiveState {
         self.0.into_iter().filter_map(|(source, (_, safe))| Some((source, safe?))).collect()
     }
 
-    /// Messages that were aggregated as of `self` and are not archived as of `now`, told in words.
+    /// Messages that were aggregated as of `self` and are not archived as of `now`, in words.
     fn unarchived(&self, now: &Self) -> Option<String> {
         self.0.iter().find_map(|((topic, partition), (aggregated, _))| {
             let safe = now.0.get(&(topic.clone(), *partition)).and_then(|(_, safe)| *safe);
@@ -155,7 +157,8 @@ impl ArchiveState {
     }
 }
 
-/// Refuses a storage that the archive is not in, which no force makes right. Where Kafka is away, nobody knows.
+/// Refuses a storage that the archive is not in, which no force makes right. Where Kafka is away,
+/// nobody knows.
 pub(super) async fn check_storage(config: &Config) -> Result<()> {
     match ArchiveState::read(config).await {
         Err(error) if !error.retryable() => Err(error),

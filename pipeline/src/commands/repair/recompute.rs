@@ -1,7 +1,8 @@
 //! `tidemark recompute`: windows of a rollup from the archive, written where they differ.
 //!
-//! Only final windows, which the stream writes no more, so both never write the same row. The range is worked off in
-//! chunks of bounded size; each is complete by itself, so a run that is cut short is simply run again.
+//! Only final windows, which the stream writes no more, so both never write the same row. The range
+//! is worked off in chunks of bounded size; each is complete by itself, so a run that is cut short
+//! is simply run again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -29,16 +30,18 @@ use crate::time::{parse_time, shown};
 pub struct RecomputeArgs {
     /// The rollup's name
     pub rollup: String,
-    /// Start of the range, in event time: 2026-01-31, 2026-01-31T12:30 (UTC), 2026-01-31T12:30:00+02:00
+    /// Start of the range, in event time: 2026-01-31, 2026-01-31T12:30 (UTC),
+    /// 2026-01-31T12:30:00+02:00
     #[arg(long, value_parser = parse_time, value_name = "TIME", allow_hyphen_values = true)]
     pub from: i64,
     /// End of the range, which is not part of it
     #[arg(long, value_parser = parse_time, value_name = "TIME", allow_hyphen_values = true)]
     pub to: i64,
-    /// Only say what would be written and removed
+    /// Only report what would be written and removed
     #[arg(long)]
     pub dry_run: bool,
-    /// Go on where windows are not final, the archive may lack points or has none for a row, or Kafka is away
+    /// Go on where windows are not final, the archive may lack points or has none for a row, or
+    /// Kafka is away
     #[arg(long)]
     pub force: bool,
     /// How long to wait for points that were aggregated but not archived yet
@@ -60,7 +63,7 @@ pub struct RecomputeOptions {
 /// How far a run has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {
-    /// For the archive; says what is missing.
+    /// For the archive; names what is missing.
     Waiting(String),
     Chunks {
         done: usize,
@@ -81,7 +84,8 @@ pub struct Recomputed {
     pub unchanged: u64,
     /// Rows that should go but stay: InfluxDB cannot delete them without others.
     pub stuck: u64,
-    /// Rows that batch does not give, and the archive has no point of their window: kept, unless forced.
+    /// Rows that batch does not give, and the archive has no point of their window: kept, unless
+    /// forced.
     pub unarchived: u64,
     /// Rows that the store would not take, and the first reason.
     pub refused: u64,
@@ -106,12 +110,14 @@ pub async fn recompute(config: &Config, catalog: &Catalog, args: &RecomputeArgs)
     done
 }
 
-/// Rebuilds the windows of `[from, to)` of all tables of a rollup from the archive, while the stream may run, also in
-/// this process. Rows that are as batch SQL gives them are left alone. Cancelling it leaves whole rows only.
+/// Rebuilds the windows of `[from, to)` of all tables of a rollup from the archive, while the
+/// stream may run, also in this process. Rows that are as batch SQL gives them are left alone.
+/// Cancelling it leaves whole rows only.
 ///
 /// # Errors
-/// [`Error::Refused`] when windows of the rollup itself are not final yet, or the archive lacks points; coarser tables
-/// that are not final are left out and say so. Storage, InfluxDB and Kafka when they fail for longer than a retry.
+/// [`Error::Refused`] when windows of the rollup itself are not final yet, or the archive lacks
+/// points; coarser tables that are not final are left out, with a note. Storage, InfluxDB and Kafka
+/// when they fail for longer than a retry.
 pub async fn recompute_range(
     config: &Config,
     rollup: &Rollup,
@@ -266,8 +272,8 @@ impl Part {
         changes
     }
 
-    /// Whether the archive has anything of the hours of a window. If not, its points were removed, rather than never
-    /// there.
+    /// Whether the archive has anything of the hours of a window. If not, its points were removed,
+    /// rather than never there.
     fn has_points(&self, target: &Target, start: i64) -> bool {
         let first_hour = start.div_euclid(HOUR).saturating_mul(HOUR);
         self.batch.hours.range(first_hour..target.windows.end(start)).next().is_some()

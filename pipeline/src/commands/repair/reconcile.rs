@@ -22,10 +22,12 @@ use crate::time::{parse_time, shown};
 pub struct ReconcileArgs {
     /// The rollup's name
     pub rollup: String,
-    /// Start of the range, in event time: 2026-01-31, 2026-01-31T12:30 (UTC), 2026-01-31T12:30:00+02:00
+    /// Start of the range, in event time: 2026-01-31, 2026-01-31T12:30 (UTC),
+    /// 2026-01-31T12:30:00+02:00
     #[arg(long, value_parser = parse_time, value_name = "TIME", allow_hyphen_values = true)]
     pub from: i64,
-    /// End of the range, which is not part of it [default: the end of the last window that is final]
+    /// End of the range, which is not part of it [default: the end of the last window that is
+    /// final]
     #[arg(long, value_parser = parse_time, value_name = "TIME", allow_hyphen_values = true)]
     pub to: Option<i64>,
     /// Write JSON instead of a table
@@ -75,8 +77,8 @@ impl Reconciled {
 /// Compares all tables of a rollup and tells every difference.
 ///
 /// # Errors
-/// [`Error::Refused`] when windows are not final yet, or the archive lacks points; storage, InfluxDB and Kafka when
-/// they fail for longer than a retry.
+/// [`Error::Refused`] when windows are not final yet, or the archive lacks points; storage,
+/// InfluxDB and Kafka when they fail for longer than a retry.
 pub async fn reconcile(config: &Config, catalog: &Catalog, args: &ReconcileArgs) -> Result<Vec<Reconciled>> {
     let rollup = find(catalog, &args.rollup)?;
     let frontier = checked(args.force, Frontier::read(config).await)?;

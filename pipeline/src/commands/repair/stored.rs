@@ -133,8 +133,8 @@ impl Store {
         }
     }
 
-    /// Whether a row can be deleted: InfluxDB deletes by the tags that a point has, so that without one of them, or
-    /// with those of another program, other points would go as well.
+    /// Whether a row can be deleted: InfluxDB deletes by the tags that a point has, so that without
+    /// one of them, or with those of another program, other points would go as well.
     pub(super) fn can_remove(&self, target: &Target, key: &RowKey) -> bool {
         match self {
             Self::Influx { .. } => {
@@ -179,7 +179,8 @@ impl Store {
         }
     }
 
-    /// Ok means that everything applied is durable. Returns how many rows the server would not take, and why.
+    /// Ok means that everything applied is durable. Returns how many rows the server would not
+    /// take, and why.
     pub(super) async fn flush(&self) -> Result<(u64, Option<String>)> {
         let Self::Influx { sink: Some(sink), refused, .. } = self else { return Ok((0, None)) };
         sink.flush().await?;

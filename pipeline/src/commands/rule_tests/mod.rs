@@ -1,10 +1,12 @@
 //! `tidemark test`: what rules make of points that are made up, against what a test expects.
 //!
-//! - `run`: a test's points through the rollups' operators, and the alerts and notifications that come of them
+//! - `run`: a test's points through the rollups' operators, and the alerts and notifications that
+//!   come of them
 //! - `verdict`: these against what is expected
 //! - `report`: for people
 //!
-//! The files are read in `config::rule_tests`; rules and routes run in [`crate::commands::simulate`].
+//! The files are read in `config::rule_tests`; rules and routes run in
+//! [`crate::commands::simulate`].
 
 mod report;
 mod run;

@@ -1,9 +1,9 @@
-//! One test through the operators of the pipeline: points to states, states to windows of one partition, windows to
-//! alerts, alerts to notifications.
+//! One test through the operators of the pipeline: points to states, states to windows of one
+//! partition, windows to alerts, alerts to notifications.
 //!
-//! Points that arrive at one moment are one epoch. Event time is that of the newest point or gap so far: a series that
-//! leaves values out stands for others that go on. At the end event time goes so far that the last windows of all tiers
-//! that some rule looks at close.
+//! Points that arrive at one moment are one epoch. Event time is that of the newest point or gap so
+//! far: a series that leaves values out stands for others that go on. At the end event time goes so
+//! far that the last windows of all tiers that some rule looks at close.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use operators::watermark::{EpochFacts, PartitionFacts, WatermarkOptions};
 use super::verdict::is_alert;
 use crate::commands::alerts::commands::{acknowledge_key, silence_key};
 use crate::commands::simulate::{AlertKey, Notified, Simulation};
-use crate::config::{AlertsConfig, ConfigError, NamedAlert, RuleTest, Said, TestPoint};
+use crate::config::{Act, AlertsConfig, ConfigError, NamedAlert, RuleTest, TestPoint};
 use crate::roles::rollup::window_rows;
 
 /// The topic that all points seem to come from, with one partition.
@@ -29,7 +29,8 @@ const TOPIC: &str = "test";
 /// What came of a test.
 #[derive(Debug, Default)]
 pub(super) struct Ran {
-    /// Pending and firing alerts at each moment of which something is expected, in the order of the test.
+    /// Pending and firing alerts at each moment of which something is expected, in the order of the
+    /// test.
     pub(super) seen: Vec<Vec<(AlertKey, Status)>>,
     pub(super) notified: Vec<Notified>,
     /// What must not happen in any test.
@@ -90,11 +91,11 @@ fn moments<'a>(
         let reached = &mut moments.entry(*arrives).or_default().reached;
         *reached = (*reached).max(Some(*time));
     }
-    for (at, said) in &test.said {
+    for (at, acts) in &test.acts {
         let moment = moments.entry(*at).or_default();
-        match said {
-            Said::Silence(silence) => moment.silences.push(silence),
-            Said::Acknowledge { alert, by } => moment.acknowledged.push((alert, by)),
+        match acts {
+            Act::Silence(silence) => moment.silences.push(silence),
+            Act::Acknowledge { alert, by } => moment.acknowledged.push((alert, by)),
         }
     }
     for expected in &test.expected {

@@ -1,4 +1,4 @@
-//! Whole files of tests: what passes, and what is said of what does not.
+//! Whole files of tests: what passes, and how the others are reported.
 
 use std::fs;
 
@@ -81,7 +81,8 @@ fn alerts_at_a_time() {
     // Early: with the first point that is above, before its window closes.
     let early = expect("20s", "") + &expect("30s", &alert("firing", "high", "a"));
     assert_eq!(run_test("a: 50x2 95 50x20", &early), PASSED);
-    // Over with the next window, which closes when a point is past its end by the bound on disorder.
+    // Over with the next window, which closes when a point is past its end by the bound on
+    // disorder.
     let over = expect("2m", &alert("firing", "high", "a")) + &expect("2m10s", "");
     assert_eq!(run_test("a: 50x2 95 50x20", &over), PASSED);
     let pending =
@@ -107,14 +108,15 @@ at 1m 10s, expected (-) and found (+):
 #[test]
 fn late_values_correct_windows_as_long_as_they_are_not_final() {
     let expect = |at: &str, alerts: &str| format!("[[test.expect]]\nat = \"{at}\"\n{alerts}");
-    // The value of 30s is there at 3m20s: the alert that fired then would have begun a window later, so it only was pending.
+    // The value of 30s is there at 3m20s: the alert that fired then would have begun a window
+    // later, so it only was pending.
     let corrected = expect("3m10s", &alert("firing", "low", "a"))
         + &expect("3m20s", &alert("pending", "low", "a"))
         + &expect("4m10s", &alert("firing", "low", "a"));
     assert_eq!(run_test("a: 5x2 50 5x60; late = { at = 3, by = \"170s\" }", &corrected), PASSED);
     let too_late = expect("20m", "");
-    let said = run_test("a: 5x2 50 5x118; late = { at = 3, by = \"15m\" }", &too_late);
-    assert!(said.contains("points too late for rollup `cpu`: 1"), "{said}");
+    let output = run_test("a: 5x2 50 5x118; late = { at = 3, by = \"15m\" }", &too_late);
+    assert!(output.contains("points too late for rollup `cpu`: 1"), "{output}");
 }
 
 #[test]
@@ -146,18 +148,18 @@ receiver `grouped`, expected (-) and sent (+):
 + 2m 40s  resolved  high{host=\"a\",team=\"x\"}, high{host=\"b\",team=\"x\"}
 0 passed, 1 failed"
     );
-    // Silenced, and acknowledged: nobody is notified, or told again.
+    // Silenced, and acknowledged: nobody is notified, or notified again.
     let silenced = "[[test.silence]]\nfor = \"1h\"\nmatchers = ['alertname=\"high\"']\n";
     assert!(run_test(series, &(notified("direct", "") + silenced)).contains("- any notification"));
     let acknowledged = "[[test.ack]]\nat = \"2m\"\nrule = \"high\"\nlabels = { host = \"a\" }\n";
     let repeated = notified("grouped", "at = \"30s\"\n") + &notified("grouped", "reason = \"repeated\"\n");
-    let said = run_test("a: 95x80", &(repeated.clone() + &notified("grouped", "status = \"resolved\"\n")));
-    assert!(said.contains("\n- resolved\n"), "it never is: {said}");
+    let output = run_test("a: 95x80", &(repeated.clone() + &notified("grouped", "status = \"resolved\"\n")));
+    assert!(output.contains("\n- resolved\n"), "it never is: {output}");
     assert_eq!(run_test("a: 95x80", &repeated), PASSED);
     assert_eq!(run_test("a: 95x80", &(notified("grouped", "at = \"30s\"\n") + acknowledged)), PASSED);
     let early = acknowledged.replace("2m", "10s");
-    let said = run_test("a: 50 95x80", &(notified("direct", "") + &early.replace("10s", "0s")));
-    assert!(said.contains("high{host=\"a\"} was to be acknowledged, and does not fire then"), "{said}");
+    let output = run_test("a: 50 95x80", &(notified("direct", "") + &early.replace("10s", "0s")));
+    assert!(output.contains("high{host=\"a\"} was to be acknowledged, and does not fire then"), "{output}");
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! From the picture to the answer: which of the known reasons it is, in one sentence, and what to do. Pure.
+//! From the picture to the answer: which of the known reasons it is, in one sentence, and what to
+//! do. Pure.
 
 use std::collections::BTreeMap;
 
@@ -61,7 +62,8 @@ pub enum Cause {
     NotRemembered,
 }
 
-/// The answer of `tidemark why` and of `/api/why/<rollup>`. Its names are listed in `docs/reference/http-api.md` and stay.
+/// The answer of `tidemark why` and of `/api/why/<rollup>`. Its names are listed in
+/// `docs/reference/http-api.md` and stay.
 #[derive(Debug, Serialize)]
 pub struct Answer {
     pub rollup: String,

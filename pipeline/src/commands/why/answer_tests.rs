@@ -16,8 +16,9 @@ const SECOND: i64 = 1_000_000_000;
 const NOW: i64 = 1_767_229_200 * SECOND;
 const EPOCH: i64 = NOW - 3_600 * SECOND;
 
-/// Two source partitions at 100 s and 200 s of event time, reported a second ago and read to their ends, all owned by
-/// one live process; a window from 60 s to 120 s that is open, as the watermark is at 95 s.
+/// Two source partitions at 100 s and 200 s of event time, reported a second ago and read to their
+/// ends, all owned by one live process; a window from 60 s to 120 s that is open, as the watermark
+/// is at 95 s.
 struct Scene {
     evidence: Evidence,
     question: Question,
@@ -116,7 +117,7 @@ impl Scene {
         let evidence = Evidence {
             now: NOW,
             rules,
-            asked: vec![Asked { url: "http://a".to_owned(), said: Ok(status) }],
+            asked: vec![Asked { url: "http://a".to_owned(), status: Ok(status) }],
             kafka: Ok(brokers),
             snapshots: Vec::new(),
             notes: Vec::new(),
@@ -137,7 +138,7 @@ impl Scene {
     }
 
     fn status(&mut self) -> &mut Status {
-        self.evidence.asked[0].said.as_mut().expect("the process answers")
+        self.evidence.asked[0].status.as_mut().expect("the process answers")
     }
 
     fn rollup(&mut self) -> &mut RollupStatus {
@@ -439,7 +440,7 @@ fn a_changed_window_says_by_what() {
 fn what_does_not_answer_is_told() {
     let mut scene = Scene::new();
     scene.evidence.kafka = Err("no broker".to_owned());
-    let second = Asked { url: "http://b".to_owned(), said: Err("refused".to_owned()) };
+    let second = Asked { url: "http://b".to_owned(), status: Err("refused".to_owned()) };
     scene.evidence.asked.push(second);
     let answer = scene.expect(Cause::SlowSource, &[]);
     assert_eq!(answer.notes.len(), 2, "{:?}", answer.notes);

@@ -1,4 +1,5 @@
-//! What Kafka itself knows, whichever processes run: how far the logs reach, what the groups have committed, who is in them.
+//! What Kafka itself knows, whichever processes run: how far the logs reach, what the groups have
+//! committed, who is in them.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -26,7 +27,8 @@ pub(super) struct Brokers {
 #[derive(Debug, Clone, Default)]
 pub(super) struct GroupFacts {
     pub(super) logs: BTreeMap<Source, Log>,
-    /// As the coordinator calls it: `Stable`, `Empty`, `Dead`, `PreparingRebalance`, `CompletingRebalance`.
+    /// As the coordinator calls it: `Stable`, `Empty`, `Dead`, `PreparingRebalance`,
+    /// `CompletingRebalance`.
     pub(super) state: String,
     pub(super) members: Vec<Member>,
 }
@@ -47,7 +49,8 @@ pub(super) struct Member {
 }
 
 impl GroupFacts {
-    /// Who has a partition, as the coordinator knows it: a member that died stays until its session is over.
+    /// Who has a partition, as the coordinator knows it: a member that died stays until its session
+    /// is over.
     pub(super) fn owner(&self, source: &Source) -> Option<&Member> {
         self.members.iter().find(|member| member.partitions.contains(source))
     }

@@ -1,4 +1,5 @@
-//! What became of a window that has closed: written or not, corrected, or final before some of its points came.
+//! What became of a window that has closed: written or not, corrected, or final before some of its
+//! points came.
 
 use super::answer::{Cause, Question, Verdict, Window, counted, named};
 use super::open::{trouble_of, unavailable};
@@ -71,7 +72,8 @@ fn not_remembered(picture: &Picture) -> Verdict {
     )
 }
 
-/// Whether a result of the window may not be durable: it came from a message after the last checkpoint.
+/// Whether a result of the window may not be durable: it came from a message after the last
+/// checkpoint.
 fn is_pending(window: &WindowHistory, picture: &Picture) -> bool {
     let newest = window.closed.iter().chain(window.corrected.last()).map(|change| change.offset).max();
     let row = picture.partitions.iter().find(|row| row.partition == window.partition);
@@ -88,7 +90,7 @@ fn pending(window: &WindowHistory, picture: &Picture) -> Verdict {
         }
         _ => Verdict::new(
             Cause::BeingWritten,
-            format!("its results{since} are on their way, the next checkpoint says when they are stored"),
+            format!("its results{since} are on their way, and known to be stored after the next checkpoint"),
         ),
     }
 }

@@ -1,4 +1,5 @@
-//! Asks the processes over HTTP, Kafka, and, for partitions that no process reports, the newest snapshots.
+//! Asks the processes over HTTP, Kafka, and, for partitions that no process reports, the newest
+//! snapshots.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +22,7 @@ use crate::time::nanoseconds;
 /// For the answer of one process.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What the configuration says.
+/// From the configuration.
 pub(super) fn rules(config: &Config) -> Rules {
     let WatermarkOptions { max_out_of_orderness, idle_timeout, owner_timeout } = config.ingest.watermark();
     Rules {
@@ -58,11 +59,11 @@ pub(super) async fn processes(urls: &[Url], question: &Question) -> Vec<Asked> {
     let asking = urls.iter().map(|url| {
         let client = &client;
         async move {
-            let said = match client {
+            let status = match client {
                 Ok(client) => status(client, url, question).await,
                 Err(error) => Err(error.to_string()),
             };
-            Asked { url: url.as_str().trim_end_matches('/').to_owned(), said }
+            Asked { url: url.as_str().trim_end_matches('/').to_owned(), status }
         }
     });
     futures::future::join_all(asking).await
@@ -85,11 +86,11 @@ async fn status(client: &reqwest::Client, url: &Url, question: &Question) -> Res
     })
 }
 
-/// Fills in the rollup partitions that no process told, as of their committed offsets.
+/// Fills in the rollup partitions that no process reported, as of their committed offsets.
 pub(super) async fn add_snapshots(evidence: &mut Evidence, config: &Config, catalog: &Catalog, table: &str) {
     let Ok(kafka) = &evidence.kafka else { return };
     let notified = |partition: i32| {
-        let statuses = evidence.asked.iter().filter_map(|asked| asked.said.as_ref().ok());
+        let statuses = evidence.asked.iter().filter_map(|asked| asked.status.as_ref().ok());
         let mut partitions =
             statuses.filter_map(|status| status.rollup.as_ref()).flat_map(|role| &role.partitions);
         partitions.any(|known| known.partition == partition)

@@ -1,8 +1,8 @@
 //! The partitions of a group's members, from the bytes that the group's coordinator keeps for each.
 
-/// Reads an assignment of the consumer protocol: version, topics with their partitions, user data. None when the bytes
-/// are something else.
-/// <https://kafka.apache.org/protocol.html>, `ConsumerProtocolAssignment`
+/// Reads an assignment of the consumer protocol: version, topics with their partitions, user data.
+/// None when the bytes are something else. <https://kafka.apache.org/protocol.html>,
+/// `ConsumerProtocolAssignment`
 pub(super) fn assignment(bytes: &[u8]) -> Option<Vec<(String, i32)>> {
     if bytes.is_empty() {
         return Some(Vec::new());

@@ -1,11 +1,14 @@
-//! `tidemark why <rollup>` and `/api/why/<rollup>`: why has a window not closed, or why is it not what it was?
+//! `tidemark why <rollup>` and `/api/why/<rollup>`: why has a window not closed, or why is it not
+//! what it was?
 //!
-//! Each process serves what it knows of its own partitions as JSON. The command puts together what the processes, Kafka and the
-//! snapshots say, and names the first thing that holds up all after it.
+//! Each process serves what it knows of its own partitions as JSON. The command puts together what
+//! the processes, Kafka and the snapshots have, and names the first thing that holds up all after
+//! it.
 //!
 //! - `routes`: the HTTP side; what a process knows is on its [board](crate::board)
 //! - `gather`: asks processes, Kafka (`brokers`, `members`) and snapshots
-//! - `picture`: what they said, put together; `answer`: the decision, `open` and `closed` its two halves
+//! - `picture`: their answers, put together; `answer`: the decision, `open` and `closed` its two
+//!   halves
 //! - `text`: the answer for people
 
 mod answer;
@@ -39,8 +42,8 @@ use picture::Picture;
 pub struct WhyArgs {
     /// The rollup's name, or `<rollup>_<tier>` for a coarser tier of it
     pub rollup: String,
-    /// A time in the window in question, such as 2026-01-01T12:00:00Z; of windows that overlap, the one that starts
-    /// last. Without it, the oldest window that is open
+    /// A time in the window in question, such as 2026-01-01T12:00:00Z; of windows that overlap, the
+    /// one that starts last. Without it, the oldest window that is open
     #[arg(long, value_name = "TIME", value_parser = time_argument)]
     pub window: Option<Time>,
     /// Where processes of the pipeline listen; once for each process [default: `listen` of [http]]
@@ -55,7 +58,8 @@ fn time_argument(text: &str) -> Result<Time, String> {
     parse_rfc3339(text).ok_or_else(|| "not a time such as 2026-01-01T12:00:00Z".to_owned())
 }
 
-/// Finds out, and returns the answer as text or JSON. Processes and brokers that do not answer are part of it.
+/// Finds out, and returns the answer as text or JSON. Processes and brokers that do not answer are
+/// part of it.
 ///
 /// # Errors
 /// When there is no such rollup, or the SQL files cannot be read.
@@ -84,7 +88,8 @@ pub async fn run(config: Config, args: &WhyArgs) -> Result<String> {
     }
 }
 
-/// The question about a tier of a rollup, by the name of its table, and the window that holds `time`.
+/// The question about a tier of a rollup, by the name of its table, and the window that holds
+/// `time`.
 fn question(catalog: &Catalog, table: &str, time: Option<Time>) -> Result<Question, String> {
     let tiers =
         || catalog.rollups.iter().flat_map(|rollup| rollup.tiers().iter().map(move |tier| (rollup, tier)));

@@ -1,11 +1,13 @@
-//! Why a window has not closed: from the sink back to the source, the first thing that holds everything behind it.
+//! Why a window has not closed: from the sink back to the source, the first cause that holds up the
+//! rest.
 
 use super::answer::{Cause, Verdict, Window, counted, named};
 use super::picture::{Owner, PartitionRow, Picture, SinkRow, SourceRow};
 use crate::board::status::{Holder, Origin, Refused};
 use crate::time::{Time, span};
 
-/// Control records of transactions lie in the log and are never read: so many at its end say nothing.
+/// Control records of transactions lie in the log and are never read: so many at its end mean
+/// nothing.
 const CONTROL_RECORDS: i64 = 2;
 /// Beyond what is read in so many epochs, unread messages are a backlog.
 const BACKLOG_EPOCHS: f64 = 3.0;
@@ -52,7 +54,7 @@ fn without_rollup(picture: &Picture) -> Option<Verdict> {
         .collect();
     if let (Some(reason), false) = (&picture.rollup_waits, orphans.is_empty()) {
         let verdict = Verdict::new(Cause::RollupNotReady, format!("`rollup` is not ready: {reason}"));
-        return Some(verdict.remedy("it tries again by itself; its log says more"));
+        return Some(verdict.remedy("it tries again by itself; see its log"));
     }
     let settled = picture.kafka.as_ref().is_some_and(|kafka| kafka.rollup.is_settled());
     let first = orphans.first().filter(|_| settled)?;
@@ -65,12 +67,12 @@ fn without_rollup(picture: &Picture) -> Option<Verdict> {
     };
     let reason = format!("{whose}, {} of partial states wait", counted(unread, "message"));
     Some(Verdict::new(Cause::RollupNotRunning, reason).remedy(
-        "start one: tidemark run --roles rollup; if one runs, its log says why it does not join its group",
+        "start one: tidemark run --roles rollup; if one runs, its log has the reason why it does not join its group",
     ))
 }
 
-/// What is held up by the sink: everything when reading is paused. Without a window in question, results that
-/// are not written matter more than those that are not there.
+/// What is held up by the sink: everything when reading is paused. Without a window in question,
+/// results that are not written matter more than those that are not there.
 fn waiting_for_sink(slowest: &PartitionRow, asked: bool, picture: &Picture) -> Option<Verdict> {
     let of_slowest = |sink: &&SinkRow| sink.partitions.contains(&slowest.partition);
     let paused = picture.sinks.iter().filter(of_slowest).find(|sink| sink.sink.paused);
@@ -143,7 +145,7 @@ fn nothing_reported(picture: &Picture) -> Verdict {
             .remedy("start one: tidemark run --roles ingest");
     }
     Verdict::new(Cause::NothingReported, "no `ingest` process has reported anything yet")
-        .remedy("the log of `ingest` says whether it has partitions and can commit")
+        .remedy("the log of `ingest` shows whether it has partitions and can commit")
 }
 
 /// One source partition holds the watermark.

@@ -1,5 +1,5 @@
-//! What the processes, Kafka and the snapshots say, put together: one row for each source partition and one for
-//! each rollup partition. Pure.
+//! The answers of processes, Kafka and snapshots, put together: one row for each source partition
+//! and one for each rollup partition. Pure.
 
 use std::collections::BTreeMap;
 
@@ -22,20 +22,20 @@ pub(super) struct Evidence {
     pub(super) asked: Vec<Asked>,
     /// Or why Kafka could not be asked.
     pub(super) kafka: Result<Brokers, String>,
-    /// Rollup partitions that no process told, from their snapshots.
+    /// Rollup partitions that no process reported, from their snapshots.
     pub(super) snapshots: Vec<RollupPartition>,
     /// What was not found out, and why.
     pub(super) notes: Vec<String>,
 }
 
-/// A process that was asked, and what it said.
+/// A process that was asked, and its answer.
 #[derive(Debug)]
 pub(super) struct Asked {
     pub(super) url: String,
-    pub(super) said: Result<Status, String>,
+    pub(super) status: Result<Status, String>,
 }
 
-/// What the configuration says, in nanoseconds where it is time.
+/// From the configuration, in nanoseconds where it is time.
 #[derive(Debug, Clone)]
 pub(super) struct Rules {
     pub(super) epoch: i64,
@@ -59,7 +59,7 @@ pub(super) struct Picture {
     pub(super) late_points: BTreeMap<String, u64>,
     /// Since when the windows' history is known, of the process that started last.
     pub(super) history_since: Option<Time>,
-    /// What the processes could not compute, with the instance that told it.
+    /// What the processes could not compute, with the instance that reported it.
     pub(super) failures: Vec<FailureRow>,
     /// Why a process that runs `rollup` is not ready.
     pub(super) rollup_waits: Option<String>,
@@ -97,12 +97,12 @@ pub struct SourceRow {
     pub accepted: Option<Time>,
 }
 
-/// Who owns a partition, from every side that said something about it.
+/// Who owns a partition, from every side that reported something about it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Owner {
     /// `<host>:<process id>`.
     pub instance: Option<String>,
-    /// The address that told it.
+    /// The address that reported it.
     pub url: Option<String>,
     /// Its member id in the consumer group.
     pub member: Option<String>,
@@ -151,7 +151,7 @@ impl Picture {
         let mut notes = evidence.notes;
         let mut notified: Vec<(&str, &Status)> = Vec::new();
         for asked in &evidence.asked {
-            match &asked.said {
+            match &asked.status {
                 Ok(status) => {
                     notified.push((&asked.url, status));
                     let waiting = status.waiting.iter();
@@ -213,7 +213,8 @@ impl Picture {
         self.sources.iter().find(|row| row.topic == topic && row.partition == partition)
     }
 
-    /// The known rollup partition that is farthest behind: it decides when a window has closed everywhere.
+    /// The known rollup partition that is farthest behind: it decides when a window has closed
+    /// everywhere.
     pub(super) fn slowest(&self) -> Option<&PartitionRow> {
         slowest(&self.partitions)
     }

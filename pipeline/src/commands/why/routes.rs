@@ -74,7 +74,7 @@ async fn why(
     let window = question.window.map(|(start, _)| Time(start));
     let own = Asked {
         url: format!("http://{}", config.http.listen),
-        said: Ok(context.board.status(&context.readiness, Some(&table), window)),
+        status: Ok(context.board.status(&context.readiness, Some(&table), window)),
     };
     let evidence = gather::evidence(config, context.clock.now_ns(), vec![own]).await;
     Json(answer(&question, Picture::new(evidence))).into_response()

@@ -1,4 +1,5 @@
-//! From the configuration of a receiver to what sends to it. Nothing is contacted before the first delivery.
+//! From the configuration of a receiver to what sends to it. Nothing is contacted before the first
+//! delivery.
 
 use std::sync::Arc;
 
@@ -11,7 +12,8 @@ use tokio::runtime::{Builder, Handle};
 
 use super::{EmailConfig, ReceiverKind, SmtpTls};
 
-/// What sends to a receiver. To be made and dropped on a thread of a runtime: connection pools start tasks of their own.
+/// What sends to a receiver. To be made and dropped on a thread of a runtime: connection pools
+/// start tasks of their own.
 ///
 /// # Errors
 /// Files that cannot be read, addresses and headers that are none.

@@ -22,7 +22,8 @@ use crate::config::settings::{duration, http_url, required};
 use crate::config::source::Source;
 use crate::config::values::HumanDuration;
 
-/// Three times the time after which an alert that goes on is notified again, unless a route says otherwise.
+/// Three times the time after which an alert that goes on is notified again, unless a route sets
+/// it.
 const RESOLVE_AFTER: Duration = Duration::from_secs(12 * 3_600);
 
 #[derive(Deserialize)]
@@ -166,7 +167,8 @@ pub(super) fn check_alertmanager(
     Ok(AlertmanagerConfig { http, resolve_after })
 }
 
-/// A URL whose path may be a secret, and where it is named. `of`: the section, and what to write in place of what is none.
+/// A URL whose path may be a secret, and where it is named. `of`: the section, and what to write in
+/// place of what is none.
 fn secret_url(
     source: &Source<'_>,
     section: &Range<usize>,
@@ -188,8 +190,8 @@ fn secret_url(
     }
 }
 
-/// The URL, unless its host is an address that needs `allow_private`. Names are looked at when they are
-/// resolved, before each connection.
+/// The URL, unless its host is an address that needs `allow_private`. Names are looked at when they
+/// are resolved, before each connection.
 fn allowed(
     source: &Source<'_>,
     span: &Range<usize>,

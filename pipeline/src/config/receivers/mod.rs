@@ -30,8 +30,8 @@ pub struct ReceiverConfig {
     pub kind: ReceiverKind,
     /// Whether it is notified of the end of alerts.
     pub send_resolved: bool,
-    /// The receiver that is notified when this one cannot be. Exists, and following it from one to the next comes
-    /// to an end.
+    /// The receiver that is notified when this one cannot be. Exists, and following it from one to
+    /// the next comes to an end.
     pub fallback: Option<String>,
 }
 
@@ -97,8 +97,8 @@ pub(super) fn check_receiver(
     Ok(ReceiverConfig { send_resolved, ..ReceiverConfig::new(name, kind) })
 }
 
-/// Gives each receiver the fallback that the file names for it. One that cannot be is reported, and its receiver
-/// stays without.
+/// Gives each receiver the fallback that the file names for it. One that cannot be is reported, and
+/// its receiver stays without.
 ///
 /// `declared` are the names in the file, of receivers that cannot be used too.
 pub(super) fn check_fallbacks(
@@ -131,7 +131,8 @@ pub(super) fn check_fallbacks(
     problems
 }
 
-/// Whether following the fallbacks from one receiver comes to another; there is no circle among them yet.
+/// Whether following the fallbacks from one receiver comes to another; there is no circle among
+/// them yet.
 fn leads_to(receivers: &[ReceiverConfig], from: &str, to: &str) -> bool {
     let mut at = Some(from);
     while let Some(name) = at {

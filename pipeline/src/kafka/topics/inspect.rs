@@ -20,7 +20,7 @@ pub struct Inspection {
     topics: usize,
 }
 
-/// What the brokers say of a topic.
+/// The brokers' answers about a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Found {
     partitions: usize,

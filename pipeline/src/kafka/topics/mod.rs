@@ -1,4 +1,5 @@
-//! The topics Tidemark needs: what they are for, how they are set up, and creating those that are missing.
+//! The topics Tidemark needs: what they are for, how they are set up, and creating those that are
+//! missing.
 
 mod inspect;
 
@@ -48,8 +49,8 @@ pub struct TopicsReport {
 /// The purpose of the topic whose partitions are configured.
 const PARTIALS: &str = "partial states";
 
-/// Days that the topics keep their messages, chosen so that an outage of a sink, a weekend long, loses nothing:
-/// `rollup` reads partial states again from its last snapshot.
+/// Days that the topics keep their messages, chosen so that an outage of a sink, a weekend long,
+/// loses nothing: `rollup` reads partial states again from its last snapshot.
 const PARTIALS_DAYS: u64 = 7;
 const LATE_DAYS: u64 = 7;
 const DEAD_LETTER_DAYS: u64 = 14;
@@ -60,9 +61,11 @@ const LEDGER_DAYS: u64 = 90;
 const SEEN_POLL: Duration = Duration::from_millis(50);
 const SEEN_TRIES: usize = 200;
 
-/// Every topic of the configuration, source topics first. `points_partitions` is for source topics that are made here.
+/// Every topic of the configuration, source topics first. `points_partitions` is for source topics
+/// that are made here.
 pub fn plan(topics: &TopicsConfig, points_partitions: i32) -> Vec<TopicPlan> {
-    // The broker's default of 1 MiB is less than an epoch's partial states, or what the alert manager remembers of a group.
+    // The broker's default of 1 MiB is less than an epoch's partial states, or what the alert
+    // manager remembers of a group.
     let size = || ("max.message.bytes", MAX_MESSAGE_BYTES.to_string());
     let days = |days: u64| {
         let age = (days * 86_400_000).to_string();
@@ -99,8 +102,8 @@ pub fn plan(topics: &TopicsConfig, points_partitions: i32) -> Vec<TopicPlan> {
 /// Creates the topics that are missing and leaves the others as they are.
 ///
 /// # Errors
-/// [`KafkaError::Unreachable`] when no broker answers within `timeout`, [`KafkaError::Refused`] naming the topic that
-/// could not be made. Topics made until then stay.
+/// [`KafkaError::Unreachable`] when no broker answers within `timeout`, [`KafkaError::Refused`]
+/// naming the topic that could not be made. Topics made until then stay.
 pub async fn create(
     config: &Config,
     points_partitions: i32,
@@ -158,7 +161,8 @@ pub async fn create(
     Ok(TopicsReport { topics })
 }
 
-/// Waits until the broker knows a topic that it has said to have made: what starts next would find it missing.
+/// Waits until the broker knows a topic that it has confirmed: what starts next would find it
+/// missing.
 fn see(
     kafka_config: &KafkaConfig,
     asker: &BaseProducer<Plain>,

@@ -1,13 +1,15 @@
 //! Raw points to Parquet, each accepted point exactly once.
 //!
-//! The points of a source partition are collected and cut into chunks, each a contiguous range of offsets. Where a chunk
-//! ends is committed together with the source offsets *before* any file of it is written; once it is durable, the
-//! archive's safe offset moves to its end (see [`ArchiveProgress`]). The next owner of the partition reads from the safe
-//! offset and cuts at the committed ends, so it writes the same files with the same points under the same names.
-//! Nothing has to be deleted or listed, and a file that a former owner still has on its way changes nothing.
+//! The points of a source partition are collected and cut into chunks, each a contiguous range of
+//! offsets. Where a chunk ends is committed together with the source offsets *before* any file of
+//! it is written; once it is durable, the archive's safe offset moves to its end (see
+//! [`ArchiveProgress`]). The next owner of the partition reads from the safe offset and cuts at the
+//! committed ends, so it writes the same files with the same points under the same names. Nothing
+//! has to be deleted or listed, and a file that a former owner still has on its way changes
+//! nothing.
 //!
-//! Storage that is slow or away holds up nothing but itself: chunks wait in memory, and when that is full,
-//! [`Archive::is_full`] says that no more should be read.
+//! Storage that is slow or away holds up nothing but itself: chunks wait in memory, and when that
+//! is full, While [`Archive::is_full`], no more should be read.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -29,7 +31,8 @@ use crate::storage::archive_progress::ArchiveProgress;
 
 /// Memory of one collected point: series, time, value.
 const POINT_BYTES: usize = 20;
-/// Chunks of a partition that may wait. Their ends are committed as text, for which brokers take 4,096 bytes by default.
+/// Chunks of a partition that may wait. Their ends are committed as text, for which brokers take
+/// 4,096 bytes by default.
 const MAX_CHUNKS: usize = 64;
 /// Points that are collected or wait, all partitions together, in files of `roll_size`.
 const MOST_FILES: usize = 4;
@@ -70,7 +73,8 @@ struct Chunk {
     write: Option<Write>,
 }
 
-/// Whether the end of a chunk is known to the group. Before, no file of it is written: the next owner would cut elsewhere.
+/// Whether the end of a chunk is known to the group. Before, no file of it is written: the next
+/// owner would cut elsewhere.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Announced {
     No,
@@ -112,13 +116,14 @@ impl Archive {
     /// Takes a partition over and returns where it has to be read from.
     ///
     /// # Errors
-    /// Without a committed offset nothing says which of the files that are there Kafka could give again, and points that
-    /// were compacted cannot be taken out again: then no file is touched and a person has to decide.
+    /// Without a committed offset nothing says which of the files that are there Kafka could give
+    /// again, and points that were compacted cannot be taken out again: then no file is touched and
+    /// a person has to decide.
     pub(super) fn assigned(&mut self, assigned: &Assigned) -> Result<i64> {
         let progress = match (assigned.offset, ArchiveProgress::parse(&assigned.metadata)?) {
             (Some(_), Some(progress)) => progress,
-            // The archive was off, and what came before is not in it; or the offset was set by hand, and what comes
-            // after is read again.
+            // The archive was off, and what came before is not in it; or the offset was set by
+            // hand, and what comes after is read again.
             (Some(offset), None) => self.set_by_hand(assigned, offset)?,
             (None, _) => {
                 self.refuse_foreign_files(assigned)?;
@@ -140,8 +145,8 @@ impl Archive {
         Ok(safe)
     }
 
-    /// What is left to archive where retention was faster. A chunk of which the beginning is gone is not cut again under its name:
-    /// a former owner may have stored it whole.
+    /// What is left to archive where retention was faster. A chunk of which the beginning is gone
+    /// is not cut again under its name: a former owner may have stored it whole.
     fn without_removed(&self, assigned: &Assigned, mut progress: ArchiveProgress) -> Result<ArchiveProgress> {
         let (topic, partition, begin) = (&assigned.topic, assigned.partition, assigned.log.0);
         if begin <= progress.safe {
@@ -163,8 +168,9 @@ impl Archive {
         Ok(progress)
     }
 
-    /// What to archive from an offset that may have been set back: chunks from there on will be cut elsewhere, so their
-    /// files go. A chunk that the offset is in the middle of is read, cut and written once more as it was.
+    /// What to archive from an offset that may have been set back: chunks from there on will be cut
+    /// elsewhere, so their files go. A chunk that the offset is in the middle of is read, cut and
+    /// written once more as it was.
     fn set_by_hand(&self, assigned: &Assigned, offset: i64) -> Result<ArchiveProgress> {
         let (topic, partition) = (&assigned.topic, assigned.partition);
         let refused = |place: &str, until: i64| {
@@ -244,7 +250,8 @@ impl Archive {
             let old = partition.since.is_some_and(|since| now.saturating_sub(since) >= age);
             let large = collected * POINT_BYTES + text_bytes(collected, series) >= size;
             let due = old || large || (crowded && Some(collected) == most);
-            // One at a time: what comes in while storage is slow is better stored as one larger file.
+            // One at a time: what comes in while storage is slow is better stored as one larger
+            // file.
             if due && partition.may_cut() {
                 partition.cut(source, Announced::No, series)?;
             }
@@ -252,8 +259,8 @@ impl Archive {
         Ok(())
     }
 
-    /// Cuts everything, so that no collected point needs the series table any more. False when a partition has still
-    /// to come to where a former owner cut, or has too many chunks waiting.
+    /// Cuts everything, so that no collected point needs the series table any more. False when a
+    /// partition has still to come to where a former owner cut, or has too many chunks waiting.
     pub(super) fn cut_all(&mut self, series: &mut SeriesTable) -> Result<bool> {
         let mut all = true;
         for (source, partition) in &mut self.partitions {
@@ -292,8 +299,8 @@ impl Archive {
         Ok(())
     }
 
-    /// Whether no more should be read until a file is stored. Never while there is none on its way, which would be for
-    /// ever.
+    /// Whether no more should be read until a file is stored. Never while there is none on its way,
+    /// which would be for ever.
     pub(super) fn is_full(&self) -> bool {
         let waits = self.partitions.values().any(|partition| !partition.chunks.is_empty());
         let points: usize = self.partitions.values().map(Partition::points).sum();
@@ -305,7 +312,8 @@ impl Archive {
         self.partitions.values().map(Partition::bytes).sum()
     }
 
-    /// Waits until all committed chunks are durable. What is not after `patience` is left to the next owner.
+    /// Waits until all committed chunks are durable. What is not after `patience` is left to the
+    /// next owner.
     pub(super) fn drain(&mut self, patience: Duration) -> Result<()> {
         let clock = &self.context.clock;
         let until = clock.monotonic() + patience;
@@ -329,8 +337,8 @@ impl Archive {
         }
     }
 
-    /// Gives a partition up. What was only collected is dropped; files on their way may or may not come to be, and the
-    /// next owner writes the same.
+    /// Gives a partition up. What was only collected is dropped; files on their way may or may not
+    /// come to be, and the next owner writes the same.
     pub(super) fn revoked(&mut self, source: &Source) {
         self.partitions.remove(source);
     }

@@ -1,5 +1,5 @@
-//! Owners that take over from each other on one directory. A directory whose place is taken by a file is storage that
-//! is away: whatever is written meanwhile waits, and lands when it is back.
+//! Owners that take over from each other on one directory. A directory whose place is taken by a
+//! file is storage that is away: whatever is written meanwhile waits, and lands when it is back.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -105,7 +105,8 @@ struct Owner {
 }
 
 impl Owner {
-    /// Reads messages up to `end`, a point each whose value is its offset; every third one is of another hour.
+    /// Reads messages up to `end`, a point each whose value is its offset; every third one is of
+    /// another hour.
     fn read(&mut self, end: i64) {
         while self.next < end {
             let until = self.archive.next_cut(&self.source).map_or(end, |cut| cut.min(end));
@@ -167,7 +168,8 @@ fn files_of_a_former_owner_that_come_late_change_nothing() {
     let bench = Bench::new();
     let mut first = bench.owner(&bench.storage(), None);
     first.read(25);
-    // From here on nothing of the first owner reaches storage, though it got the answer that its commit is there.
+    // From here on nothing of the first owner reaches storage, though it got the answer that its
+    // commit is there.
     bench.take_away();
     assert_eq!(first.commit(), "archive=0,25");
     first.read(40);

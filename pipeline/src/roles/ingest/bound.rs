@@ -1,9 +1,11 @@
-//! When an epoch is large enough: at `epoch_points`, or when it would take more memory than its share.
+//! When an epoch is large enough: at `epoch_points`, or when it would take more memory than its
+//! share.
 //!
-//! What a point takes in the end depends on how many groups the points make, which shows only when they are aggregated.
-//! So it is learned from the epochs before. The first one is as long as it may be when every point makes a group of its own,
-//! each further one at most twice the one before; what raises the number of groups from one epoch to the next, series never
-//! seen, is counted as it comes.
+//! What a point takes in the end depends on how many groups the points make, which shows only when
+//! they are aggregated. So it is learned from the epochs before. The first one is as long as it may
+//! be when every point makes a group of its own, each further one at most twice the one before;
+//! what raises the number of groups from one epoch to the next, series never seen, is counted as it
+//! comes.
 
 use super::epoch::Size;
 use crate::memory::LEAST_POINT_BYTES;
@@ -26,16 +28,16 @@ pub(super) struct EpochBound {
 }
 
 impl EpochBound {
-    /// `share`: bytes of an epoch. `most`: points of an epoch, whatever they take. `state_bytes`: what the states of one
-    /// group are in all rollups.
+    /// `share`: bytes of an epoch. `most`: points of an epoch, whatever they take. `state_bytes`:
+    /// what the states of one group are in all rollups.
     pub(super) fn new(share: usize, most: usize, state_bytes: usize) -> Self {
         let new_series = COPIES * state_bytes;
         let limit = most.min(share / (LEAST_POINT_BYTES + new_series)).max(1);
         Self { share, most, limit, new_series, per_point: LEAST_POINT_BYTES }
     }
 
-    /// Whether an epoch of so many points has to end, `new_series` of which belong to series never seen before. `waiting`:
-    /// bytes that it holds besides.
+    /// Whether an epoch of so many points has to end, `new_series` of which belong to series never
+    /// seen before. `waiting`: bytes that it holds besides.
     pub(super) fn is_full(&self, points: usize, new_series: usize, waiting: usize) -> bool {
         points >= self.limit || self.bytes(points, new_series) + waiting >= self.share
     }

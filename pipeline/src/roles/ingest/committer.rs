@@ -1,8 +1,9 @@
 //! Epochs are aggregated and committed on a thread of their own, while the next one is read.
 //!
-//! One epoch is under way at a time. A caller that must not go on before it is settled, such as a rebalance, waits
-//! for it here. While other members join or leave, the group may move on to its next generation before an epoch's
-//! offsets arrive, and refuse them; the epoch is then sent again, whole, with the membership as it is now.
+//! One epoch is under way at a time. A caller that must not go on before it is settled, such as a
+//! rebalance, waits for it here. While other members join or leave, the group may move on to its
+//! next generation before an epoch's offsets arrive, and refuse them; the epoch is then sent again,
+//! whole, with the membership as it is now.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::thread;
@@ -57,8 +58,9 @@ pub(super) struct Committer {
 }
 
 impl Committer {
-    /// Starts the thread and fences nobody: each process has a transactional id of its own, and the group's
-    /// generation, sent with the offsets, fences a process that is no longer the owner (KIP-447).
+    /// Starts the thread and fences nobody: each process has a transactional id of its own, and the
+    /// group's generation, sent with the offsets, fences a process that is no longer the owner
+    /// (KIP-447).
     pub(super) fn start(aggregator: Aggregator, mut look: Look) -> Result<Self> {
         let config = &aggregator.context.config;
         let id = format!("{}-{}", config.ingest.group, Uuid::new_v4());
@@ -114,8 +116,8 @@ impl Committer {
         Ok(())
     }
 
-    /// Waits until no epoch is under way, and gives the last one if it was not asked for before. A failed
-    /// one is an error: everything since the committed offsets has to be read again.
+    /// Waits until no epoch is under way, and gives the last one if it was not asked for before. A
+    /// failed one is an error: everything since the committed offsets has to be read again.
     pub(super) fn settle(
         &mut self,
         patience: Duration,
@@ -146,8 +148,8 @@ impl Committer {
     }
 }
 
-/// A dead letter that its topic does not take costs the dead letters of its epoch, which are counted: nothing else would
-/// ever be committed.
+/// A dead letter that its topic does not take costs the dead letters of its epoch, which are
+/// counted: nothing else would ever be committed.
 fn commit(
     context: &Context,
     producer: &BaseProducer<Plain>,

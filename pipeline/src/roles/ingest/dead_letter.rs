@@ -1,5 +1,5 @@
-//! A refused point on its way to the dead-letter topic: its raw bytes, and headers that say where it came from
-//! and why it was refused.
+//! A refused point on its way to the dead-letter topic: its raw bytes, and headers with where it
+//! came from and why it was refused.
 
 use operators::decode::Rejection;
 use rdkafka::message::{Header, OwnedHeaders};

@@ -1,17 +1,18 @@
 //! Which silent partitions were read to their ends, and where logs begin and end.
 //!
-//! A partition that is silent may be idle only if nothing that was there when the epoch's points had been read is still unread. That
-//! is not notified by offsets alone. A consumer of committed messages is notified the last stable offset for the end, before which all
-//! transactions are over: what an open one has written lies behind it. And control records, what was aborted, and what
+//! A partition that is silent may be idle only if nothing that was there when the epoch's points
+//! had been read is still unread. That is not notified by offsets alone. A consumer of committed
+//! messages is notified the last stable offset for the end, before which all transactions are over:
+//! what an open one has written lies after it. And control records, what was aborted, and what
 //! compaction has removed, count as offsets and are never delivered. So, in this order:
 //!
 //! 1. the end of the log, open transactions included, is asked for;
-//! 2. where the consumer has not come to it, the last stable offset: before the end, a transaction is open, and the partition has
-//!    unread data;
+//! 2. where the consumer has not come to it, the last stable offset: before the end, a transaction
+//!    is open, and the partition has unread data;
 //! 3. otherwise a reader of its own looks whether any message is left between.
 //!
-//! Each question is one request a broker for all partitions, and all are asked by the committer's thread: after the points
-//! of the epoch were read, and after the epoch before is in the log.
+//! Each question is one request a broker for all partitions, and all are asked by the committer's
+//! thread: after the points of the epoch were read, and after the epoch before is in the log.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
@@ -56,7 +57,8 @@ impl Ends {
         })
     }
 
-    /// Says of each silent partition whether it was read to its end. Where that is not known it was not.
+    /// Says of each silent partition whether it was read to its end. Where that is not known it was
+    /// not.
     pub(super) fn look(&mut self, partitions: &mut [PartitionFacts]) {
         let timeout = nanoseconds(self.context.config.ingest.idle_timeout);
         let mut silent: Vec<&mut PartitionFacts> =
@@ -67,7 +69,8 @@ impl Ends {
             return;
         }
         if let Err(error) = self.look_at(&mut silent) {
-            // The others are not asked: a broker that is away must not hold up the epoch for each of them.
+            // The others are not asked: a broker that is away must not hold up the epoch for each
+            // of them.
             if let Some(held_back) =
                 self.context.lines.take("ends of partitions", self.context.clock.monotonic())
             {
@@ -113,8 +116,8 @@ impl Ends {
         Ok(())
     }
 
-    /// Where the logs of these partitions end. Refuses an end before what was read: the topic was made again, and its messages would
-    /// be taken for known ones.
+    /// Where the logs of these partitions end. Refuses an end before what was read: the topic was
+    /// made again, and its messages would be taken for known ones.
     pub(super) fn of_logs(&self, partitions: &[PartitionFacts]) -> Result<BTreeMap<Source, i64>> {
         let ends = offsets(&self.everything, partitions.iter().map(source_of), Offset::End)?;
         for facts in partitions {

@@ -1,7 +1,8 @@
-//! What is asked of the broker beside an epoch: partitions added to the source topics, and how far behind their ends is.
+//! What is asked of the broker beside an epoch: partitions added to the source topics, and how far
+//! behind their ends is.
 //!
-//! The committer asks, through its producer: a question on the consumer's connection waits behind the messages that are
-//! being fetched.
+//! The committer asks, through its producer: a question on the consumer's connection waits after
+//! the messages that are being fetched.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -33,9 +34,9 @@ impl Look {
         Ok(Self { context: context.clone(), topics, reported: context.clock.monotonic(), ends })
     }
 
-    /// How many partitions each source topic has. They may be added at any time, and hold the watermark until someone
-    /// reports them. So this is asked after an epoch's points were read, as the ends of partitions are: points sent
-    /// together with these may be in them.
+    /// How many partitions each source topic has. They may be added at any time, and hold the
+    /// watermark until someone reports them. So this is asked after an epoch's points were read, as
+    /// the ends of partitions are: points sent together with these may be in them.
     pub(super) fn topics(&mut self, client: &impl Asked) -> BTreeMap<String, i32> {
         let mut topics = BTreeMap::new();
         for topic in &self.context.config.topics.points {
@@ -54,7 +55,8 @@ impl Look {
         topics
     }
 
-    /// Says which silent partitions were read to their ends, and shows now and then how far behind its end each partition is.
+    /// Says which silent partitions were read to their ends, and shows now and then how far behind
+    /// its end each partition is.
     ///
     /// # Errors
     /// [`crate::error::Error::Refused`] when a log ends before what was read of it.

@@ -1,12 +1,14 @@
 //! The `ingest` role: raw points to mergeable states and to cold storage.
 //!
-//! Per epoch, the points of all owned partitions become one message per rollup partition, sent together with
-//! the source offsets in one Kafka transaction. Between epochs nothing is kept but the series table and the
-//! archive's open files, so a crash or a rebalance loses nothing and repeats nothing.
+//! Per epoch, the points of all owned partitions become one message per rollup partition, sent
+//! together with the source offsets in one Kafka transaction. Between epochs nothing is kept but
+//! the series table and the archive's open files, so a crash or a rebalance loses nothing and
+//! repeats nothing.
 //!
 //! - `session`: the consumer's loop, from joining the group to leaving it
 //! - `share`: the owned partitions and the epoch under way
-//! - `owned`: one of them; `ends`: which were read to their ends; `look`: what else is asked of the broker
+//! - `owned`: one of them; `ends`: which were read to their ends; `look`: what else is asked of the
+//!   broker
 //! - `bound`: when an epoch is large enough
 //! - `archive`: raw points to Parquet, each exactly once
 //! - `committer`: aggregation and transaction of an epoch, while the next one is read
@@ -29,8 +31,8 @@ use std::time::Duration;
 use crate::error::Result;
 use crate::roles::context::Context;
 
-/// Runs the role on the calling thread until shutdown. A session that fails for a passing reason starts again
-/// from the committed offsets.
+/// Runs the role on the calling thread until shutdown. A session that fails for a passing reason
+/// starts again from the committed offsets.
 ///
 /// # Errors
 /// What trying again does not mend.

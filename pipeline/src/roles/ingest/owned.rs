@@ -12,7 +12,8 @@ use crate::time::nanoseconds;
 
 pub(super) struct Owned {
     pub(super) source: Source,
-    /// Messages before this were aggregated by an earlier epoch; they are read for the archive alone.
+    /// Messages before this were aggregated by an earlier epoch; they are read for the archive
+    /// alone.
     pub(super) aggregated: i64,
     /// The next offset to read.
     pub(super) next: i64,
@@ -67,7 +68,7 @@ impl Owned {
         self.came_to_end = true;
     }
 
-    /// Whether it was read to its end is for [`super::ends::Ends`] to say.
+    /// [`super::ends::Ends`] decides whether it was read to its end.
     pub(super) fn facts(&self, now: Duration) -> PartitionFacts {
         PartitionFacts {
             topic: self.source.0.clone(),
@@ -99,9 +100,10 @@ impl Owned {
     }
 }
 
-/// The partitions whose event time is more than `drift`, in nanoseconds, ahead of the slowest one that has unread messages.
-/// A backlog is read from each partition as fast as it comes; without waiting for each other, those with little in them
-/// would be far ahead, and every window in between open.
+/// The partitions whose event time is more than `drift`, in nanoseconds, ahead of the slowest one
+/// that has unread messages. A backlog is read from each partition as fast as it comes; without
+/// waiting for each other, those with little in them would be far ahead, and every window in
+/// between open.
 pub(super) fn ahead(partitions: &[Owned], drift: i64) -> BTreeSet<Source> {
     let slowest = partitions.iter().filter(|owned| !owned.caught_up).filter_map(|owned| owned.newest).min();
     let Some(slowest) = slowest else { return BTreeSet::new() };
@@ -130,7 +132,8 @@ mod tests {
         for (number, owned) in (0..).zip(&mut partitions) {
             owned.source.1 = number;
         }
-        // An epoch: how far each partition came, none without a message, and which came to their ends.
+        // An epoch: how far each partition came, none without a message, and which came to their
+        // ends.
         let mut epoch = |came: [Option<i64>; 3], ends: [bool; 3]| {
             for (owned, (came, end)) in partitions.iter_mut().zip(came.into_iter().zip(ends)) {
                 if came.is_some() {

@@ -43,7 +43,8 @@ fn consume(context: &Context, consumer: &IngestConsumer) -> Result<()> {
     let mut valve = Valve::default();
     let mut opened = context.clock.monotonic();
     while !context.shutdown.is_triggered() {
-        // What is dated now would be refused, or what is dated ahead be accepted: it can wait for a moment.
+        // What is dated now would be refused, or what is dated ahead be accepted: it can wait for a
+        // moment.
         if context.clock.is_disputed() && !valve.is_closed() {
             valve.set(consumer, true)?;
         }
@@ -111,7 +112,8 @@ fn age_of(context: &Context, since: Duration) -> Duration {
     context.clock.monotonic().saturating_sub(since)
 }
 
-/// How many partitions each source topic has. Also makes sure that the partials topic is what was configured.
+/// How many partitions each source topic has. Also makes sure that the partials topic is what was
+/// configured.
 fn source_topics(context: &Context) -> Result<BTreeMap<String, i32>> {
     let config = &context.config;
     let client = kafka::asker(&config.kafka)?;

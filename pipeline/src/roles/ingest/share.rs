@@ -24,7 +24,8 @@ use crate::roles::group::{Assigned, Commit, Membership, Share, Source};
 use crate::telemetry::{ReasonLabels, SourceLabels};
 use crate::time::nanoseconds;
 
-/// Largest message of partial states, whatever the memory and the broker allow; an epoch with more is sent in several.
+/// Largest message of partial states, whatever the memory and the broker allow; an epoch with more
+/// is sent in several.
 const MESSAGE_BYTES: usize = crate::kafka::MAX_MESSAGE_BYTES / 2;
 /// How long an epoch under way may take to be committed. Its transaction ends before.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(180);
@@ -38,7 +39,8 @@ pub(super) struct IngestShare {
     bound: EpochBound,
     /// Points in the epoch that is being read.
     collected: usize,
-    /// Bytes of what waits for the end of the epoch without being aggregated: dead letters, points for the archive alone.
+    /// Bytes of what waits for the end of the epoch without being aggregated: dead letters, points
+    /// for the archive alone.
     waiting: usize,
     /// Series known when the epoch began.
     series_before: usize,
@@ -198,14 +200,14 @@ impl IngestShare {
         }
     }
 
-    /// Waits for the epoch before this one. Only then may the ends of partitions be looked for: a report of idleness has to
-    /// be newer than the report before it.
+    /// Waits for the epoch before this one. Only then may the ends of partitions be looked for: a
+    /// report of idleness has to be newer than the report before it.
     pub(super) fn settle_epoch(&mut self, membership: Membership<'_>) -> Result<()> {
         self.settle(COMMIT_PATIENCE, membership)
     }
 
-    /// Ends the epoch and hands it to the committer, which aggregates it while the next one is read. The one before must be
-    /// settled, and nothing may be read between that and this.
+    /// Ends the epoch and hands it to the committer, which aggregates it while the next one is
+    /// read. The one before must be settled, and nothing may be read between that and this.
     pub(super) fn end_epoch(&mut self, membership: Membership<'_>) -> Result<()> {
         let facts = self.facts();
         if let Some(archive) = &mut self.archive {
@@ -249,7 +251,8 @@ impl IngestShare {
         Ok(())
     }
 
-    /// Commits everything read so far, and the archive's files as far as storage takes them in time; for a clean end.
+    /// Commits everything read so far, and the archive's files as far as storage takes them in
+    /// time; for a clean end.
     pub(super) fn finish(&mut self, membership: Membership<'_>) -> Result<()> {
         if self.partitions.is_empty() {
             return Ok(());
@@ -283,7 +286,8 @@ impl IngestShare {
         }
     }
 
-    /// Cuts the archive's chunks that are due, and gives the memory of the series back when it is used up.
+    /// Cuts the archive's chunks that are due, and gives the memory of the series back when it is
+    /// used up.
     fn cut_archive(&mut self) -> Result<()> {
         let Some(archive) = &mut self.archive else {
             self.renew_series();
@@ -303,7 +307,8 @@ impl IngestShare {
         Ok(())
     }
 
-    /// A series table beyond its share is emptied between two epochs; series that are still alive come back.
+    /// A series table beyond its share is emptied between two epochs; series that are still alive
+    /// come back.
     fn renew_series(&mut self) {
         let series = self.decoder.series();
         if std::mem::take(&mut self.series_full) {
@@ -360,8 +365,9 @@ impl Share for IngestShare {
         Ok(starts)
     }
 
-    /// The epoch on its way is settled while this process still owns its partitions. Of the one being collected, what
-    /// the given up partitions have in it is dropped: their offsets were not committed.
+    /// The epoch on its way is settled while this process still owns its partitions. Of the one
+    /// being collected, what the given up partitions have in it is dropped: their offsets were not
+    /// committed.
     fn revoked(&mut self, partitions: &[Source], membership: Membership<'_>) -> Result<Commit> {
         let settled = self.settle(COMMIT_PATIENCE, membership);
         self.partitions.retain(|owned| !partitions.contains(&owned.source));

@@ -1,9 +1,11 @@
-//! The ledger as Parquet files: a thread and a consumer group of its own beside the delivering, which it never holds up.
+//! The ledger as Parquet files: a thread and a consumer group of its own beside the delivering,
+//! which it never holds up.
 //!
-//! Entries are cut into chunks, each a contiguous range of offsets. Where a chunk ends is committed *before* a file of it is
-//! written, and once its files are durable the committed offset moves to its end. The next owner of the partition cuts at
-//! the same place, so it writes the same files with the same entries under the same names, and a file that a former owner
-//! still has on its way changes nothing. Without a readable commit the files say how far they go.
+//! Entries are cut into chunks, each a contiguous range of offsets. Where a chunk ends is committed
+//! *before* a file of it is written, and once its files are durable the committed offset moves to
+//! its end. The next owner of the partition cuts at the same place, so it writes the same files
+//! with the same entries under the same names, and a file that a former owner still has on its way
+//! changes nothing. Without a readable commit the files themselves have how far they go.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -32,7 +34,8 @@ const POLL: Duration = Duration::from_millis(500);
 /// Pauses between two tries after something failed.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// How long storage may take for a chunk. The group would miss a member that is silent for five minutes.
+/// How long storage may take for a chunk. The group would miss a member that is silent for five
+/// minutes.
 const LONGEST_WRITE: Duration = Duration::from_secs(120);
 
 /// The thread. To be ended with [`Archive::end`].
@@ -175,7 +178,8 @@ impl LedgerShare {
         let begin = assigned.log.0;
         let committed = ArchiveProgress::parse(&assigned.metadata)?.filter(|known| {
             let ends_known = known.ends.len() < 2 && assigned.offset == Some(known.safe);
-            // A chunk whose entries are no longer all there must not replace the file that has them.
+            // A chunk whose entries are no longer all there must not replace the file that has
+            // them.
             ends_known && (known.ends.is_empty() || begin <= known.safe)
         });
         let (safe, cut) = match committed {
@@ -187,12 +191,14 @@ impl LedgerShare {
         Ok(Partition { safe, next: safe, cut, rows: Vec::new(), since: None })
     }
 
-    /// Where to go on when nothing is committed, or somebody has set the offset, or the log has lost entries.
+    /// Where to go on when nothing is committed, or somebody has set the offset, or the log has
+    /// lost entries.
     fn by_files(&self, assigned: &Assigned) -> Result<(i64, Option<i64>)> {
         let (begin, offset) = (assigned.log.0, assigned.offset.unwrap_or_default());
         let newest = self.context.runtime.block_on(self.store.newest(assigned.partition))?;
         Ok(match newest.map(|(first, last)| (first, last + 1)) {
-            // The newest chunk may lack a file, so it is written once more, if all of it can be read.
+            // The newest chunk may lack a file, so it is written once more, if all of it can be
+            // read.
             Some((first, end)) if end >= offset && first >= begin => (first, Some(end)),
             Some((_, end)) => (end.max(offset), None),
             None => (offset, None),
@@ -240,7 +246,8 @@ impl LedgerShare {
         whole.map(|(number, part)| (*number, part.next)).collect()
     }
 
-    /// Writes what a partition has up to `end`, which is all that was read. After an error the session has to end.
+    /// Writes what a partition has up to `end`, which is all that was read. After an error the
+    /// session has to end.
     fn write(&mut self, number: i32, end: i64, commit: &mut dyn FnMut(&Commit) -> Result<()>) -> Result<()> {
         let Some(partition) = self.partitions.get_mut(&number) else { return Ok(()) };
         let safe = partition.safe;
@@ -275,7 +282,8 @@ impl Share for LedgerShare {
         Ok(starts)
     }
 
-    /// What has no file yet is read again by the next owner. The group is not cooperative: these are all.
+    /// What has no file yet is read again by the next owner. The group is not cooperative: these
+    /// are all.
     fn revoked(&mut self, _: &[Source], _: Membership<'_>) -> Result<Commit> {
         self.partitions.clear();
         Ok(Vec::new())

@@ -1,4 +1,5 @@
-//! Owners that come and go at every moment, files that come late, offsets that are lost: each entry is stored once.
+//! Owners that come and go at every moment, files that come late, offsets that are lost: each entry
+//! is stored once.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -44,8 +45,8 @@ impl Bench {
         LedgerParquet::new(self.store.clone(), "data".into())
     }
 
-    /// An owner that rolls at `roll` entries, and crashes at its commit number `crash`: before it is through, or after. It
-    /// ends in order when there is none.
+    /// An owner that rolls at `roll` entries, and crashes at its commit number `crash`: before it
+    /// is through, or after. It ends in order when there is none.
     fn own(&mut self, roll: usize, crash: Option<(usize, bool)>) -> Result<()> {
         let mut share = LedgerShare::new(&self.context, self.ledger(), Shutdown::new());
         share.roll_entries = roll;
@@ -91,7 +92,8 @@ impl Bench {
         self.runtime.block_on(self.ledger().write(chunk)).expect("memory takes all");
     }
 
-    /// A file whose end was not committed before could have been overtaken by one that was cut elsewhere.
+    /// A file whose end was not committed before could have been overtaken by one that was cut
+    /// elsewhere.
     #[track_caller]
     fn expect_announced(&self) {
         let files = self.runtime.block_on(self.store.list(None).try_collect::<Vec<_>>()).expect("a listing");
@@ -172,7 +174,8 @@ fn without_a_commit_the_files_say_how_far_they_go() {
     let mut bench = Bench::new(24);
     bench.own(7, None).expect("an end in order");
     let end = bench.committed.clone().expect("a commit").0;
-    // The group has expired, or somebody has set the offset back; the newest chunk lacks a file, or not.
+    // The group has expired, or somebody has set the offset back; the newest chunk lacks a file, or
+    // not.
     for committed in [None, Some((0, String::new())), Some((12, String::new()))] {
         for lacks in [false, true] {
             bench.committed.clone_from(&committed);
@@ -198,7 +201,7 @@ fn without_a_commit_the_files_say_how_far_they_go() {
 fn entries_that_the_log_has_lost_stay_in_their_files() {
     let mut bench = Bench::new(24);
     bench.own(7, Some((4, true))).expect_err("it crashes");
-    // A chunk was cut, its files were written, and the owner was gone before it could say so.
+    // A chunk was cut, its files were written, and the owner was gone before it could commit it.
     let cut = *bench.cuts.last().expect("a cut");
     bench.wake(cut);
     bench.begin = cut.0 + 6;

@@ -71,8 +71,8 @@ impl Attempts {
         self.ended.try_iter().collect()
     }
 
-    /// Gives what is under way up to `grace`, and returns what has ended since the last call. Blocks: not to be called on
-    /// a thread of the runtime.
+    /// Gives what is under way up to `grace`, and returns what has ended since the last call.
+    /// Blocks: not to be called on a thread of the runtime.
     pub(super) fn stop(&mut self, grace: Duration) -> Vec<Outcome> {
         // Those that wait for their turn do not begin.
         self.turns.values().for_each(|turns| turns.close());

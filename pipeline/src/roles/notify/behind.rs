@@ -35,7 +35,8 @@ impl Behind {
         stall(&self.progress, now, crate::time::nanoseconds(self.config.after))
     }
 
-    /// The transition that is due: it fires when a partition has stood still for too long, and resolves when all go on.
+    /// The transition that is due: it fires when a partition has stood still for too long, and
+    /// resolves when all go on.
     pub(super) fn due(&self, dispatcher: &Dispatcher, now: i64) -> Option<Transition> {
         let firing = dispatcher.firing(BEHIND_RULE, &BTreeMap::new());
         let alert = |status, since| SystemAlert {
@@ -96,7 +97,7 @@ mod tests {
                 value: Some(serde_json::to_vec(&progress).expect("JSON")),
             }
         };
-        // (what moved at which second, now, what is said)
+        // (what moved at which second, now, what is emitted)
         for (record, now, expected) in [
             (Some(10), 1_001, None),
             // Nobody may have been there before.

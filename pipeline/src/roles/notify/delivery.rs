@@ -1,7 +1,9 @@
-//! Dispatches until they are delivered: attempts, pauses between them, and the receiver that is notified instead.
+//! Dispatches until they are delivered: attempts, pauses between them, and the receiver that is
+//! notified instead.
 //!
-//! What fails in passing is tried again until it succeeds, fails for good, or [`Retry::total`] is over. Then the
-//! receiver's fallback has it, under the same id; and the fallback's fallback, if that fails too.
+//! What fails in passing is tried again until it succeeds, fails for good, or [`Retry::total`] is
+//! over. Then the receiver's fallback has it, under the same id; and the fallback's fallback, if
+//! that fails too.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -45,8 +47,9 @@ impl Retry {
             .build()
     }
 
-    /// How long to wait after an attempt that failed so, `elapsed` after the first began and with `pause` next; `None`:
-    /// no more. A receiver that asks for a longer pause gets it, as far as there is time left.
+    /// How long to wait after an attempt that failed so, `elapsed` after the first began and with
+    /// `pause` next; `None`: no more. A receiver that asks for a longer pause gets it, as far as
+    /// there is time left.
     pub(super) fn wait(self, error: &sinks::Error, pause: Duration, elapsed: Duration) -> Option<Duration> {
         let left = self.total.checked_sub(elapsed)?;
         if !error.retryable() || pause > left {
@@ -81,7 +84,8 @@ struct Job {
     /// Why those before it were given up.
     given_up: Option<String>,
     pauses: ExponentialBackoff,
-    /// When the first attempt with this receiver began, and when the next begins; by the monotonic clock.
+    /// When the first attempt with this receiver began, and when the next begins; by the monotonic
+    /// clock.
     started: Duration,
     due: Option<Duration>,
     tried: Vec<Arc<str>>,
@@ -111,7 +115,7 @@ impl Deliveries {
         self.jobs.len()
     }
 
-    /// Delivers a dispatch, with a note about the data behind it. False: there is no receiver of its name.
+    /// Delivers a dispatch, with a note about its data. False: there is no receiver of its name.
     pub(super) fn submit(&mut self, dispatch: &Dispatch, note: Option<&str>, now: Duration) -> bool {
         let Some(receiver) = self.receivers.get(dispatch.receiver.as_str()) else { return false };
         let notification = message::notification(dispatch, note);
@@ -129,8 +133,8 @@ impl Deliveries {
         true
     }
 
-    /// Delivers a dispatch in the place of one that is between two attempts: at the time of its next one. It has its own
-    /// hour, for it may tell of what is new.
+    /// Delivers a dispatch in the place of one that is between two attempts: at the time of its
+    /// next one. It has its own hour, for it may tell of what is new.
     pub(super) fn replace(&mut self, old: &str, by: &Dispatch, note: Option<&str>, now: Duration) -> bool {
         let Some(job) = self.jobs.remove(old) else { return self.submit(by, note, now) };
         let job = Job { notification: message::notification(by, note), started: now, ..job };
@@ -138,8 +142,8 @@ impl Deliveries {
         true
     }
 
-    /// Starts the attempts that are due, and says what has become of dispatches since the last call, with the receiver
-    /// that was tried.
+    /// Starts the attempts that are due. Returns what has become of dispatches since the last call,
+    /// with the receiver that was tried.
     pub(super) fn advance(&mut self, now: Duration) -> Vec<(String, Arc<str>, Report)> {
         let ended = self.attempts.ended();
         let reports = ended.into_iter().filter_map(|outcome| self.end(outcome, now)).collect();
@@ -150,7 +154,7 @@ impl Deliveries {
         reports
     }
 
-    /// Ends all attempts, and says what they came to. What is not settled is left to the next owner.
+    /// Ends all attempts. Returns their outcomes. What is not settled is left to the next owner.
     pub(super) fn stop(&mut self, grace: Duration, now: Duration) -> Vec<(String, Arc<str>, Report)> {
         let ended = self.attempts.stop(grace);
         let reports = ended.into_iter().filter_map(|outcome| self.end(outcome, now)).collect();

@@ -1,4 +1,4 @@
-//! Dispatches to receivers that are well, away, slow, or say no. Time is what the tests say it is.
+//! Dispatches to receivers that are well, away, slow, or refuse. Time is set by the tests.
 
 use std::thread;
 use std::time::Instant;

@@ -1,8 +1,9 @@
-//! The owner of one partition of the alerts topic: its dispatcher, and the transactions that make what it decides last.
+//! The owner of one partition of the alerts topic: its dispatcher, and the transactions that make
+//! what it decides last.
 //!
-//! What came in, what has been decided and recorded, and how far the partition was read are committed in one transaction; only then is
-//! anything sent. So the next owner finds the dispatches that were under way, with the ids under which they may have
-//! arrived, and decides nothing twice.
+//! What came in, what has been decided and recorded, and how far the partition was read are
+//! committed in one transaction; only then is anything sent. So the next owner finds the dispatches
+//! that were under way, with the ids under which they may have arrived, and decides nothing twice.
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -38,8 +39,8 @@ pub(super) struct Desk {
     seen: Seen,
     /// What is to happen once the transaction is through.
     effects: VecDeque<Effect>,
-    /// A transaction has failed: what it was to make last is in no topic, so nothing after it may be committed. The next session
-    /// goes on from what is.
+    /// A transaction has failed: what it was to make last is in no topic, so nothing after it may
+    /// be committed. The next session goes on from what is.
     has_failed: bool,
     /// Of a group without an offset: the transitions that are there already.
     old: Option<Old>,
@@ -67,8 +68,9 @@ const MARGIN: usize = 4 << 10;
 /// What is left of each text of an entry that would be larger than its topic takes.
 const CUT_BYTES: usize = 1 << 10;
 
-/// Transitions that were in the topic when a group without a committed offset came to it: one that was renamed, or whose offset has
-/// expired. The ledger, which is kept for longer, knows which were taken in.
+/// Transitions that were in the topic when a group without a committed offset came to it: one that
+/// was renamed, or whose offset has expired. The ledger, which is kept for longer, knows which were
+/// taken in.
 struct Old {
     /// The first offset after them.
     end: i64,
@@ -95,8 +97,9 @@ impl Old {
 }
 
 impl Desk {
-    /// Takes a partition over: fences the former owner, ends its open transaction, and goes on from what it had committed. `next` is
-    /// none in a group without an offset, `end` the end of the partition.
+    /// Takes a partition over: fences the former owner, ends its open transaction, and goes on from
+    /// what it had committed. `next` is none in a group without an offset, `end` the end of the
+    /// partition.
     pub(super) fn take_over(
         context: &Context,
         policy: Policy,
@@ -142,7 +145,8 @@ impl Desk {
         })
     }
 
-    /// The commands that hold are those of their topic: others were taken back while nobody listened.
+    /// The commands that hold are those of their topic: others were taken back while nobody
+    /// listened.
     pub(super) fn hold_only(&mut self, known: &BTreeSet<String>, now: i64) {
         let gone: Vec<String> =
             self.dispatcher.commands().filter(|key| !known.contains(*key)).map(str::to_owned).collect();
@@ -251,7 +255,8 @@ impl Desk {
         let (state, commands, ledger) = (topics.alert_manager(), topics.alert_commands(), topics.alert_log());
         for (key, value) in changes {
             self.send(&state, key, value.as_deref(), deadline)?;
-            // A silence that is over, or an acknowledgement of what is: the topic need not keep it either.
+            // A silence that is over, or an acknowledgement of what is: the topic need not keep it
+            // either.
             if let (Some(command), None) = (key.strip_prefix("command/"), value) {
                 self.send(&commands, command, None, deadline)?;
             }

@@ -6,7 +6,7 @@ use alerts::dispatch::{Command, Dispatch, DispatchAlert, Reason};
 use alerts::{Status, Transition};
 use sinks::{Alert, Notification};
 
-/// Reads a message of the alerts topic, or says why it is not a transition.
+/// Reads a message of the alerts topic. `Err` has the reason why it is no transition.
 pub(super) fn read(payload: Option<&[u8]>) -> Result<Transition, String> {
     let Some(payload) = payload else { return Err("it has no payload".to_owned()) };
     serde_json::from_slice(payload).map_err(|error| error.to_string())
@@ -18,8 +18,8 @@ pub(super) fn read_command(value: Option<&[u8]>) -> Result<Option<Command>, Stri
     serde_json::from_slice(value).map(Some).map_err(|error| error.to_string())
 }
 
-/// What a receiver is notified, with a note about the data behind it. The id is that of the dispatch, so each attempt carries
-/// the same.
+/// What a receiver is notified, with a note about its data. The id is that of the dispatch, so each
+/// attempt carries the same.
 pub(super) fn notification(dispatch: &Dispatch, note: Option<&str>) -> Arc<Notification> {
     let mut alerts: Vec<Alert> = dispatch.alerts.iter().map(alert).collect();
     // The order of equals stays as it is.

@@ -16,8 +16,8 @@ pub(super) struct Receiver {
     pub(super) fallback: Option<Arc<str>>,
 }
 
-/// Sinks for all receivers. One that cannot be made any more, as a file of its is gone since the configuration was read, costs
-/// itself: what it is to be notified goes to its fallback.
+/// Sinks for all receivers. One that cannot be made any more, as a file of its is gone since the
+/// configuration was read, costs itself: what it is to be notified goes to its fallback.
 pub(super) fn connect(configs: Vec<ReceiverConfig>) -> Vec<Receiver> {
     let mut receivers = Vec::new();
     for ReceiverConfig { name, kind, fallback, .. } in configs {
@@ -104,7 +104,8 @@ mod tests {
         assert_eq!(names, ["mail", "hook", "chat", "am"]);
         assert!(!format!("{receivers:?} {shown}").contains("secret"));
 
-        // What cannot work leaves the others as they are, and says why when it is to be notified something.
+        // What cannot work leaves the others as they are, and says why when it is to be notified
+        // something.
         let configs = vec![email("mail", Some("/no/such.pem")), webhook("hook", "no header"), slack("chat")];
         let receivers = connect(configs);
         let unusable: Vec<bool> =

@@ -1,11 +1,12 @@
-//! Transitions that were taken in: `rollup` sends some again, with the same ids, when it goes on from a snapshot.
+//! Transitions that were taken in: `rollup` sends some again, with the same ids, when it goes on
+//! from a snapshot.
 
 use std::collections::{HashSet, VecDeque};
 
 use twox_hash::XxHash3_64;
 
-/// Ids that are remembered, the latest, each by its hash: 32 MB at most. `rollup` sends again what it has said since its last
-/// snapshot, which may be hours of a storm while its sink is away.
+/// Ids that are remembered, the latest, each by its hash: 32 MB at most. `rollup` sends again what
+/// it has sent since its last snapshot, which may be hours of a storm while its sink is away.
 const REMEMBERED: usize = 1_000_000;
 
 /// Messages before the committed offset that are read again for their ids.
@@ -18,7 +19,7 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// Notes an id, and says whether it is new.
+    /// Notes an id. Returns whether it is new.
     pub(super) fn note(&mut self, id: &str) -> bool {
         let id = XxHash3_64::oneshot(id.as_bytes());
         if !self.ids.insert(id) {

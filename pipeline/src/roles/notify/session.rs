@@ -26,7 +26,7 @@ const BROKER_TIMEOUT: Duration = Duration::from_secs(30);
 
 type NotifyConsumer = BaseConsumer<Group<NotifyShare>>;
 
-/// Ends in order at shutdown, and when `unchanged` says no more.
+/// Ends in order at shutdown, and when `unchanged` is no more true.
 pub(super) fn run(
     context: &Context,
     alerts: &AlertsConfig,

@@ -1,4 +1,5 @@
-//! What this process does for the partitions it owns: transitions in, dispatches out, and what becomes of these.
+//! What this process does for the partitions it owns: transitions in, dispatches out, and what
+//! becomes of these.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,8 +26,9 @@ use crate::telemetry::{DeliveryLabels, StageLabels};
 /// How long deliveries under way may take when partitions are given up or the process ends.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Dispatches that are not settled, above which no more transitions are read: the bound on memory while receivers are
-/// away. What waits for a receiver that is away is one dispatch for each of its groups.
+/// Dispatches that are not settled, above which no more transitions are read: the bound on memory
+/// while receivers are away. What waits for a receiver that is away is one dispatch for each of its
+/// groups.
 const MAX_UNSETTLED: usize = 10_000;
 
 pub(super) struct NotifyShare {
@@ -65,7 +67,7 @@ impl NotifyShare {
         }
     }
 
-    /// Whether the group has said what this process owns, be it nothing.
+    /// Whether the group has assigned partitions to this process, be it none.
     pub(super) fn has_joined(&self) -> bool {
         self.joined
     }
@@ -121,7 +123,8 @@ impl NotifyShare {
         self.behind.note(record);
     }
 
-    /// Whether no more messages should be read for now. Reading goes on when half of them are settled.
+    /// Whether no more messages should be read for now. Reading goes on when half of them are
+    /// settled.
     pub(super) fn is_full(&self, paused: bool) -> bool {
         let bound = if paused { MAX_UNSETTLED / 2 } else { MAX_UNSETTLED };
         self.deliveries.unsettled() >= bound

@@ -1,5 +1,5 @@
-//! Sessions of the role on librdkafka's mock cluster, which takes transactions and rolls none back: what survives a kill is
-//! shown on real Kafka.
+//! Sessions of the role on librdkafka's mock cluster, which takes transactions and rolls none back:
+//! what survives a kill is shown on real Kafka.
 
 use std::path::Path;
 use std::thread;
@@ -224,7 +224,8 @@ fn what_a_refused_transaction_held_is_made_last_by_no_other() {
     let receivers = [hook.receiver("hook")];
     let ended = session::run(&bench.context, &bench.alerts, &receivers, retry, || true);
     assert!(ended.is_err() && hook.taken().is_empty(), "{ended:?}");
-    // The mock keeps what was aborted. What counts is that no other transaction made it last, without the alert's state.
+    // The mock keeps what was aborted. What counts is that no other transaction made it last,
+    // without the alert's state.
     let entries: Vec<What> = bench.ledger().into_iter().map(|entry| entry.what).collect();
     assert_eq!(entries, [What::Received, What::Dispatched]);
 }

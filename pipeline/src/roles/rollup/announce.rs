@@ -21,7 +21,8 @@ use crate::kafka::{self, Reports};
 use crate::roles::context::Context;
 
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
-/// Rows in one message of the late topic, and its bytes: well below the size that brokers take by default.
+/// Rows in one message of the late topic, and its bytes: well below the size that brokers take by
+/// default.
 const LATE_ROWS: usize = 1_000;
 const LATE_BYTES: usize = 512 << 10;
 /// Of a message beside its payload: headers, what Kafka adds.
@@ -29,8 +30,8 @@ const MARGIN: usize = 4 << 10;
 /// What is left of each text of a message that would be larger than its topic takes.
 const CUT_BYTES: usize = 1 << 10;
 
-/// Remembers that a message was refused: flushing alone only says that none is waiting any more. One that is too large
-/// costs itself alone.
+/// Remembers that a message was refused: flushing alone only means that none is waiting any more.
+/// One that is too large costs itself alone.
 struct Deliveries {
     context: Context,
     refused: Mutex<Option<KafkaError>>,
@@ -85,7 +86,8 @@ pub(super) struct Announcer {
 impl Announcer {
     pub(super) fn new(context: &Context) -> Result<Self> {
         let mut config = kafka::producer_config(&context.config.kafka);
-        // A message is given up by the broker's refusal only, never by the clock: the log behind it waits.
+        // A message is given up by the broker's refusal only, never by the clock: the rest of the
+        // log waits.
         config.set("message.timeout.ms", "0");
         let topics = &context.config.topics;
         let limits = Limits::ask(context, topics)?;
@@ -103,8 +105,9 @@ impl Announcer {
         })
     }
 
-    /// One message a transition. The key, rule and labels, keeps the transitions of one alert in order. The topic of states
-    /// has the newest of each alert, until it neither fires nor is pending any more.
+    /// One message a transition. The key, rule and labels, keeps the transitions of one alert in
+    /// order. The topic of states has the newest of each alert, until it neither fires nor is
+    /// pending any more.
     pub(super) fn alert(&self, transition: &Transition) -> Result<()> {
         let key = json(&(&transition.rule, &transition.labels))?;
         let mut payload = json(transition)?;
@@ -123,8 +126,8 @@ impl Announcer {
         self.send(&self.alert_states, Some(key.as_bytes()), Some(&json(progress)?), OwnedHeaders::new())
     }
 
-    /// The rollup of the late points alone, a JSON object a line, and how late they were. One message, or
-    /// several when there are many rows; only the first counts the points.
+    /// The rollup of the late points alone, a JSON object a line, and how late they were. One
+    /// message, or several when there are many rows; only the first counts the points.
     pub(super) fn late(&self, late: &Late) -> Result<()> {
         let rows = late.rows.num_rows();
         self.late_rows(late, 0, rows.min(LATE_ROWS), late.points)?;
@@ -196,7 +199,7 @@ fn json(value: &impl serde::Serialize) -> Result<Vec<u8>> {
     serde_json::to_vec(value).map_err(|error| Error::Refused(format!("not expressible as JSON: {error}")))
 }
 
-/// Payload that the topics take, as the broker says at the start of a session.
+/// Payload that the topics take, as the broker reports at the start of a session.
 struct Limits {
     late: usize,
     alerts: usize,
@@ -226,7 +229,8 @@ fn lines(rows: &RecordBatch) -> Result<Vec<u8>> {
     Ok(payload)
 }
 
-/// The rows with the beginning of each text. Texts of points are bounded, and what SQL makes of them need not be.
+/// The rows with the beginning of each text. Texts of points are bounded, and what SQL makes of
+/// them need not be.
 fn with_short_columns(rows: &RecordBatch) -> Result<RecordBatch> {
     let columns = rows.columns().iter().map(|column| match column.data_type() {
         DataType::Utf8View => {
@@ -239,7 +243,8 @@ fn with_short_columns(rows: &RecordBatch) -> Result<RecordBatch> {
     Ok(rows)
 }
 
-/// The transition with the beginning of what people read. Its labels are what it is known by, and stay.
+/// The transition with the beginning of what people read. Its labels are what it is known by, and
+/// stay.
 fn with_short_texts(transition: &Transition) -> Transition {
     let mut cut = transition.clone();
     let others = [&mut cut.owner, &mut cut.runbook].into_iter().flatten();

@@ -37,7 +37,8 @@ impl ArchivedPoints {
 
     /// The points of `from` or later, and before `to`; none when there is no file.
     ///
-    /// Files are listed now, as compaction may have replaced those of before. One that goes while it is read is an error.
+    /// Files are listed now, as compaction may have replaced those of before. One that goes while
+    /// it is read is an error.
     pub(super) async fn read(&self, from: i64, to: i64) -> Result<Option<SendableRecordBatchStream>> {
         let session = self.cold.session(None)?;
         {

@@ -1,17 +1,18 @@
 //! The `rollup` role: partial states to closed windows, corrections and alerts.
 //!
 //! Each partition of the partials topic is a deterministic fold over its log. A checkpoint stores a
-//! partition's state as of an offset; only when that is durable, and every result before it acknowledged by the
-//! sinks, is the offset committed. The next owner of the partition loads the snapshot of the committed
-//! offset and goes on from there; what it writes again is the same.
+//! partition's state as of an offset; only when that is durable, and every result before it
+//! acknowledged by the sinks, is the offset committed. The next owner of the partition loads the
+//! snapshot of the committed offset and goes on from there; what it writes again is the same.
 //!
 //! - `session`: the consumer's loop, from joining the group to leaving it
 //! - `share`: the owned partitions, each a fold
-//! - `outputs`: results to the sinks, in order, within a bound; checkpoints behind them
+//! - `outputs`: results to the sinks, in order, within a bound; checkpoints after them
 //! - `tell`: what operators are notified of states, left out windows and overflow
 //! - `announce`: late rows and alert transitions to their topics
 //! - `snapshots`: where states are kept
-//! - `rebuild`: windows that the stream had to leave out, computed from the points that `archived` reads
+//! - `rebuild`: windows that the stream had to leave out, computed from the points that `archived`
+//!   reads
 
 mod announce;
 mod archived;
@@ -62,8 +63,8 @@ pub(crate) fn tables_of(rollup: &Rollup) -> Vec<Table> {
     tables.collect()
 }
 
-/// Runs the role on the calling thread until shutdown. `events` gets the rows and alerts that were emitted; it may have no
-/// listener.
+/// Runs the role on the calling thread until shutdown. `events` gets the rows and alerts that were
+/// emitted; it may have no listener.
 ///
 /// # Errors
 /// What trying again does not mend.

@@ -1,14 +1,15 @@
 //! Results to the sinks, in the order in which the fold gave them out, within a bound.
 //!
-//! A task of its own writes, so that the consumer's thread never waits for a sink: when the queue is full, in batches or
-//! in bytes, the thread pauses its partitions and keeps polling. A checkpoint travels through the same queue, so
-//! everything before it is written first; then the sinks flush, then the snapshots are stored.
+//! A task of its own writes, so that the consumer's thread never waits for a sink: when the queue
+//! is full, in batches or in bytes, the thread pauses its partitions and keeps polling. A
+//! checkpoint travels through the same queue, so everything before it is written first; then the
+//! sinks flush, then the snapshots are stored.
 //!
-//! States are encoded on a thread of their own, as soon as a checkpoint is made: the fold goes on, and what waits in the
-//! queue is compressed and holds no batch of the fold.
+//! States are encoded on a thread of their own, as soon as a checkpoint is made: the fold goes on,
+//! and what waits in the queue is compressed and holds no batch of the fold.
 //!
-//! Storage that is full, read-only or away is tried again until it takes what it is given. Meanwhile `/readyz` says so, the
-//! queue fills up, and the log waits.
+//! Storage that is full, read-only or away is tried again until it takes what it is given.
+//! Meanwhile `/readyz` shows it, the queue fills up, and the log waits.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -117,8 +118,8 @@ impl Outputs {
         self.queued.batches.load(Ordering::Relaxed)
     }
 
-    /// Whether there is room for the results of one more message. Those of one message are always taken: they are
-    /// bounded by the state that they are made of.
+    /// Whether there is room for the results of one more message. Those of one message are always
+    /// taken: they are bounded by the state that they are made of.
     pub(super) fn has_room(&self) -> bool {
         self.queued.batches.load(Ordering::Relaxed) < QUEUE
             && self.queued_bytes() < self.context.shares.results
@@ -204,8 +205,8 @@ impl Outputs {
         }
     }
 
-    /// Drops what is queued and ends the requests under way: someone else may own the partitions by now, and
-    /// must not be overwritten. What InfluxDB has already received cannot be called back.
+    /// Drops what is queued and ends the requests under way: someone else may own the partitions by
+    /// now, and must not be overwritten. What InfluxDB has already received cannot be called back.
     pub(super) fn abandon(&mut self) {
         self.under_way = false;
         if let Some(task) = self.task.take() {
@@ -300,7 +301,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Tries again while the storage does not take `what`: nothing is dropped, and nothing after it is written.
+    /// Tries again while the storage does not take `what`: nothing is dropped, and nothing after it
+    /// is written.
     async fn patiently<E: Into<Error>, F: Future<Output = Result<(), E>>>(
         &self,
         what: &'static str,

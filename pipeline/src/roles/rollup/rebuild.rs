@@ -1,10 +1,11 @@
 //! Windows that the stream had to leave out, rebuilt from the archive.
 //!
-//! A rebuild waits until its windows are final and everything that came for them is durable in the archive, which the
-//! commits of `ingest` tell. A task then reads the points and computes the windows; the consumer's thread hands them
-//! to the sink when nothing else waits there. Only when all are in the sink's queue does the fold forget the
-//! rebuild: the next snapshot is stored after the sink has flushed, and the owner that starts from an older one does it
-//! again, with the same result. Rebuilds of the same windows in several partitions read the points once.
+//! A rebuild waits until its windows are final and everything that came for them is durable in the
+//! archive, which the commits of `ingest` tell. A task then reads the points and computes the
+//! windows; the consumer's thread hands them to the sink when nothing else waits there. Only when
+//! all are in the sink's queue does the fold forget the rebuild: the next snapshot is stored after
+//! the sink has flushed, and the owner that starts from an older one does it again, with the same
+//! result. Rebuilds of the same windows in several partitions read the points once.
 
 mod compute;
 
@@ -30,7 +31,8 @@ use crate::time::shown;
 
 /// Between two looks at what is due, and at what the archive has.
 const LOOK: Duration = Duration::from_secs(1);
-/// What waits for longer than this beyond the age of the archive's files is worth a warning, and another one each time.
+/// What waits for longer than this beyond the age of the archive's files is worth a warning, and
+/// another one each time.
 const PATIENCE: Duration = Duration::from_secs(600);
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 
@@ -197,7 +199,8 @@ impl Rebuilds {
         });
     }
 
-    /// Starts with what has everything in the archive, together with the same windows of other partitions.
+    /// Starts with what has everything in the archive, together with the same windows of other
+    /// partitions.
     fn start_job(&mut self) {
         let ready = || self.waiting.iter().filter(|(_, waiting)| self.has_arrived(&waiting.offsets));
         let Some(first) = ready().next().map(|(_, waiting)| waiting.rebuild.clone()) else { return };
@@ -328,7 +331,7 @@ fn key(partition: i32, rebuild: &Rebuild) -> Key {
     (partition, rebuild.tier().table.clone(), rebuild.gap.from)
 }
 
-/// What the commits of `ingest` say of the archive.
+/// The archive's progress by the commits of `ingest`.
 async fn archived_offsets(context: Context, sources: BTreeSet<Source>) -> Result<BTreeMap<Source, Archived>> {
     let sources = sources.into_iter().collect();
     let commits = committed(&context.config.kafka, &context.config.ingest.group, sources).await?;

@@ -1,4 +1,5 @@
-//! What a partition has announced of alerts by the time it is taken over, compared with what is held once its log is replayed.
+//! What a partition has announced of alerts by the time it is taken over, compared with what is
+//! held once its log is replayed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -48,7 +49,7 @@ impl Replay {
         Compared { deciders, held_back: self.changed.clone(), until: self.until }
     }
 
-    /// What has to be said at the end. `watermark`: event time there.
+    /// The transitions to emit at the end. `watermark`: event time there.
     pub(super) fn difference(
         &self,
         threshold: &Threshold,
@@ -94,16 +95,18 @@ impl States {
         self.progress.get(&partition).map(compared).unwrap_or_default()
     }
 
-    /// What is to be compared in a partition that is replayed from the message `from` on, and whose log ends before `end`; nothing
-    /// when all rules are as they were.
+    /// What is to be compared in a partition that is replayed from the message `from` on, and whose
+    /// log ends before `end`; nothing when all rules are as they were.
     pub(super) fn of(&self, partition: i32, from: i64, end: i64, deciders: &Deciders) -> Option<Replay> {
-        // Where nothing was announced, or by a release that did not say by which rules, there is nothing to compare with.
+        // Where nothing was announced, or by a release that did not record the rules, there is
+        // nothing to compare with.
         let until = self.progress.get(&partition)?.next?.min(end);
         let compared = self.compared(partition);
         let names = compared.deciders.keys().chain(deciders.keys());
         let differs = |name: &&String| compared.deciders.get(*name) != deciders.get(*name);
         let mut changed: BTreeSet<String> = names.filter(differs).cloned().collect();
-        // What was held back then is so again: its ids would come between those that were announced.
+        // What was held back then is so again: its ids would come between those that were
+        // announced.
         if from < compared.until {
             changed.extend(compared.held_back);
         }

@@ -26,7 +26,8 @@ use crate::telemetry::{ErrorLabels, SinkLabels};
 
 const POLL: Duration = Duration::from_millis(50);
 const REPORT: Duration = Duration::from_secs(1);
-/// The part of `/readyz` that shows that InfluxDB refuses a rollup's rows, and for how long after the last one.
+/// The part of `/readyz` that shows that InfluxDB refuses a rollup's rows, and for how long after
+/// the last one.
 const REFUSED: &str = "influx rows";
 const REFUSED_SHOWN: Duration = Duration::from_secs(60);
 /// How often event time is reported to others.
@@ -77,7 +78,8 @@ fn consume(
     let mut checkpointed = context.clock.monotonic();
     let (mut reported, mut announced) = (checkpointed, checkpointed);
     while !context.shutdown.is_triggered() && unchanged() {
-        // While the sinks have no room nothing is read, but the group is still polled: the log waits.
+        // While the sinks have no room nothing is read, but the group is still polled: the log
+        // waits.
         let full = !group.share().has_room();
         valve.set(consumer, full)?;
         context.board.sink_queue(group.share().queued(), full);
@@ -122,9 +124,9 @@ struct Conflicts {
     reason: String,
 }
 
-/// Shows the sink's retries on `/metrics`, its trouble to `why`, and on `/readyz` that it refuses a rollup's rows,
-/// for as long as it lives. A row that is refused for what it holds costs itself, and is no reason to take the
-/// process out of service.
+/// Shows the sink's retries on `/metrics`, its trouble to `why`, and on `/readyz` that it refuses a
+/// rollup's rows, for as long as it lives. A row that is refused for what it holds costs itself,
+/// and is no reason to take the process out of service.
 async fn report_stats(sink: Weak<InfluxTiers>, mut conflicts: watch::Receiver<Conflicts>, context: Context) {
     let labels = SinkLabels { sink: "influx" };
     let retries = context.metrics.sink.retries.get_or_create(&labels).clone();
@@ -158,11 +160,11 @@ fn sink(context: &Context, lease: &Lease) -> Result<RollupSink> {
         return Ok(RollupSink { name: "parquet", sink: Arc::new(RollupParquet::new(store, prefix)) });
     };
     let config = influx_config(influx);
-    let said = context.clone();
+    let at_work = context.clone();
     let (refused, conflicts) = watch::channel(Conflicts::default());
     let rejected = Arc::new(move |rejected: RejectedLine| {
         let counted = ErrorLabels { sink: "influx", kind: "rejected" };
-        said.metrics.sink.errors.get_or_create(&counted).inc();
+        at_work.metrics.sink.errors.get_or_create(&counted).inc();
         if rejected.is_type_conflict() {
             refused.send_modify(|conflicts| {
                 conflicts.rows += 1;
@@ -170,7 +172,7 @@ fn sink(context: &Context, lease: &Lease) -> Result<RollupSink> {
             });
         }
         let key = format!("influxdb rejected: {}", rejected.cause());
-        if let Some(held_back) = said.lines.take(&key, said.clock.monotonic()) {
+        if let Some(held_back) = at_work.lines.take(&key, at_work.clock.monotonic()) {
             let RejectedLine { line, reason } = rejected;
             tracing::error!(line, reason, held_back, "influxdb rejected a row; one line a minute");
         }

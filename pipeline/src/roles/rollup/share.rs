@@ -61,7 +61,8 @@ pub(super) struct Partition {
     missed: bool,
     /// How far event time had come when it was announced.
     announced: Option<Progress>,
-    /// What was announced of alerts when it was taken over, until that has been compared with what is held.
+    /// What was announced of alerts when it was taken over, until that has been compared with what
+    /// is held.
     replay: Option<Replay>,
     /// See [`Progress::rules`].
     compared: Compared,
@@ -166,8 +167,8 @@ impl RollupShare {
         Ok(())
     }
 
-    /// No point behind a message is newer: `ingest` refuses what is further ahead of its clock than the skew, once for
-    /// that and once for a difference between the clocks.
+    /// No point of a message is newer: `ingest` refuses what is further ahead of its clock than the
+    /// skew, once for that and once for a difference between the clocks.
     fn newest_before(&self, message: &BorrowedMessage<'_>) -> i64 {
         let sent = message.timestamp().to_millis().map(|ms| ms.saturating_mul(1_000_000));
         let skew = self.context.config.ingest.max_future_skew * 2;
@@ -241,7 +242,8 @@ impl RollupShare {
         }
     }
 
-    /// Starts a checkpoint of every partition that moved, unless one is under way or the sink is behind.
+    /// Starts a checkpoint of every partition that moved, unless one is under way or the sink is
+    /// behind.
     pub(super) fn checkpoint(&mut self) -> Result<()> {
         if !self.outputs.takes_checkpoint() {
             return Ok(());
@@ -294,8 +296,9 @@ impl RollupShare {
         }
     }
 
-    /// Waits until everything given out is durable, and returns the offsets to commit. When the sink or storage does not
-    /// answer in time, the rest is dropped: the next owner gives it out again.
+    /// Waits until everything given out is durable, and returns the offsets to commit. When the
+    /// sink or storage does not answer in time, the rest is dropped: the next owner gives it out
+    /// again.
     pub(super) fn finish(&mut self) -> Result<(Commit, Finished)> {
         let clock = self.context.clock.clone();
         let until = clock.monotonic() + HANDOVER;
@@ -366,7 +369,7 @@ impl RollupShare {
         let mut threshold = self.alerting.threshold();
         let mut missed = assigned.log.0 > assigned.offset.unwrap_or(0);
         let Some(offset) = assigned.offset else {
-            // Storage that cannot be listed holds the first snapshot, and says so then.
+            // Storage that cannot be listed holds the first snapshot, and is reported then.
             let newest = self.context.runtime.block_on(self.snapshots.newest_offset(assigned.partition));
             let (partition, end) = (assigned.partition, assigned.log.1);
             if newest.ok().flatten().is_some_and(|newest| newest > end) {

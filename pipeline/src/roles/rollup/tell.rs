@@ -1,4 +1,5 @@
-//! What an operator is notified of partitions: what became of their states, which windows are left out, what overflows.
+//! What an operator is notified of partitions: what became of their states, which windows are left
+//! out, what overflows.
 
 use operators::fold::Restored;
 use operators::overflow::Overflow;

@@ -22,7 +22,8 @@ impl Attempts {
         what: &str,
         measure: impl FnOnce() -> Result<T, Unavailable>,
     ) -> Option<T> {
-        // What a measurement shares with the next one are servers, which it does not leave half changed.
+        // What a measurement shares with the next one are servers, which it does not leave half
+        // changed.
         match catch_unwind(AssertUnwindSafe(measure)) {
             Ok(Ok(measured)) => return Some(measured),
             Ok(Err(reason)) => self.missing.push(format!("{what}: {reason}")),

@@ -1,4 +1,5 @@
-//! DataFusion alone: the query over points in memory, which no pipeline that computes with it can beat.
+//! DataFusion alone: the query over points in memory, which no pipeline that computes with it can
+//! beat.
 
 use std::sync::Arc;
 use std::time::Instant;

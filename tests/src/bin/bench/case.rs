@@ -38,8 +38,8 @@ impl Input {
         }
     }
 
-    /// Memory that each process may take. A million groups do not fit into the default twice, as windows of a minute are
-    /// kept for ten more.
+    /// Memory that each process may take. A million groups do not fit into the default twice, as
+    /// windows of a minute are kept for ten more.
     pub(crate) fn budget(self) -> &'static str {
         match self {
             Self::Json | Self::JsonLines | Self::Lines | Self::Wide => "1GiB",
@@ -91,11 +91,13 @@ pub(crate) enum Sink {
 /// What is done with the points.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Work {
-    /// librdkafka on one thread counts messages: as fast as anything that reads Kafka with it can be.
+    /// librdkafka on one thread counts messages: as fast as anything that reads Kafka with it can
+    /// be.
     Count,
     /// The same, and Tidemark's decoder turns the messages into columns.
     Decode,
-    /// The query in one pass of DataFusion over points that are in memory, on all cores: no Kafka, no windows to close.
+    /// The query in one pass of DataFusion over points that are in memory, on all cores: no Kafka,
+    /// no windows to close.
     Batch,
     /// Flink SQL, the same query over the same topic.
     Flink,

@@ -1,6 +1,6 @@
-//! How late results and notifications are while points come in at a steady rate, as they are sent: from the end of a window
-//! by the wall clock until InfluxDB has acknowledged its rows, and until the receiver of a webhook, or a mail server, has the
-//! alert.
+//! How late results and notifications are while points come in at a steady rate, as they are sent:
+//! from the end of a window by the wall clock until InfluxDB has acknowledged its rows, and until
+//! the receiver of a webhook, or a mail server, has the alert.
 
 use std::io::Read;
 use std::sync::{Arc, Mutex};
@@ -60,8 +60,8 @@ struct Arrivals {
 
 type Shared = Arc<Mutex<Arrivals>>;
 
-/// Sends `rate` points a second for `length`, each with the time at which it is sent; fewer when the machine cannot send so
-/// fast, which the result says.
+/// Sends `rate` points a second for `length`, each with the time at which it is sent; fewer when
+/// the machine cannot send so fast, which the result says.
 pub(crate) fn measure(
     kafka: &Kafka,
     influx: &Influx,
@@ -85,8 +85,8 @@ pub(crate) fn measure(
     tidemark.run("ingest,rollup,notify");
     arrivals.lock().unwrap().first_window = (now() / WINDOW + 1) * WINDOW;
     let Sent { rate: sent, newest } = send(kafka, &topic, rate, length);
-    // Event time stands at the newest points less the disorder, until all partitions are idle: a window that it has not
-    // passed stays open, and is not waited for.
+    // Event time stands at the newest points less the disorder, until all partitions are idle: a
+    // window that it has not passed stays open, and is not waited for.
     let reached = newest - i64::try_from(DISORDER.as_nanos()).unwrap();
     let last_window = reached / WINDOW * WINDOW - WINDOW;
     let windows = (last_window - arrivals.lock().unwrap().first_window) / WINDOW + 1;

@@ -43,7 +43,8 @@ pub(crate) fn points(input: Input, count: usize) -> Vec<Point> {
     Generator { hosts: input.hosts(), regions: REGIONS, ..Generator::default() }.points(count)
 }
 
-/// Writes the points to a topic. A heartbeat on every partition, a day after the last point, closes all windows.
+/// Writes the points to a topic. A heartbeat on every partition, a day after the last point, closes
+/// all windows.
 pub(crate) fn load(kafka: &Kafka, input: Input, points: &[Point]) -> Loaded {
     let topic = format!("bench-{input}");
     let partitions = input.partitions();
@@ -67,7 +68,8 @@ pub(crate) fn load(kafka: &Kafka, input: Input, points: &[Point]) -> Loaded {
     Loaded { input, topic, partitions, points: points.len(), messages, bytes, windows, result_rows }
 }
 
-/// Distinct minutes, and distinct pairs of series and minute. The points of a series are in the order of their times.
+/// Distinct minutes, and distinct pairs of series and minute. The points of a series are in the
+/// order of their times.
 fn count_rows(points: &[Point]) -> (usize, usize) {
     let mut last_minute: Vec<i64> = Vec::new();
     let mut newest = i64::MIN;

@@ -18,7 +18,8 @@ pub(crate) fn describe() -> Vec<(&'static str, String)> {
 /// Processor time of a process since it started, in its own code and in the kernel.
 pub(crate) fn cpu_seconds(process: u32) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).expect("the process runs");
-    // The second field, the program's name in brackets, may have spaces in it. utime and stime are the 14th and 15th.
+    // The second field, the program's name in brackets, may have spaces in it. utime and stime are
+    // the 14th and 15th.
     let after_name = stat.rsplit_once(") ").expect("a name in brackets").1;
     let ticks = after_name.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<f64>().expect("a number"));
     ticks.sum::<f64>() / TICKS

@@ -1,8 +1,9 @@
-//! The benchmark: points per second from Kafka to written rollups, against a consumer that only counts messages.
+//! The benchmark: points per second from Kafka to written rollups, against a consumer that only
+//! counts messages.
 //!
-//! Everything is measured in one run on one machine: a real broker is started, filled once, and read by one case
-//! after the other. The program under test is the built `tidemark`, processes of its own. What could not be measured
-//! is shown as a dash, with the reason.
+//! Everything is measured in one run on one machine: a real broker is started, filled once, and
+//! read by one case after the other. The program under test is the built `tidemark`, processes of
+//! its own. What could not be measured is shown as a dash, with the reason.
 //!
 //! Build with `cargo build --release --workspace`, then run `target/release/bench`.
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
@@ -39,14 +40,16 @@ use crate::report::Report;
 const LATENCY_RATE: f64 = 300_000.0;
 /// Latency is also measured at this rate, whatever the machine.
 const STEADY_RATE: usize = 100_000;
-/// Latency is measured at this part of the rate of `json-host`: half of what the machine can do when it also has to make the
-/// points and send them, a message each, which costs as much as to read and aggregate them.
+/// Latency is measured at this part of the rate of `json-host`: half of what the machine can do
+/// when it also has to make the points and send them, a message each, which costs as much as to
+/// read and aggregate them.
 const LATENCY_SHARE: f64 = 0.25;
 
 /// Measures how fast Tidemark reads, aggregates and writes.
 #[derive(Debug, Parser)]
 struct Options {
-    /// Points of each input: 10,000 hosts in 8 regions, or a million, report every 10 s of event time.
+    /// Points of each input: 10,000 hosts in 8 regions, or a million, report every 10 s of event
+    /// time.
     #[arg(long, default_value_t = 20_000_000)]
     points: usize,
     /// Cases to run, by name and separated by commas. Default: all but Flink's, and latency.
@@ -55,11 +58,12 @@ struct Options {
     /// Also run Flink SQL, which is downloaded the first time.
     #[arg(long)]
     peers: bool,
-    /// Measure latency for so many seconds, at a quarter of the rate of `json-host`; 0: not at all. Default: 60, and 0 with `--cases`.
+    /// Measure latency for so many seconds, at a quarter of the rate of `json-host`; 0: not at all.
+    /// Default: 60, and 0 with `--cases`.
     #[arg(long)]
     latency: Option<u64>,
-    /// Measure memory instead: a backlog while InfluxDB is down, more series than a rollup may have, recovery, late points,
-    /// remembered alerts and corrections.
+    /// Measure memory instead: a backlog while InfluxDB is down, more series than a rollup may
+    /// have, recovery, late points, remembered alerts and corrections.
     #[arg(long)]
     memory: bool,
     /// Measure epochs instead, with 4 and with 1,000 silent source partitions.

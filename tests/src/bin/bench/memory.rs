@@ -1,5 +1,5 @@
-//! What the program holds when there is too much of everything. Each figure is of a process of its own, `ingest` and
-//! `rollup` together.
+//! What the program holds when there is too much of everything. Each figure is of a process of its
+//! own, `ingest` and `rollup` together.
 //!
 //! - `outage`: a backlog that nobody takes the results of
 //! - `overflow`: series beyond the limit, and a large state to come back from

@@ -1,5 +1,5 @@
-//! The program under test: `tidemark run`, processes for `ingest` and processes for `rollup`, from the first point to the
-//! last result.
+//! The program under test: `tidemark run`, processes for `ingest` and processes for `rollup`, from
+//! the first point to the last result.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,7 +15,8 @@ use crate::load::{Loaded, bar};
 use crate::machine;
 use crate::report::Measured;
 
-/// For one case. A rate of a hundredth of what is expected is a failure, and not a result to wait for.
+/// For one case. A rate of a hundredth of what is expected is a failure, and not a result to wait
+/// for.
 const LIMIT: Duration = Duration::from_secs(900);
 /// Between two looks at the metrics.
 const GLANCE: Duration = Duration::from_millis(50);
@@ -54,10 +55,12 @@ struct Moments {
     finished: Instant,
 }
 
-/// Runs the program on a topic until every point is counted, archived if it should be, and every result is written.
+/// Runs the program on a topic until every point is counted, archived if it should be, and every
+/// result is written.
 ///
 /// # Panics
-/// When it does not get there, and when points were refused or came late: then its rate is that of other work.
+/// When it does not get there, and when points were refused or came late: then its rate is that of
+/// other work.
 pub(crate) fn measure(
     kafka: &Kafka,
     influx: Option<&Influx>,
@@ -178,7 +181,8 @@ fn sum(processes: &[Tidemark], name: &str) -> f64 {
     processes.iter().filter_map(|process| process.metric(name, &[])).sum()
 }
 
-/// Topics and groups are the case's own: each starts at the beginning of the input, and with no state.
+/// Topics and groups are the case's own: each starts at the beginning of the input, and with no
+/// state.
 fn config(kafka: &Kafka, case: Case, setup: Setup, input: &Loaded, storage: &Path) -> String {
     let brokers = kafka.brokers();
     let (topic, archive, storage) = (&input.topic, setup.archive, storage.display());

@@ -1,5 +1,5 @@
-//! The ceilings: librdkafka's consumer on one thread, which looks at nothing but whether there is a message, and the same
-//! with Tidemark's decoder behind it.
+//! The ceilings: librdkafka's consumer on one thread, which looks at nothing but whether there is a
+//! message, and the same with Tidemark's decoder behind it.
 
 use std::time::{Duration, Instant};
 
@@ -18,8 +18,8 @@ use crate::report::Measured;
 /// Decoded points that are kept before they are dropped: about an epoch.
 const KEPT: usize = 1_000_000;
 
-/// Reads the topic from its beginning to its end, and decodes it if asked to. The time starts with the first message,
-/// since it is not connecting that is measured.
+/// Reads the topic from its beginning to its end, and decodes it if asked to. The time starts with
+/// the first message, since it is not connecting that is measured.
 ///
 /// # Panics
 /// When no message comes for 30 s, and when the decoder refuses a point.

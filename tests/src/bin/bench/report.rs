@@ -16,7 +16,8 @@ pub(crate) struct Measured {
     pub(crate) points: usize,
     /// From the first point until all were read.
     pub(crate) read_seconds: Option<f64>,
-    /// From the first point until all results were written, and all points archived if they should be.
+    /// From the first point until all results were written, and all points archived if they should
+    /// be.
     pub(crate) result_seconds: Option<f64>,
     /// By process, start included; of the references without it.
     pub(crate) cpu_seconds: Vec<(&'static str, f64)>,

@@ -1,5 +1,5 @@
-//! How long an epoch takes when nearly all source partitions are silent: whether each was read to its end is asked of the
-//! broker in every epoch.
+//! How long an epoch takes when nearly all source partitions are silent: whether each was read to
+//! its end is asked of the broker in every epoch.
 
 use std::time::{Duration, Instant};
 

@@ -13,7 +13,8 @@ use crate::drill::verdict::Accounts;
 use crate::duckdb::DuckDb;
 use crate::kafka::{Kafka, Message};
 
-/// Receivers that are notified of each alert alone and at once: nothing is over before they are notified.
+/// Receivers that are notified of each alert alone and at once: nothing is over before they are
+/// notified.
 const ALONE: [&str; 3] = ["steady", "flaky", "away"];
 
 /// Problems of a kind that are notified one by one.
@@ -66,8 +67,8 @@ impl Books {
         books
     }
 
-    /// The files of the ledger, read by another engine: each entry up to the committed offset, once. In a short round nobody may
-    /// have had the time to write any.
+    /// The files of the ledger, read by another engine: each entry up to the committed offset,
+    /// once. In a short round nobody may have had the time to write any.
     pub(super) fn audit_files(&self, duckdb: &DuckDb, data: &Path, accounts: &mut Accounts) {
         if self.archived.0 == 0 {
             return;
@@ -108,7 +109,8 @@ impl Books {
         }
     }
 
-    /// What a dispatch was replaced by in the end, or itself, and all on the way. What is too long for one is cut in several.
+    /// What a dispatch was replaced by in the end, or itself, and all on the way. What is too long
+    /// for one is cut in several.
     fn heirs<'a>(&'a self, dispatch: &'a str) -> (BTreeSet<&'a str>, BTreeSet<&'a str>) {
         let (mut last, mut replaced, mut next) = (BTreeSet::new(), BTreeSet::new(), vec![dispatch]);
         while let Some(dispatch) = next.pop() {
@@ -138,7 +140,8 @@ impl Books {
         delivered + usize::from(self.untold.contains(&(receiver.to_owned(), id.to_owned())))
     }
 
-    /// Transitions that are not there yet, or that some receiver is neither told nor said not to be notified.
+    /// Transitions that are not there yet, or that some receiver is neither told nor said not to be
+    /// notified.
     pub(super) fn open(&self, story: &Story) -> Vec<String> {
         let ids: BTreeMap<&Event, &String> = self.events.iter().map(|(id, event)| (event, id)).collect();
         let mut open = Vec::new();
@@ -162,8 +165,9 @@ impl Books {
         self.untold.len()
     }
 
-    /// The transitions that a receiver was notified by each of the dispatches that it has taken. Where one was cut in several, the
-    /// ledger does not say which transition is in which: they are notified by the last of these, if it has all.
+    /// The transitions that a receiver was notified by each of the dispatches that it has taken.
+    /// Where one was cut in several, the ledger does not say which transition is in which: they are
+    /// notified by the last of these, if it has all.
     pub(super) fn told(&self, receiver: &str, taken: &BTreeSet<&str>) -> BTreeMap<String, Vec<String>> {
         let mut told: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for ((_, id), dispatches) in self.dispatched.iter().filter(|((of, _), _)| of == receiver) {

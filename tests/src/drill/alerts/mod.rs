@@ -1,8 +1,8 @@
-//! Ten thousand transitions to receivers that refuse, are slow, answer 429 or are cut in the middle of an answer, while the
-//! processes that judge and those that tell are killed, frozen and ended.
+//! Ten thousand transitions to receivers that refuse, are slow, answer 429 or are cut in the middle
+//! of an answer, while the processes that judge and those that tell are killed, frozen and ended.
 //!
-//! What must be notified follows from the points alone ([`story`]); what was notified is what the receivers have, each key once
-//! ([`receivers`]); and the ledger must say the same ([`books`]).
+//! What must be notified follows from the points alone ([`story`]); what was notified is what the
+//! receivers have, each key once ([`receivers`]); and the ledger must say the same ([`books`]).
 
 mod books;
 mod receivers;
@@ -125,8 +125,8 @@ impl<'a> Round<'a> {
         self.kafka.produce(&self.site.topic, messages);
     }
 
-    /// Waits until a part of what this part of the points leads to has been notified to the receiver that always answers: an
-    /// instant of the seed's choosing.
+    /// Waits until a part of what this part of the points leads to has been notified to the
+    /// receiver that always answers: an instant of the seed's choosing.
     fn wait_for_instant(&mut self, part: usize, parts: usize) {
         let expected = self.story.expected(story::HIGH).count();
         // The windows at the end of a part are still open.

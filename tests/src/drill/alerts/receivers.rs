@@ -1,4 +1,5 @@
-//! Those who are notified: four web servers and a mail server, each bad in its own way, and what they have.
+//! Those who are notified: four web servers and a mail server, each bad in its own way, and what
+//! they have.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -150,7 +151,8 @@ to = ["oncall@example.org"]
     }
 }
 
-/// A request counts once it was read, whatever has become of the answer, unless the answer was that it is not taken.
+/// A request counts once it was read, whatever has become of the answer, unless the answer was that
+/// it is not taken.
 fn by_web(receiver: &'static str, http: &Http) -> Notified {
     let requests = http.requests();
     let mut told =

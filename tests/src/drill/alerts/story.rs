@@ -1,4 +1,5 @@
-//! Hosts whose load goes up and down, and what two rules must say of it: worked out from the points by hand.
+//! Hosts whose load goes up and down, and what two rules must say of it: worked out from the points
+//! by hand.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -26,7 +26,8 @@ fn jumps(servers: &Servers) {
     let clock = tidemark.directory().join("clock");
     let environment = [
         ("TIDEMARK_TEST_CLOCK", clock.to_str().unwrap()),
-        // Both partitions are idle between the spells below, so that event time follows time itself.
+        // Both partitions are idle between the spells below, so that event time follows time
+        // itself.
         ("TIDEMARK_INGEST__IDLE_TIMEOUT", "1s"),
         ("TIDEMARK_INGEST__MAX_OUT_OF_ORDERNESS", "3s"),
     ];

@@ -70,7 +70,8 @@ fn too_large(servers: &Servers) {
     tidemark.run("ingest,rollup");
     tidemark.wait_until_ready();
 
-    // Labels as long as may be, one that is longer, and rubbish that is longer than a dead letter may be here.
+    // Labels as long as may be, one that is longer, and rubbish that is longer than a dead letter
+    // may be here.
     let host = |number: usize| format!("{number:04}{}", "x".repeat(4_092));
     let mut messages: Vec<Message> = (0..5).map(|number| point(&host(number), 1)).collect();
     messages.push(point(&"y".repeat(900_000), 2));

@@ -18,7 +18,8 @@ SELECT tumble(time, INTERVAL '10 seconds') AS window_start, labels['job'] AS job
        avg(value) AS avg
 FROM points WHERE name = 'load' GROUP BY 1, 2, 3";
 
-/// A deployment over a topic of its own with one partition, whose event time is that of its newest point.
+/// A deployment over a topic of its own with one partition, whose event time is that of its newest
+/// point.
 pub(super) fn deployment(servers: &Servers, id: &str, topic: &str, partials_partitions: usize) -> Deployment {
     let mut deployment =
         Deployment::new(servers, id, topic, partials_partitions).without_influx().with_rules("alerts.toml");

@@ -251,7 +251,8 @@ fn run(servers: &Servers) -> Said {
     for Kind { rule, text, .. } in &KINDS {
         let _ = writeln!(rules, "[[rule]]\nname = \"{rule}\"\n{text}\n");
     }
-    // Once it fires, everything before has been said: there is one partition, and it is in the last window.
+    // Once it fires, everything before has been said: there is one partition, and it is in the last
+    // window.
     rules.push_str("[[rule]]\nname = \"Last\"\nrollup = \"last\"\ncondition = \"avg > 0\"\n");
     tidemark.write("alerts.toml", &rules);
     tidemark.call(&["topics", "create"]);

@@ -59,7 +59,8 @@ impl Ledger {
     }
 }
 
-/// `a: 3 firing since 2`, windows by their numbers: the window that made the change, and the one with which it began.
+/// `a: 3 firing since 2`, windows by their numbers: the window that made the change, and the one
+/// with which it began.
 pub(super) fn told(transition: &Transition) -> String {
     let host = transition.labels.get("host").map_or("", String::as_str);
     let (at, since) = (window(transition.window_end), window(transition.starts_at));

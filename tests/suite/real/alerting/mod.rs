@@ -1,8 +1,8 @@
 //! Trials of alerting from a point in Kafka to a mail, a webhook, an Alertmanager.
 //!
-//! Event time is what the trials make of it: each site reads one partition, whose points are in order, and a heartbeat closes the
-//! windows before it. Several trials look at one site, because starting one costs seconds; it is started for the first of
-//! them, and ends with the last.
+//! Event time is what the trials make of it: each site reads one partition, whose points are in
+//! order, and a heartbeat closes the windows before it. Several trials look at one site, because
+//! starting one costs seconds; it is started for the first of them, and ends with the last.
 
 mod feed;
 mod kinds;

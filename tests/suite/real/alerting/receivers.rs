@@ -119,7 +119,8 @@ fn hmac(timestamp: u64, body: &[u8]) -> String {
 }
 
 fn away(told: &Notified) {
-    // It has refused the first message until there was a second one, of the end: one is made of both.
+    // It has refused the first message until there was a second one, of the end: one is made of
+    // both.
     told.ledger.wait_for("two messages to `away` are one", |entry| is_about(entry, "away", What::Replaced));
     assert_eq!(told.away.requests().len(), 0);
     told.away.up();

@@ -38,7 +38,8 @@ name = "hook"
 allow_private = true
 "#;
 
-/// Pending in the second window; firing in the fifth; well again in the sixth, and no longer kept in the ninth.
+/// Pending in the second window; firing in the fifth; well again in the sixth, and no longer kept
+/// in the ninth.
 const LOADS: [f64; 10] = [50.0, 95.0, 95.0, 95.0, 95.0, 50.0, 50.0, 50.0, 50.0, 50.0];
 
 pub(super) fn trials() -> Vec<Trial> {
@@ -69,7 +70,8 @@ impl Site {
         Self { id: deployment.id, kafka: servers.kafka, ledger, http, tidemark }
     }
 
-    /// Waits for a rule to have said so of its alert, and for what it has told to be in the ledger as delivered.
+    /// Waits for a rule to have said so of its alert, and for what it has told to be in the ledger
+    /// as delivered.
     fn wait_for(&self, rule: &str, status: Status, delivered: usize) {
         wait_until(PATIENCE, &format!("{rule} to be {status}, {delivered} told"), || {
             let transitions = self.ledger.transitions();
@@ -96,7 +98,8 @@ impl Site {
         });
     }
 
-    /// Waits until `notify` has read all transitions there are, those that crashes made `rollup` repeat among them.
+    /// Waits until `notify` has read all transitions there are, those that crashes made `rollup`
+    /// repeat among them.
     fn wait_for_repetitions(&self) {
         let (topic, group) = (format!("{}-alerts", self.id), format!("{}-notify", self.id));
         wait_until(PATIENCE, "repeated transitions to be read", || {
@@ -139,10 +142,12 @@ fn feed(from: i64, to: i64) -> Feed {
 fn kills(servers: &Servers) {
     let topic = servers.kafka.unique_topic("restart", 1);
     let calm = Site::start(servers, "calm", &topic, "1s");
-    // The one goes on from snapshots; the other has none, and says again what it has said since its start.
+    // The one goes on from snapshots; the other has none, and says again what it has said since its
+    // start.
     let mut restored = Site::start(servers, "restored", &topic, "1s");
     let mut replayed = Site::start(servers, "replayed", &topic, "1h");
-    // Up to which window, what is awaited then, and how many messages there are by then. Then comes a crash.
+    // Up to which window, what is awaited then, and how many messages there are by then. Then comes
+    // a crash.
     let steps = [
         (3, "Held", Status::Pending, 3),
         (5, "Held", Status::Firing, 6),

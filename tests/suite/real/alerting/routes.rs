@@ -1,4 +1,5 @@
-//! Who is notified, and when: grouping, repetition, what holds alerts back, escalation, and what the messages say.
+//! Who is notified, and when: grouping, repetition, what holds alerts back, escalation, and what
+//! the messages say.
 
 use alerts::dispatch::{Entry, What};
 use serde_json::{Value, json};

@@ -1,5 +1,6 @@
-//! One site with everything that decides notifications: routes and receivers of every kind, each with a job of its own
-//! whose hosts are ill. What comes of it is looked at in `routes` and `receivers`.
+//! One site with everything that decides notifications: routes and receivers of every kind, each
+//! with a job of its own whose hosts are ill. What comes of it is looked at in `routes` and
+//! `receivers`.
 
 use std::env;
 use std::fmt::Write as _;
@@ -239,7 +240,8 @@ impl Notified {
         ill.iter().fold(Feed::default(), |feed, (job, host)| feed.load(1, job, host, 95.0)).close(1)
     }
 
-    /// The second: one more of the pair, one is better than before, one was never ill, two are well again.
+    /// The second: one more of the pair, one is better than before, one was never ill, two are well
+    /// again.
     fn second_window() -> Feed {
         Feed::default()
             .load(1, "corrected", "l1", 5.0)

@@ -1,8 +1,10 @@
-//! Replaces what differs from run to run: wall times, durations, counts of messages, processes, addresses.
+//! Replaces what differs from run to run: wall times, durations, counts of messages, processes,
+//! addresses.
 
 use chrono::{DateTime, Datelike};
 
-/// `names` are replaced first. Event times are those of the trial's points, and stay unless it says that they move.
+/// `names` are replaced first. Event times are those of the trial's points, and stay unless it says
+/// that they move.
 pub(super) fn masked(text: &str, names: &[(&String, &str)], event_times_move: bool) -> String {
     let mut text = text.to_owned();
     for (name, instead) in names {

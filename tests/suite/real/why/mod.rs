@@ -1,5 +1,5 @@
-//! `tidemark why` on pipelines that are held up, each in its own way: the right partition and the right reason, word
-//! for word. Numbers that differ from run to run are masked.
+//! `tidemark why` on pipelines that are held up, each in its own way: the right partition and the
+//! right reason, word for word. Numbers that differ from run to run are masked.
 
 mod mask;
 
@@ -33,7 +33,8 @@ pub(super) fn trials() -> Vec<(&'static str, Body)> {
     ]
 }
 
-/// A deployment with two source partitions and one rollup partition, in which no partition becomes idle.
+/// A deployment with two source partitions and one rollup partition, in which no partition becomes
+/// idle.
 struct Stage {
     deployment: Deployment,
     topic: String,
@@ -51,8 +52,8 @@ impl Stage {
         self.deployment.process(storage, &[("by_host", BY_HOST)])
     }
 
-    /// Asks `asked` until the summary has `reason`, compares the whole text with `<name>.txt`, and makes sure that HTTP
-    /// gives the same `cause`.
+    /// Asks `asked` until the summary has `reason`, compares the whole text with `<name>.txt`, and
+    /// makes sure that HTTP gives the same `cause`.
     #[track_caller]
     fn check(&self, name: &str, asked: &Tidemark, arguments: &[&str], reason: &str, cause: &str) {
         let mut line = vec!["why", "by_host"];

@@ -16,10 +16,12 @@ use tokio::task::spawn_blocking;
 use crate::roles::context::Context;
 use crate::roles::rollup::archived::ArchivedPoints;
 
-/// Rows that go to the sink at once: what comes from the stream, and checkpoints, wait for no more than these.
+/// Rows that go to the sink at once: what comes from the stream, and checkpoints, wait for no more
+/// than these.
 const ROWS: usize = 1_000;
 
-/// Reads the points of the windows and computes them, an hour or a window at a time: memory is that of the open windows.
+/// Reads the points of the windows and computes them, an hour or a window at a time: memory is that
+/// of the open windows.
 pub(super) async fn compute(
     context: Context,
     first: Rebuild,
@@ -64,7 +66,8 @@ pub(super) async fn compute(
     Ok(())
 }
 
-/// The next windows, by their starts, from `at` on and before `to`, that one hour of the archive reaches into.
+/// The next windows, by their starts, from `at` on and before `to`, that one hour of the archive
+/// reaches into.
 fn slice(windows: &Windows, hours: &[i64], at: i64, to: i64) -> Option<(i64, i64)> {
     let hour = *hours.iter().find(|hour| hour.saturating_add(HOUR) > at)?;
     let (pane, last) = (windows.pane(), windows.start(hour.saturating_add(HOUR - 1)));
@@ -73,7 +76,8 @@ fn slice(windows: &Windows, hours: &[i64], at: i64, to: i64) -> Option<(i64, i64
     (start < end).then_some((start, end))
 }
 
-/// Pieces that the sink takes without holding anything else up for long. What is withdrawn goes first.
+/// Pieces that the sink takes without holding anything else up for long. What is withdrawn goes
+/// first.
 fn chunks(part: &Rebuilt) -> Vec<Rebuilt> {
     let pieces = |rows: &RecordBatch| {
         let cut = |from| rows.slice(from, ROWS.min(rows.num_rows() - from));

@@ -50,7 +50,7 @@ impl RollupShare {
                 tracing::warn!(
                     partition,
                     alerts = difference.len(),
-                    "alerts that were announced are not what the present rules and rollups make of the log: it is said"
+                    "alerts that were announced are not what the present rules and rollups make of the log: they are corrected"
                 );
             }
             transitions.append(&mut difference);
@@ -65,7 +65,8 @@ impl RollupShare {
         Ok(())
     }
 
-    /// Says how far event time has come, of the partitions in which it moved or stands for another reason.
+    /// Says how far event time has come, of the partitions in which it moved or stands for another
+    /// reason.
     pub(in crate::roles::rollup) fn announce_progress(&mut self) -> Result<()> {
         let now = self.context.clock.now_ns();
         for (partition, state) in &mut self.partitions {

@@ -1,4 +1,5 @@
-//! Groups that report once and are remembered by a rule about missing data, while their windows can be corrected for a day.
+//! Groups that report once and are remembered by a rule about missing data, while their windows can
+//! be corrected for a day.
 
 use tidemark_tests::Unavailable;
 use tidemark_tests::input::{NEW_YEAR, heartbeats};

@@ -1,5 +1,5 @@
-//! Late points at a steady share, each a correction in a real InfluxDB, of rows that lack a field: does the program fall
-//! behind, and what does it hold meanwhile?
+//! Late points at a steady share, each a correction in a real InfluxDB, of rows that lack a field:
+//! does the program fall behind, and what does it hold meanwhile?
 
 use std::time::{Duration, Instant};
 

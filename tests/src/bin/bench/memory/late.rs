@@ -1,5 +1,5 @@
-//! A late point in every epoch, each for a window that has closed and is still corrected: what is kept of an epoch for
-//! such a window must be the point, and not the epoch.
+//! A late point in every epoch, each for a window that has closed and is still corrected: what is
+//! kept of an epoch for such a window must be the point, and not the epoch.
 
 use tidemark_tests::Unavailable;
 use tidemark_tests::input::{NEW_YEAR, heartbeats};

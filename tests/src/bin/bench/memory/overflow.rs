@@ -13,7 +13,8 @@ use super::{CHUNK, DAY, LIMIT, PARTITIONS, accounted, config, mebibytes, produce
 use crate::load::bar;
 use crate::machine;
 
-/// Two points of each of many series, under a limit of a fifth of them; and a restart with all groups in the state.
+/// Two points of each of many series, under a limit of a fifth of them; and a restart with all
+/// groups in the state.
 pub(super) fn measure(kafka: &Kafka, series: usize) -> Result<(), Unavailable> {
     const BUDGET: &str = "1GiB";
     let limit = series / 5;
@@ -55,7 +56,8 @@ pub(super) fn measure(kafka: &Kafka, series: usize) -> Result<(), Unavailable> {
         mebibytes(machine::peak_bytes(tidemark.id())),
     );
 
-    // A snapshot that holds everything, then a clean end: after a crash, Kafka's session timeout of 30 s would be measured.
+    // A snapshot that holds everything, then a clean end: after a crash, Kafka's session timeout of
+    // 30 s would be measured.
     let made = value("tidemark_rollup_checkpoints_total");
     tidemark.wait_for_metric(LIMIT, "tidemark_rollup_checkpoints_total", &[], made + 2.0);
     let page = tidemark.metrics().expect("the program answers");
@@ -70,7 +72,8 @@ pub(super) fn measure(kafka: &Kafka, series: usize) -> Result<(), Unavailable> {
     tidemark.wait_until_ready();
     let ready = started.elapsed();
     let restore = tidemark.metric("tidemark_rollup_restore_seconds_sum", &[]).unwrap_or_default();
-    // Of one window. The process does nothing else, so all that it holds is for them, or would be there without them.
+    // Of one window. The process does nothing else, so all that it holds is for them, or would be
+    // there without them.
     let state = tidemark.wait_for_metric(LIMIT, "tidemark_memory_used_bytes", &[("part", "state")], 1.0);
     let (_, resident) = accounted(&tidemark);
     println!(
@@ -99,7 +102,8 @@ pub(super) fn measure(kafka: &Kafka, series: usize) -> Result<(), Unavailable> {
     Ok(())
 }
 
-/// Points of consecutive series as line protocol, 100 in a message; the series start anew when all had their turn.
+/// Points of consecutive series as line protocol, 100 in a message; the series start anew when all
+/// had their turn.
 fn lines(range: std::ops::Range<usize>, series: usize) -> impl Iterator<Item = Message> {
     let starts = range.clone().step_by(100);
     starts.map(move |first| {
