@@ -13,6 +13,32 @@ use crate::Error;
 /// A caller writes, flushes, and only after `Ok` from `flush` moves the offset that would make it
 /// write the same again. So a sink may see an input twice, and what it stores must not change by
 /// that.
+///
+/// ```
+/// use std::sync::Mutex;
+///
+/// use sinks::{Error, Sink};
+///
+/// /// Keeps lines in memory: nothing survives a crash, so it is good for tests alone.
+/// #[derive(Debug, Default)]
+/// struct Lines(Mutex<Vec<String>>);
+///
+/// #[async_trait::async_trait]
+/// impl Sink<String> for Lines {
+///     async fn write(&self, line: String) -> Result<(), Error> {
+///         let mut lines = self.0.lock().expect("no writer panics");
+///         // The same input may come again after a crash of the caller.
+///         if !lines.contains(&line) {
+///             lines.push(line);
+///         }
+///         Ok(())
+///     }
+///
+///     async fn flush(&self) -> Result<(), Error> {
+///         Ok(())
+///     }
+/// }
+/// ```
 #[async_trait]
 pub trait Sink<Input>: Send + Sync + Debug {
     /// Hands over `input`; it may be buffered. Waits while the sink has no room, so memory stays

@@ -77,7 +77,7 @@ pub struct Points {
 }
 
 impl Points {
-    /// None, with room for so many.
+    /// Creates an empty set with room for `points` points.
     pub fn with_capacity(points: usize) -> Self {
         Self {
             series: Vec::with_capacity(points),
@@ -117,6 +117,21 @@ pub struct Decoded {
 }
 
 /// Decodes messages, and interns the series found in them.
+///
+/// ```
+/// use operators::decode::{DecodeOptions, Decoder, Points};
+///
+/// let mut decoder = Decoder::new(DecodeOptions::default(), Vec::new());
+/// let (mut points, mut rejected) = (Points::default(), Vec::new());
+/// let now = 1_700_000_000_000_000_000;
+/// let message = br#"{"name": "cpu", "labels": {"host": "a"}, "ts": 1700000000, "value": 93.5}
+///     {"name": "cpu", "ts": 1700000000, "value": "high"}"#;
+/// let decoded = decoder.decode(message, None, now, &mut points, &mut rejected);
+/// assert_eq!(decoded.points, 1);
+/// assert_eq!((points.time[0], points.value[0]), (now, 93.5));
+/// // A bad point costs no neighbour, and has its reason.
+/// assert_eq!(rejected.len(), 1);
+/// ```
 #[derive(Debug)]
 pub struct Decoder {
     options: DecodeOptions,

@@ -81,6 +81,19 @@ pub fn batch_functions() -> [ScalarUDF; 2] {
 }
 
 /// Plans the rollups of `files`, given as (name, text). A refused file does not stop the others.
+///
+/// ```
+/// let good = "CREATE MATERIALIZED VIEW cpu AS
+///     SELECT tumble(time, INTERVAL '1 minute') AS window_start, labels['host'] AS host,
+///            avg(value) AS avg
+///     FROM points WHERE name = 'cpu.load' GROUP BY 1, 2";
+/// let bad = "CREATE MATERIALIZED VIEW all_hosts AS SELECT * FROM points";
+/// let files = [("cpu.sql".to_owned(), good.to_owned()), ("bad.sql".to_owned(), bad.to_owned())];
+/// let catalog = operators::sql::compile(&files);
+/// assert_eq!(catalog.rollups[0].name, "cpu");
+/// assert_eq!(catalog.labels, ["host"]);
+/// assert_eq!(catalog.errors.len(), 1);
+/// ```
 pub fn compile(files: &[(String, String)]) -> Catalog {
     let mut views: Vec<(&str, View, Vec<String>)> = Vec::new();
     let mut catalog = Catalog::default();
