@@ -27,7 +27,10 @@ fn describe(command: &[&str], page: &mut String) -> Result<(), Failed> {
     let program = Tidemark::new("")?;
     let mut arguments = command.to_vec();
     arguments.push("--help");
-    let output = program.command().args(&arguments).env_remove("TIDEMARK_CONFIG").output()?;
+    let mut program = program.command();
+    // Neither a value nor a width of this machine.
+    program.env_remove("TIDEMARK_CONFIG").env_remove("COLUMNS");
+    let output = program.args(&arguments).output()?;
     let help = String::from_utf8(output.stdout)?;
     let name = ["tidemark"].iter().chain(command).copied().collect::<Vec<_>>().join(" ");
     page.push_str(&format!("\n## `{name}`\n\n```text\n{}\n```\n", trimmed(&help)));
