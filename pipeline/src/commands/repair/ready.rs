@@ -161,7 +161,7 @@ impl ArchiveState {
 /// nobody knows.
 pub(super) async fn check_storage(config: &Config) -> Result<()> {
     match ArchiveState::read(config).await {
-        Err(error) if !error.retryable() => Err(error),
+        Err(error @ Error::Refused(_)) => Err(error),
         Err(error) => {
             tracing::warn!("forced: whether this is the archive's storage could not be asked: {error}");
             Ok(())
