@@ -17,7 +17,7 @@
 //! In the order in which an alert meets them:
 //! - `policy`, `matcher`: routes, receivers and which alerts they are for
 //! - `intake`: transitions and commands, into the groups that they belong to
-//! - `group`: what a receiver was notified of each alert, and what is still to be notified
+//! - `group`: the transitions of each alert that a receiver has, and those that it is still to get
 //! - `silence`, `inhibit`, `mute`: what holds alerts back
 //! - `flush`: due groups to dispatches, escalation, repetition
 //! - `queue`, `settle`: dispatches under way and waiting, their outcomes, and many made one when a

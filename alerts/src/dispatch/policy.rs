@@ -17,7 +17,7 @@ pub struct Policy {
     pub routes: Vec<Route>,
     pub inhibitions: Vec<Inhibition>,
     pub mutes: Vec<Mute>,
-    /// Nobody else is notified anything.
+    /// No other receiver is notified.
     pub receivers: BTreeMap<String, ReceiverPolicy>,
     /// How often the receivers that a rule names itself are notified again. 0 is never.
     pub default_repeat: i64,

@@ -92,7 +92,7 @@ pub struct Rejection {
     pub excerpt: Vec<u8>,
     /// How many points this stands for. More than 1 when the timestamp of a line with several
     /// fields is refused, and in the last entry of a message that has more than [`MAX_REJECTIONS`].
-    /// What cannot be told apart, such as the rest of a broken array, counts as 1.
+    /// A part that cannot be divided into points, such as the rest of a broken array, counts as 1.
     pub count: usize,
     /// The event time, where that is what was refused; nanoseconds since the epoch.
     pub time: Option<i64>,

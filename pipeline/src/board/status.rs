@@ -1,4 +1,4 @@
-//! What one process knows of itself: the body of `/api/status`. Its names are listed in
+//! The state of one process as it sees it: the body of `/api/status`. Its names are listed in
 //! `docs/reference/http-api.md` and stay.
 //!
 //! Times are RFC 3339 in UTC, names ending in `_ms` are milliseconds, others are counts and

@@ -125,7 +125,7 @@ fn rules(hook: &str, pager: &str) -> String {
 /// A receiver, and a transition that it is notified.
 type Id = (String, String);
 
-/// What it is notified of each. None where it is notified of a later one of the same incident with
+/// Its notification of each. None where it is notified of a later one of the same incident with
 /// it: months in seconds are more than one alert's notifications can follow, and what waits long
 /// becomes one.
 type Notified = BTreeMap<Id, Option<Alert>>;

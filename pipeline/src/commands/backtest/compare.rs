@@ -42,8 +42,8 @@ impl Backtest {
 
 type Key<'a> = (&'a str, &'a AlertKey, Status, i64);
 
-/// What is notified several times, as by repetition, has to be notified as often by the other. Of
-/// what one told more often, the last times are those that the other lacks.
+/// A notification that is sent several times, as by repetition, has to be sent as often by the
+/// other. Where one sends it more often, the last ones are those that the other lacks.
 fn differences(rules: &[Notified], against: &[Notified]) -> Differences {
     let (ours, theirs) = (by_key(rules), by_key(against));
     Differences { only_in_rules: beyond(&ours, &theirs), only_in_against: beyond(&theirs, &ours) }

@@ -74,7 +74,7 @@ pub async fn compare(config: &Config, catalog: &Catalog) -> Result<StateReport> 
     Ok(report)
 }
 
-const ANEW: &str = "starts over";
+const STARTS_OVER: &str = "starts over";
 
 impl Verdict {
     fn add(&mut self, change: &Change, rollup: Option<&Rollup>) {
@@ -87,15 +87,15 @@ impl Verdict {
                 let results = other_results.then(|| "other columns or HAVING from now on".to_owned());
                 ("kept", lateness.into_iter().chain(results).collect())
             }
-            Change::Anew { .. } => (ANEW, vec!["its states are of another query".to_owned()]),
-            Change::New => (ANEW, vec!["there is no state of it".to_owned()]),
+            Change::Anew { .. } => (STARTS_OVER, vec!["its states are of another query".to_owned()]),
+            Change::New => (STARTS_OVER, vec!["there is no state of it".to_owned()]),
             Change::Removed { windows } => {
                 self.windows += windows;
                 ("removed", Vec::new())
             }
         };
         // Partitions may have been written by processes with different files: the worst counts.
-        if self.what != ANEW {
+        if self.what != STARTS_OVER {
             self.what = what;
         }
         for reason in because {
@@ -123,7 +123,7 @@ impl Verdict {
         }
         for ((_, tier), Rebuilt { from, to, due }) in &self.rebuilt {
             let (from, to) = (shown(*from), shown(*to));
-            let begins = match self.what == ANEW || self.new_tiers.contains(tier) {
+            let begins = match self.what == STARTS_OVER || self.new_tiers.contains(tier) {
                 true => format!("{tier} begins at {to}; "),
                 false => format!("{tier}: "),
             };

@@ -2,7 +2,7 @@
 //!
 //! A partition that is silent may be idle only if nothing that was there when the epoch's points
 //! had been read is still unread. That is not notified by offsets alone. A consumer of committed
-//! messages is notified the last stable offset for the end, before which all transactions are over:
+//! messages gets the last stable offset for the end, before which all transactions are over:
 //! what an open one has written lies after it. And control records, what was aborted, and what
 //! compaction has removed, count as offsets and are never delivered. So, in this order:
 //!

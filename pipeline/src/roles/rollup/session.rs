@@ -160,11 +160,11 @@ fn sink(context: &Context, lease: &Lease) -> Result<RollupSink> {
         return Ok(RollupSink { name: "parquet", sink: Arc::new(RollupParquet::new(store, prefix)) });
     };
     let config = influx_config(influx);
-    let at_work = context.clone();
+    let reporting = context.clone();
     let (refused, conflicts) = watch::channel(Conflicts::default());
     let rejected = Arc::new(move |rejected: RejectedLine| {
         let counted = ErrorLabels { sink: "influx", kind: "rejected" };
-        at_work.metrics.sink.errors.get_or_create(&counted).inc();
+        reporting.metrics.sink.errors.get_or_create(&counted).inc();
         if rejected.is_type_conflict() {
             refused.send_modify(|conflicts| {
                 conflicts.rows += 1;
@@ -172,7 +172,7 @@ fn sink(context: &Context, lease: &Lease) -> Result<RollupSink> {
             });
         }
         let key = format!("influxdb rejected: {}", rejected.cause());
-        if let Some(held_back) = at_work.lines.take(&key, at_work.clock.monotonic()) {
+        if let Some(held_back) = reporting.lines.take(&key, reporting.clock.monotonic()) {
             let RejectedLine { line, reason } = rejected;
             tracing::error!(line, reason, held_back, "influxdb rejected a row; one line a minute");
         }
