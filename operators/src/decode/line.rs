@@ -367,7 +367,7 @@ fn parse_series(
 
 /// Resolves the escapes outside of strings.
 fn unescape(raw: &[u8]) -> Result<String, Fault> {
-    let Ok(text) = std::str::from_utf8(raw) else {
+    let Ok(text) = simdutf8::basic::from_utf8(raw) else {
         let detail = format!("a name or a tag is not utf-8, found=`{}`", shown(raw));
         return Err(Fault::new(Reason::InvalidUtf8, detail));
     };

@@ -161,7 +161,7 @@ fn is_word(byte: u8) -> bool {
 
 /// The text of a raw string, with its escapes resolved.
 pub(super) fn unquote(raw: &[u8]) -> Result<String, Fault> {
-    if std::str::from_utf8(raw).is_err() {
+    if simdutf8::basic::from_utf8(raw).is_err() {
         return Err(Fault::new(
             Reason::InvalidUtf8,
             format!("a string is not utf-8, found=`{}`", shown(raw)),
