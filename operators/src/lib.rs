@@ -1,9 +1,8 @@
 //! Pure computation on Arrow batches: no I/O, no clock, no waiting.
 //!
-//! In the order in which a point meets them:
-//! - `decode`: message bytes to points; `series`: each series known by a number
+//! In the order in which a point meets them, after the crate `points` has decoded it:
 //! - `sql`: rollups defined in SQL files, refused or planned
-//! - `points`: what was decoded in an epoch, as columns
+//! - `epoch`: what was decoded in an epoch, as columns
 //! - `partial`: one epoch's points to mergeable states, one message per rollup partition
 //! - `exchange`: the format of those messages and of snapshots
 //! - `fold`: what a `rollup` partition does with its log: merge, move the watermark, close and
@@ -17,8 +16,8 @@
 //! - `watermark`, `window`, `state`, `keys`, `stages`: the parts of the fold and of the plans it
 //!   runs
 
-pub mod decode;
 mod detach;
+pub mod epoch;
 mod error;
 pub mod exchange;
 pub mod failure;
@@ -27,9 +26,7 @@ pub mod gaps;
 mod keys;
 pub mod overflow;
 pub mod partial;
-pub mod points;
 pub mod rebuild;
-pub mod series;
 pub mod sql;
 mod stages;
 mod state;

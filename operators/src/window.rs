@@ -166,6 +166,11 @@ impl Windows {
         }
     }
 
+    /// End of the last of the windows that start before `time`.
+    pub fn end_of_last(&self, time: i64) -> i64 {
+        self.end(self.start(time.saturating_sub(1)))
+    }
+
     /// End of the window that ends next after the one that ends at `end`.
     pub fn end_after(&self, end: i64) -> i64 {
         // Windows end where panes do.

@@ -23,9 +23,8 @@ pub enum Error {
     Compute(#[from] operators::Error),
     #[error(transparent)]
     Alerts(#[from] alerts::Error),
-    /// SQL over what is stored failed.
-    #[error("a query over what is stored failed: {0}")]
-    Batch(#[source] Box<datafusion::error::DataFusionError>),
+    #[error(transparent)]
+    Query(#[from] query::Error),
     /// Something that the role was given cannot work; the text names it and the remedy.
     #[error("{0}")]
     Refused(String),
@@ -59,15 +58,12 @@ impl Error {
         }
     }
 
-    pub(crate) fn batch(source: datafusion::error::DataFusionError) -> Self {
-        Self::Batch(Box::new(source))
-    }
-
     /// Whether the role should start again from its committed offsets rather than end the process.
     pub fn retryable(&self) -> bool {
         match self {
             Self::Kafka(error) => error.retryable(),
-            Self::Interrupted(_) | Self::Changed(_) | Self::Batch(_) => true,
+            Self::Interrupted(_) | Self::Changed(_) => true,
+            Self::Query(error) => error.retryable(),
             Self::Sink(error) => error.retryable(),
             Self::Config(_)
             | Self::Sql(_)

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, TimestampNanosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
-use operators::decode::{DecodeOptions, Decoder, Format, Points};
 use operators::failure::{Cause, Failure};
 use operators::partial::points_schema;
 use operators::sql::{Catalog, compile};
+use points::decode::{DecodeOptions, Decoder, Format, Points};
 
 #[derive(Debug)]
 pub(crate) struct Case {

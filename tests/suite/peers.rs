@@ -11,12 +11,12 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, TimestampNanosecondArray};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use libtest_mimic::Trial;
-use operators::decode::{DecodeOptions, Decoder, Points};
 use operators::exchange::Partials;
 use operators::fold::{Applied, Fold};
 use operators::partial::{aggregate, points_schema};
 use operators::sql::{Catalog, compile};
 use operators::watermark::{EpochFacts, PartitionFacts, WatermarkOptions};
+use points::decode::{DecodeOptions, Decoder, Points};
 
 const SECOND: i64 = 1_000_000_000;
 /// A Monday in 2026: no window below starts before it.

@@ -17,9 +17,9 @@ use std::process;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use operators::decode::{Reason, Rejection};
 use operators::failure::{Cause, Failure};
 use operators::watermark::{EpochFacts, PartitionFacts, Source};
+use points::decode::{Reason, Rejection};
 use sysinfo::System;
 
 use crate::clock::Clock;

@@ -10,7 +10,6 @@ use sinks::Table;
 
 use crate::catalog::{rollup_names, suggest_rollup};
 use crate::config::Config;
-use crate::roles::rollup::tables_of;
 
 /// Describes the rollup `name`: its windows and when they are final, what is stored, its state and
 /// its plans.
@@ -106,7 +105,7 @@ fn stored(text: &mut String, rollup: &Rollup, config: &Config) {
     }
     line(text, "measurement", &rollup.name);
     if rollup.tiers().len() > 1 {
-        for table in tables_of(rollup) {
+        for table in query::tables_of(rollup) {
             line(text, &format!("tier {}", table.tier), &place_of(&table, config));
         }
     }

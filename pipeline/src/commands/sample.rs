@@ -390,7 +390,7 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
 mod tests {
     use std::path::Path;
 
-    use operators::decode::{DecodeOptions, Decoder, Points};
+    use points::decode::{DecodeOptions, Decoder, Points};
 
     use super::*;
 

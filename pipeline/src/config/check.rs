@@ -6,7 +6,7 @@ use std::ops::{Range, RangeInclusive};
 use std::path::Path;
 use std::time::Duration;
 
-use operators::decode::TextBounds;
+use points::decode::TextBounds;
 use secrecy::ExposeSecret;
 use toml::Spanned;
 use url::Url;

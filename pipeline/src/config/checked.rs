@@ -8,9 +8,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use operators::decode::Format as PayloadFormat;
-use operators::decode::TextBounds;
 use operators::watermark::WatermarkOptions;
+pub use points::decode::Format as PayloadFormat;
+use points::decode::TextBounds;
 use secrecy::SecretString;
 use url::Url;
 

@@ -1,8 +1,6 @@
-//! What lies in the storage beside points and rollups, which storage it is, and reading all of it
-//! as SQL.
+//! What lies in the storage beside points and rollups, and which storage it is.
 //!
-//! - `snapshots`: the states of partitions; `archive_progress`: how far the archive is; `cold`:
-//!   what is stored, as tables
+//! - `snapshots`: the states of partitions; `archive_progress`: how far the archive is
 //!
 //! A storage is known by a name that is made up once and lies in its root as `tidemark.id`. It goes
 //! with what `ingest` commits. A process whose `url` leads elsewhere, to a folder of its own
@@ -10,7 +8,6 @@
 //! part for points that never were.
 
 pub(crate) mod archive_progress;
-pub(crate) mod cold;
 mod snapshots;
 
 pub(crate) use snapshots::Snapshots;

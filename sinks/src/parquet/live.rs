@@ -14,14 +14,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use backon::{ConstantBuilder, Retryable};
 use chrono::NaiveDateTime;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaDataReader;
-use tracing::debug;
 
 use crate::Error;
 use crate::timestamp::time;
@@ -34,8 +35,8 @@ const DAY: i64 = 24 * HOUR;
 const CONCURRENT: usize = 8;
 /// Enough for the footer of a small file in one request.
 const FOOTER: u64 = 64 << 10;
-/// How often files may disappear under a reader of one hour before it gives up.
-const ATTEMPTS: usize = 5;
+/// How often files may disappear under a reader before it gives up.
+const ATTEMPTS: usize = 10;
 
 /// By topic and partition, the offset below which a compacted file holds all points of its hour.
 pub(crate) type Covers = BTreeMap<String, BTreeMap<i32, i64>>;
@@ -192,18 +193,19 @@ async fn live_hour(
     folder: Path,
     files: Vec<ObjectMeta>,
 ) -> Result<(i64, Vec<ObjectMeta>), Error> {
-    let mut listed = HourFiles::of(files);
-    let mut attempt = 1;
-    loop {
-        match resolve(store, &listed).await {
-            Err(error) if is_missing(&error) && attempt < ATTEMPTS => {
-                debug!(%folder, attempt, "a file went while it was looked at, listing again");
-                attempt += 1;
-                listed = HourFiles::list(store, &folder).await?;
-            }
-            resolved => return Ok((hour, resolved?)),
+    let mut listed = Some(HourFiles::of(files));
+    let live = retry_while_missing(|| {
+        let listed = listed.take();
+        let folder = &folder;
+        async move {
+            let files = match listed {
+                Some(files) => files,
+                None => HourFiles::list(store, folder).await?,
+            };
+            resolve(store, &files).await
         }
-    }
+    });
+    Ok((hour, live.await?))
 }
 
 async fn resolve(store: &Arc<dyn ObjectStore>, hour: &HourFiles) -> Result<Vec<ObjectMeta>, Error> {
@@ -295,7 +297,21 @@ pub(crate) async fn metadata(
     Ok(pairs.filter_map(|pair| Some((pair.key.clone(), pair.value.clone()?))).collect())
 }
 
-/// Whether a file that was listed is no more there: compaction has replaced it.
+/// Reads, and starts over when a file that was listed is gone. `read` must list files anew each
+/// time.
+///
+/// # Errors
+/// Those of `read`, at the tenth attempt also that a file is gone.
+pub async fn retry_while_missing<T, E, F>(read: impl FnMut() -> F) -> Result<T, E>
+where
+    F: Future<Output = Result<T, E>>,
+    E: std::error::Error + 'static,
+{
+    let attempts = ConstantBuilder::new().with_delay(Duration::from_millis(10)).with_max_times(ATTEMPTS - 1);
+    read.retry(attempts).when(|error| is_missing(error)).await
+}
+
+/// Whether a file that was listed is gone: compaction has replaced it.
 pub fn is_missing(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {

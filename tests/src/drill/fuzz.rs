@@ -4,7 +4,7 @@
 //! time comes first in each and is left as it is: with another time of the past a point would be a
 //! good one, and move the watermark.
 
-use operators::decode::{DecodeOptions, Decoder, Points};
+use points::decode::{DecodeOptions, Decoder, Points};
 use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;

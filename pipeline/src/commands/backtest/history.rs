@@ -13,13 +13,13 @@ use arrow::datatypes::TimestampNanosecondType;
 use operators::sql::Catalog;
 use operators::threshold::WindowRows;
 use operators::window::Windows;
+use query::{BatchQuery, Cold, Target, targets};
 use sinks::parquet::live::HOUR;
 
-use crate::commands::repair::{CHUNK_BYTES, Query, Target, first_window, next_start, targets};
+use crate::commands::repair::{CHUNK_BYTES, first_window, next_start};
 use crate::commands::simulate::Source;
 use crate::config::Config;
 use crate::error::Result;
-use crate::storage::cold::Cold;
 
 const DAY: i64 = 24 * HOUR;
 
@@ -33,7 +33,7 @@ struct Table {
     source: Source,
     target: Target,
     time: usize,
-    query: Query,
+    query: BatchQuery,
 }
 
 /// Windows that end in a part of the past.
@@ -58,12 +58,12 @@ impl History {
             for (target, tier) in targets(rollup).into_iter().zip(rollup.tiers()) {
                 let source = (rollup.name.clone(), tier.name.clone());
                 if sources.contains(&source) {
-                    let (time, query) = (rollup.shape.time, Query::plain(&target));
+                    let (time, query) = (rollup.shape.time, BatchQuery::plain(&target));
                     tables.push(Table { source, target, time, query });
                 }
             }
         }
-        Ok(Self { cold: Cold::open(config)?, tables })
+        Ok(Self { cold: Cold::open(config.storage.url.as_str())?, tables })
     }
 
     /// The parts of `[from, to)` to be read one after the other, and whether the archive has points

@@ -13,7 +13,7 @@ use tokio::sync::{broadcast, mpsc};
 
 use super::burn;
 use crate::roles::context::Context;
-use crate::roles::rollup::{Event, tables_of};
+use crate::roles::rollup::Event;
 use crate::telemetry::{PartitionLabels, TierLabels};
 
 /// Groups shown of one window; a machine may have many disks or interfaces.
@@ -132,7 +132,7 @@ fn shown(rows: &RecordBatch, row: usize) -> String {
 
 fn counters(context: &Context) -> String {
     let metrics = &context.metrics;
-    let tables = context.catalog.rollups.iter().flat_map(|rollup| tables_of(rollup));
+    let tables = context.catalog.rollups.iter().flat_map(|rollup| query::tables_of(rollup));
     let written: u64 = tables
         .map(|table| {
             let labels = TierLabels { rollup: table.rollup, tier: table.tier };

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 
+use points::book::{Point, SeriesBook};
+
 use super::cells::Cells;
 use super::input::{BadRow, InputLabels, Row};
 use super::physical::{Physical, PhysicalLines};
-use super::point::{Point, SeriesBook};
 use super::time::Times;
 use super::{LoadArgs, LoadError};
 

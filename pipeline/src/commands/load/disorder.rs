@@ -5,10 +5,10 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
+use points::book::Point;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::point::Point;
 use crate::time::nanoseconds;
 
 /// Delays each point by a random part of `bound`. No point leaves after one whose time is more than

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use operators::decode::{DecodeOptions, Format};
+use points::book::{Point, SeriesBook};
+use points::decode::{DecodeOptions, Format};
 
 use super::csv::CsvReader;
 use super::lines::LineReader;
-use super::point::{Point, SeriesBook};
 use super::{FileFormat, LoadArgs, LoadError, file_format};
 use crate::config::IngestConfig;
 use crate::time::{nanoseconds, shown};

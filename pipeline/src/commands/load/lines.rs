@@ -5,12 +5,12 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use operators::decode::{DecodeOptions, Decoder, Format, Points, Reason, Rejection, TextBounds};
+use points::book::{Point, SeriesBook};
+use points::decode::{DecodeOptions, Decoder, Format, Points, Reason, Rejection, TextBounds};
 
 use super::LoadError;
 use super::input::{BadRow, InputLabels, Row};
 use super::physical::{MAX_LINE_BYTES, PhysicalLines};
-use super::point::{Point, SeriesBook};
 
 #[derive(Debug)]
 pub(super) struct LineReader {

@@ -3,9 +3,10 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use points::book::{Point, SeriesBook};
+
 use super::LoadError;
 use super::input::Input;
-use super::point::{Point, SeriesBook};
 
 /// Points of all inputs in the order of their times; those of the same time in the order of the
 /// inputs.

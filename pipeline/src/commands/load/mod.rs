@@ -10,12 +10,10 @@ mod cells;
 mod close;
 mod csv;
 mod disorder;
-mod encode;
 mod input;
 mod lines;
 mod merge;
 mod physical;
-mod point;
 mod send;
 mod time;
 
@@ -24,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use points::book::SeriesBook;
 use regex::Regex;
 
 use crate::clock::Clock;
@@ -34,7 +33,6 @@ use close::Closing;
 use disorder::Disorder;
 use input::{Beyond, Inputs};
 use merge::Merge;
-use point::SeriesBook;
 use send::Sender;
 use time::{Times, Zone, parse_zone};
 
@@ -138,6 +136,15 @@ pub enum FileFormat {
 pub enum Encoding {
     Json,
     LineProtocol,
+}
+
+impl From<Encoding> for points::encode::Encoding {
+    fn from(encoding: Encoding) -> Self {
+        match encoding {
+            Encoding::Json => Self::Json,
+            Encoding::LineProtocol => Self::LineProtocol,
+        }
+    }
 }
 
 /// A load could not be done, or not be finished.

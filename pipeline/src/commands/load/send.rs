@@ -6,6 +6,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use points::book::SeriesBook;
+use points::encode::{Encoder, heartbeat};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
@@ -13,8 +15,6 @@ use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 
 use super::disorder::Due;
-use super::encode::{Encoder, heartbeat};
-use super::point::SeriesBook;
 use super::{LoadArgs, LoadError};
 use crate::clock::Clock;
 use crate::config::{Config, KafkaConfig};
@@ -99,6 +99,11 @@ impl ProducerContext for Confirmations {
     }
 }
 
+/// Line protocol cannot write every series; JSON can.
+fn cannot_be_written(problem: impl std::fmt::Display) -> LoadError {
+    LoadError::Options(format!("{problem}: use --encoding json"))
+}
+
 impl Sender {
     /// A sender of these series to all partitions of the topic. Waits for the broker to name them.
     pub(super) fn new(
@@ -108,8 +113,8 @@ impl Sender {
         book: &SeriesBook,
         clock: Clock,
     ) -> Result<Self, LoadError> {
-        let mut encoder = Encoder::new(args.encoding);
-        encoder.prepare(book).map_err(LoadError::Options)?;
+        let mut encoder = Encoder::new(args.encoding.into());
+        encoder.prepare(book).map_err(cannot_be_written)?;
         let producer = kafka::producer(&config.kafka, Confirmations::default())?;
         let partitions = kafka::partition_count(&config.kafka, &producer, topic, METADATA_TIMEOUT)?;
         if partitions == 0 {
@@ -143,7 +148,7 @@ impl Sender {
         self.line.clear();
         self.encoder
             .append(book, point.series, point.time, point.value, &mut self.line)
-            .map_err(LoadError::Options)?;
+            .map_err(cannot_be_written)?;
         // The remainder is below the number of partitions, which fits.
         let partition = (series.hash % self.batches.len() as u64) as usize;
         if self.batches[partition].text.len() + self.line.len() > self.max_batch_bytes {

@@ -9,16 +9,16 @@ use std::time::Duration;
 use clap::Args;
 use indicatif::ProgressBar;
 use operators::sql::Catalog;
+use query::{Cold, targets};
 use sinks::Table;
 use sinks::parquet::{CompactOptions, Compaction, RawCompactor, RollupCompactor};
 
 use super::ready::ArchiveState;
-use super::{report, targets};
+use super::report;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::Result;
 use crate::roles::context::Context;
-use crate::storage::cold::Cold;
 use crate::time::nanoseconds;
 
 /// Staged, published, cleaned up, each after a grace; and once more for what another compactor
@@ -106,7 +106,7 @@ struct Compactor {
 
 impl Compactor {
     fn open(config: &Config, catalog: &Catalog) -> Result<Self> {
-        let Cold { store, prefix } = Cold::open(config)?;
+        let Cold { store, prefix } = Cold::open(config.storage.url.as_str())?;
         let targets = catalog.rollups.iter().flat_map(|rollup| targets(rollup));
         Ok(Self {
             raw: RawCompactor::new(Arc::clone(&store), prefix.clone()),

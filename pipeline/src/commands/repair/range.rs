@@ -28,11 +28,6 @@ pub(crate) fn next_start(windows: &Windows, time: i64) -> i64 {
     if start == time { time } else { windows.pane().end(start) }
 }
 
-/// End of the last of the windows that start in `[…, to)`.
-pub(super) fn end_of_last(windows: &Windows, to: i64) -> i64 {
-    windows.end(windows.start(to.saturating_sub(1)))
-}
-
 /// A range of starts in consecutive parts, each an hour or a window at least, and with little to
 /// read.
 pub(super) fn chunks(windows: &Windows, from: i64, to: i64, hours: &Hours) -> Vec<(i64, i64)> {
@@ -83,7 +78,7 @@ mod tests {
         assert_eq!(whole_windows(&windows, -1, 1), (-HOUR, HOUR));
         let hops = Windows::hopping(3 * HOUR, HOUR).unwrap();
         assert_eq!(whole_windows(&hops, 10 * HOUR + 1, 11 * HOUR), (8 * HOUR, 11 * HOUR));
-        assert_eq!(end_of_last(&hops, 11 * HOUR), 13 * HOUR);
+        assert_eq!(hops.end_of_last(11 * HOUR), 13 * HOUR);
         let day = tumbling(24 * HOUR, Some("Europe/Berlin"));
         let (from, to) =
             whole_windows(&day, parse_time("2024-03-31").unwrap(), parse_time("2024-03-31T12:00").unwrap());

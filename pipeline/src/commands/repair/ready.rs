@@ -13,10 +13,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use operators::fold::snapshot_watermark;
+use query::Target;
 use sinks::parquet::SafeOffsets;
 
-use super::Target;
-use super::range::end_of_last;
 use crate::clock::Clock;
 use crate::config::{Config, KafkaConfig};
 use crate::error::{Error, Result};
@@ -103,7 +102,7 @@ impl Frontier {
             shown(to),
             shown(*watermark),
             self.topic,
-            shown(end_of_last(&target.windows, to).saturating_add(target.allowed_lateness)),
+            shown(target.windows.end_of_last(to).saturating_add(target.allowed_lateness)),
             humantime::format_duration(lateness),
         ))
     }
@@ -220,7 +219,7 @@ mod tests {
     fn target() -> Target {
         let sql = "CREATE MATERIALIZED VIEW cpu WITH (allowed_lateness = '30 minutes') AS
             SELECT tumble(time, INTERVAL '1 hour') AS w, count(*) AS n FROM points GROUP BY 1";
-        super::super::targets(&compile(&[("cpu.sql".into(), sql.into())]).rollups[0]).remove(0)
+        query::targets(&compile(&[("cpu.sql".into(), sql.into())]).rollups[0]).remove(0)
     }
 
     fn frontier(watermarks: &[Option<i64>]) -> Frontier {
@@ -251,7 +250,7 @@ mod tests {
             SELECT hop(time, INTERVAL '3 hours', INTERVAL '1 hour') AS w, count(*) AS n FROM points GROUP BY 1";
         let catalog = compile(&[("cpu.sql".into(), sql.into())]);
         assert_eq!(catalog.errors, []);
-        let target = super::super::targets(&catalog.rollups[0]).remove(0);
+        let target = query::targets(&catalog.rollups[0]).remove(0);
         // The window that starts at 2 ends at 5, and is corrected until half past.
         for (watermark, until) in [(5 * HOUR + HOUR / 2, 3 * HOUR), (5 * HOUR + HOUR / 2 - 1, 2 * HOUR)] {
             assert_eq!(frontier(&[Some(watermark)]).final_until(&target), Some(until));

@@ -10,20 +10,18 @@ use std::time::Duration;
 
 use clap::Args;
 use operators::sql::{Catalog, Rollup};
+use query::{Batch, BatchQuery, Cold, Judged, Target, targets};
 use sinks::parquet::live::HOUR;
 use sinks::rows::RowKey;
 
-use super::batch::{Batch, Query};
 use super::compare::{Difference, Expected, differences};
-use super::percentile::Judged;
+use super::find;
 use super::range::{chunks, whole_windows};
 use super::ready::{Frontier, check_storage, wait_for_archive};
 use super::report;
 use super::stored::{Changes, Found, Store};
-use super::{Target, find, targets};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::storage::cold::Cold;
 use crate::time::{parse_time, shown};
 
 #[derive(Debug, Args)]
@@ -157,7 +155,7 @@ pub async fn recompute_range(
         wait_for_archive(config, options.wait, &|missing| progress(Progress::Waiting(missing.to_owned())))
             .await?;
     }
-    let cold = Cold::open(config)?;
+    let cold = Cold::open(config.storage.url.as_str())?;
     let store = Store::open(config, &cold, rollup, !options.dry_run).await?;
     let mut done = Vec::new();
     for (target, mut table) in tables {
@@ -189,7 +187,7 @@ async fn rebuild(
     options: &RecomputeOptions,
     progress: &(dyn Fn(Progress) + Send + Sync),
 ) -> Result<()> {
-    let query = Query::new(target);
+    let query = BatchQuery::new(target);
     let chunks =
         chunks(&target.windows, table.from, table.to, &cold.hours(Some((table.from, table.to))).await?);
     for (number, (from, to)) in chunks.iter().enumerate() {
@@ -216,7 +214,7 @@ impl Part {
         cold: &Cold,
         store: &Store,
         target: &Target,
-        query: &Query,
+        query: &BatchQuery,
         from: i64,
         to: i64,
     ) -> Result<Self> {
@@ -283,7 +281,7 @@ impl Part {
 fn expected(
     store: &Store,
     target: &Target,
-    query: &Query,
+    query: &BatchQuery,
     batch: &Batch,
 ) -> Result<BTreeMap<RowKey, Expected>> {
     let stored = store.as_stored(target, &batch.rows)?;

@@ -4,18 +4,17 @@ use std::time::Duration;
 
 use clap::Args;
 use operators::sql::Catalog;
+use query::{BatchQuery, Cold, Target, targets};
 
-use super::batch::Query;
 use super::compare::Difference;
+use super::find;
 use super::range::{chunks, first_window, next_start};
 use super::ready::{Frontier, wait_for_archive};
 use super::recompute::{Part, Progress, checked};
 use super::report::{self, Found};
 use super::stored::Store;
-use super::{Target, find, targets};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::storage::cold::Cold;
 use crate::time::{parse_time, shown};
 
 #[derive(Debug, Args)]
@@ -92,7 +91,7 @@ pub async fn reconcile(config: &Config, catalog: &Catalog, args: &ReconcileArgs)
         wait_for_archive(config, args.wait, &|missing| progress(Progress::Waiting(missing.to_owned())))
             .await?;
     }
-    let cold = Cold::open(config)?;
+    let cold = Cold::open(config.storage.url.as_str())?;
     let store = Store::open(config, &cold, rollup, false).await?;
     let mut done = Vec::new();
     for (target, mut table) in tables {
@@ -161,7 +160,7 @@ async fn compare(
     table: &mut Reconciled,
     progress: &(dyn Fn(Progress) + Send + Sync),
 ) -> Result<()> {
-    let query = Query::new(target);
+    let query = BatchQuery::new(target);
     table.not_compared = query.not_compared(target);
     let chunks =
         chunks(&target.windows, table.from, table.to, &cold.hours(Some((table.from, table.to))).await?);

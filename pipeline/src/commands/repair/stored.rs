@@ -9,23 +9,17 @@ use arrow::array::{
 use arrow::compute::{cast, concat_batches, take_record_batch};
 use arrow::datatypes::Int64Type;
 use operators::sql::Rollup;
+use query::{Cold, Target, latest_rows};
 use sinks::influx::{InfluxReader, InfluxTiers, RejectedLine, stored_rows};
-use sinks::parquet::live::is_missing;
+use sinks::parquet::RollupParquet;
 use sinks::parquet::rollup::{VERSION, WITHDRAWN};
-use sinks::parquet::{RollupParquet, latest_versions_sql, versions_table};
 use sinks::rows::{Fields, RowKey, rows};
-use sinks::{RollupRows, Sink as _};
+use sinks::{RollupRows, Sink as _, Table};
 use uuid::Uuid;
 
-use super::Target;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::roles::rollup::influx_config;
-use crate::storage::cold::{Cold, VERSIONS};
-use crate::time::shown;
-
-const MEMORY: usize = 512 << 20;
-const ATTEMPTS: usize = 10;
 
 /// Where the rows of rollups are.
 pub(super) enum Store {
@@ -50,6 +44,26 @@ pub(super) struct Found {
     pub(super) rows: BTreeMap<RowKey, Fields>,
     /// In the embedded store, the version of each key, also of those that exist no more.
     versions: BTreeMap<RowKey, i64>,
+}
+
+impl Found {
+    /// Rows of files, of each key the newest version.
+    fn in_files(table: &Table, newest: &RecordBatch) -> Result<Self> {
+        let version =
+            newest.column_by_name(VERSION).and_then(|column| column.as_primitive_opt::<Int64Type>());
+        let withdrawn = newest.column_by_name(WITHDRAWN).and_then(|column| column.as_boolean_opt());
+        let (Some(version), Some(withdrawn)) = (version, withdrawn) else {
+            return Err(Error::Refused(format!("files of `{}` in rollups/ have no versions", table.name)));
+        };
+        let mut found = Self::default();
+        for (row, (key, fields)) in rows(table, newest)?.into_iter().enumerate() {
+            found.versions.insert(key.clone(), version.value(row));
+            if !withdrawn.value(row) {
+                found.rows.insert(key, fields);
+            }
+        }
+        Ok(found)
+    }
 }
 
 /// What is to become of a range.
@@ -122,13 +136,8 @@ impl Store {
                 Ok(Found { rows, versions: BTreeMap::new() })
             }
             Self::Parquet { cold, .. } => {
-                let mut attempt = 1;
-                loop {
-                    match read_files(cold, target, from, to).await {
-                        Err(error) if is_missing(&error) && attempt < ATTEMPTS => attempt += 1,
-                        done => return done,
-                    }
-                }
+                let rows = latest_rows(cold, target, from, to).await?;
+                rows.map_or(Ok(Found::default()), |rows| Found::in_files(&target.table, &rows))
             }
         }
     }
@@ -203,41 +212,6 @@ impl Store {
         }
         Ok(RecordBatch::try_new(Arc::clone(&target.schema), columns).map_err(sinks::Error::Arrow)?)
     }
-}
-
-async fn read_files(cold: &Cold, target: &Target, from: i64, to: i64) -> Result<Found> {
-    let table = &target.table;
-    let session = cold.session(Some(MEMORY))?;
-    let files = cold.rollup_files(&table.name).await?;
-    let Some(versions) = cold.table(&session, files, &VERSIONS, None).await? else {
-        return Ok(Found::default());
-    };
-    session.register_table(versions_table(table), versions).map_err(Error::batch)?;
-    let names: Vec<&str> = target.schema.fields().iter().map(|field| field.name().as_str()).collect();
-    let sql = format!(
-        "SELECT * FROM ({}) AS latest WHERE \"{time}\" >= TIMESTAMP '{}' AND \"{time}\" < TIMESTAMP '{}'",
-        latest_versions_sql(table, &names),
-        shown(from).trim_end_matches('Z'),
-        shown(to).trim_end_matches('Z'),
-        time = names[table.time].replace('"', "\"\""),
-    );
-    let frame = session.sql(&sql).await.map_err(Error::batch)?;
-    let schema = Arc::clone(frame.schema().inner());
-    let batches = frame.collect().await.map_err(Error::batch)?;
-    let batch = concat_batches(&schema, &batches).map_err(sinks::Error::Arrow)?;
-    let mut found = Found::default();
-    let version = batch.column_by_name(VERSION).and_then(|column| column.as_primitive_opt::<Int64Type>());
-    let withdrawn = batch.column_by_name(WITHDRAWN).and_then(|column| column.as_boolean_opt());
-    let (Some(version), Some(withdrawn)) = (version, withdrawn) else {
-        return Err(Error::Refused(format!("files of `{}` in rollups/ have no versions", table.name)));
-    };
-    for (row, (key, fields)) in rows(table, &batch)?.into_iter().enumerate() {
-        found.versions.insert(key.clone(), version.value(row));
-        if !withdrawn.value(row) {
-            found.rows.insert(key, fields);
-        }
-    }
-    Ok(found)
 }
 
 fn note(refused: &Refused, line: &RejectedLine) {

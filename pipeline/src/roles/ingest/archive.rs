@@ -18,8 +18,8 @@ use std::time::Duration;
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema};
 use backon::{ExponentialBuilder, Retryable};
-use operators::decode::Points;
-use operators::series::{SeriesTable, labels_type};
+use points::decode::Points;
+use points::series::{SeriesTable, labels_type};
 use sinks::parquet::{PointsBySeries, RawArchive, RawChunk, Written};
 use tokio::task::JoinHandle;
 

@@ -6,9 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use operators::decode::{DecodeOptions, Decoder};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::RowAccessor;
+use points::decode::{DecodeOptions, Decoder};
 use sinks::parquet::{CompactOptions, RawCompactor};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;

@@ -1,7 +1,7 @@
 //! A refused point on its way to the dead-letter topic: its raw bytes, and headers with where it
 //! came from and why it was refused.
 
-use operators::decode::Rejection;
+use points::decode::Rejection;
 use rdkafka::message::{Header, OwnedHeaders};
 
 use super::epoch::Outgoing;

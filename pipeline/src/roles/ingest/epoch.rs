@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use operators::epoch::EpochPoints;
 use operators::exchange::Partials;
 use operators::partial::aggregate_each;
-use operators::points::EpochPoints;
 use operators::watermark::EpochFacts;
 use rdkafka::message::OwnedHeaders;
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use operators::decode::Points;
 use operators::watermark::PartitionFacts;
+use points::decode::Points;
 
 use super::epoch::Outgoing;
 use crate::roles::group::{Assigned, Source};

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use operators::decode::{DecodeOptions, Decoder, Reason};
-use operators::points::EpochPoints;
+use operators::epoch::EpochPoints;
 use operators::watermark::EpochFacts;
+use points::decode::{DecodeOptions, Decoder, Reason};
 use rdkafka::message::{BorrowedMessage, Message};
 
 use super::archive::Archive;

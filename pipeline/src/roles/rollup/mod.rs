@@ -11,11 +11,9 @@
 //! - `tell`: what operators are notified of states, left out windows and overflow
 //! - `announce`: late rows and alert transitions to their topics
 //! - `snapshots`: where states are kept
-//! - `rebuild`: windows that the stream had to leave out, computed from the points that `archived`
-//!   reads
+//! - `rebuild`: windows that the stream had to leave out, computed from archived points
 
 mod announce;
-mod archived;
 mod outputs;
 mod rebuild;
 mod reconcile;
@@ -27,8 +25,6 @@ use std::time::Duration;
 
 use alerts::Transition;
 use arrow::array::RecordBatch;
-use operators::sql::Rollup;
-use sinks::Table;
 use tokio::sync::broadcast;
 
 use crate::alerting::Alerting;
@@ -47,20 +43,6 @@ pub enum Event {
         rows: RecordBatch,
     },
     Alert(Box<Transition>),
-}
-
-/// What the columns of each of a rollup's tiers mean to the stores, the finest first.
-pub(crate) fn tables_of(rollup: &Rollup) -> Vec<Table> {
-    let tables = rollup.tiers().iter().enumerate().map(|(position, tier)| Table {
-        name: tier.table.clone(),
-        rollup: rollup.name.clone(),
-        tier: tier.name.clone(),
-        is_finest: position == 0,
-        time: rollup.shape.time,
-        tags: rollup.shape.tags.clone(),
-        fields: rollup.shape.fields.clone(),
-    });
-    tables.collect()
 }
 
 /// Runs the role on the calling thread until shutdown. `events` gets the rows and alerts that were

@@ -13,12 +13,12 @@ use rdkafka::message::{BorrowedMessage, Message};
 use sinks::{RollupRows, Table};
 use tokio::sync::broadcast;
 
+use super::Event;
 use super::announce::Announcer;
 use super::outputs::{Outputs, PartitionState, Settled};
 use super::rebuild::Rebuilds;
 use super::reconcile::{Compared, Replay, States, deciders_of};
 use super::tell::{tell_changes, tell_rebuilds, warn_of_overflow};
-use super::{Event, tables_of};
 use crate::alerting::Alerting;
 use crate::alerting::progress::Progress;
 use crate::board::{Folded, view};
@@ -96,7 +96,7 @@ impl RollupShare {
         events: Option<broadcast::Sender<Event>>,
     ) -> Self {
         let tables = context.catalog.rollups.iter().map(|rollup| {
-            let tables = tables_of(rollup).into_iter().map(Arc::new);
+            let tables = query::tables_of(rollup).into_iter().map(Arc::new);
             (rollup.name.clone(), tables.collect())
         });
         Self {

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use operators::decode::{DecodeOptions, Decoder, Points};
+use points::decode::{DecodeOptions, Decoder, Points};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::Message;

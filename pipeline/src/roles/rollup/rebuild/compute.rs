@@ -1,20 +1,18 @@
 //! The windows of a gap out of the archive, piece by piece.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use arrow::array::RecordBatch;
-use futures::TryStreamExt;
 use operators::gaps::Gap;
 use operators::rebuild::{Rebuild, Rebuilder, Rebuilt};
 use operators::window::Windows;
+use query::{ArchivedPoints, Cold};
 use sinks::parquet::live::HOUR;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
 use crate::roles::context::Context;
-use crate::roles::rollup::archived::ArchivedPoints;
 
 /// Rows that go to the sink at once: what comes from the stream, and checkpoints, wait for no more
 /// than these.
@@ -30,7 +28,8 @@ pub(super) async fn compute(
 ) -> Result<()> {
     let windows = first.tier().windows;
     let Gap { from, to, .. } = first.gap;
-    let points = Arc::new(ArchivedPoints::open(&context.config, &context.catalog.labels)?);
+    let cold = Cold::open(context.config.storage.url.as_str())?;
+    let points = ArchivedPoints::new(cold, &context.catalog.labels);
     let bounds = |partition| context.shares.bounds(&context.config, partition);
     let wanted = gaps.into_iter().map(|(partition, gap)| (partition, (gap, bounds(partition)))).collect();
     let mut rebuilder = Rebuilder::new(&first.rollup, first.tier, wanted);
@@ -41,10 +40,9 @@ pub(super) async fn compute(
         let Some(mut batches) = points.read(start, points_end).await? else {
             bail!("the archive's files of a window were there, and are not any more");
         };
-        while let Some(batch) = batches.try_next().await? {
-            let points = Arc::clone(&points);
+        while let Some(batch) = batches.next().await? {
             rebuilder = spawn_blocking(move || -> Result<_> {
-                rebuilder.push(&[points.typed(&batch)?])?;
+                rebuilder.push(&[batch])?;
                 Ok(rebuilder)
             })
             .await??;

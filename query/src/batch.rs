@@ -9,22 +9,19 @@ use arrow::datatypes::{FieldRef, Schema, TimestampNanosecondType};
 use datafusion::catalog::TableProvider;
 use datafusion::common::ScalarValue;
 use datafusion::prelude::{SessionContext, col, lit};
-use sinks::parquet::live::is_missing;
+use sinks::parquet::live::retry_while_missing;
 
-use super::Target;
-use super::percentile::{Judged, widen};
-use super::range::end_of_last;
-use crate::error::{Error, Result};
-use crate::storage::cold::{Cold, POINTS};
+use crate::cold::{Cold, POINTS};
+use crate::error::Result;
+use crate::percentile::{Judged, widen};
+use crate::target::Target;
 
 /// Memory of one query; beyond it DataFusion spills to disk.
 const MEMORY: usize = 512 << 20;
-/// How often compaction may delete a file that was about to be read.
-const ATTEMPTS: usize = 10;
 
 /// A target's query, ready for any range.
 #[derive(Debug)]
-pub(crate) struct Query {
+pub struct BatchQuery {
     sql: String,
     /// By column of the target's schema.
     judged: Vec<Judged>,
@@ -32,48 +29,47 @@ pub(crate) struct Query {
 
 /// The result of a query over one range.
 #[derive(Debug)]
-pub(crate) struct Batch {
+pub struct Batch {
     /// Columns of the target's schema, then those that bound percentiles.
-    pub(crate) rows: RecordBatch,
+    pub rows: RecordBatch,
     /// Event hours of which the archive holds points.
-    pub(crate) hours: BTreeSet<i64>,
+    pub hours: BTreeSet<i64>,
 }
 
-impl Query {
-    pub(super) fn new(target: &Target) -> Self {
+impl BatchQuery {
+    /// The SELECT, widened by the columns that bound percentiles: see [`Self::judged`].
+    pub fn new(target: &Target) -> Self {
         let (sql, judged) = widen(&target.batch_sql);
         Self { sql, judged }
     }
 
     /// Without what bounds percentiles: for rows that are not compared with stored ones.
-    pub(crate) fn plain(target: &Target) -> Self {
+    pub fn plain(target: &Target) -> Self {
         Self { sql: target.batch_sql.clone(), judged: Vec::new() }
     }
 
-    pub(super) fn judged(&self, column: usize) -> &Judged {
+    /// How a column of the target's schema is compared.
+    pub fn judged(&self, column: usize) -> &Judged {
         self.judged.get(column).unwrap_or(&Judged::Exactly)
     }
 
     /// Columns that no bound is known for.
-    pub(super) fn not_compared(&self, target: &Target) -> Vec<String> {
+    pub fn not_compared(&self, target: &Target) -> Vec<String> {
         let columns = target.table.fields.iter().filter(|column| *self.judged(**column) == Judged::Not);
         columns.map(|column| target.schema.field(*column).name().clone()).collect()
     }
 
     /// The rows of the windows that start in `[from, to)`; both must be starts of windows.
-    pub(crate) async fn run(&self, cold: &Cold, target: &Target, from: i64, to: i64) -> Result<Batch> {
-        let mut attempt = 1;
-        loop {
-            match self.attempt(cold, target, from, to).await {
-                Err(error) if is_missing(&error) && attempt < ATTEMPTS => attempt += 1,
-                done => return done,
-            }
-        }
+    ///
+    /// # Errors
+    /// Storage that cannot be read, files that are none of the archive's, and DataFusion's errors.
+    pub async fn run(&self, cold: &Cold, target: &Target, from: i64, to: i64) -> Result<Batch> {
+        retry_while_missing(|| self.attempt(cold, target, from, to)).await
     }
 
     async fn attempt(&self, cold: &Cold, target: &Target, from: i64, to: i64) -> Result<Batch> {
         let session = cold.session(Some(MEMORY))?;
-        let end = end_of_last(&target.windows, to);
+        let end = target.windows.end_of_last(to);
         let files = cold.hours(Some((from, end))).await?;
         let hours = files.keys().copied().collect();
         let Some(points) =
@@ -81,7 +77,7 @@ impl Query {
         else {
             return Ok(Batch { rows: RecordBatch::new_empty(Arc::clone(&target.schema)), hours });
         };
-        let rows = self.select(&session, points, from, end).await.map_err(Error::batch)?;
+        let rows = self.select(&session, points, from, end).await?;
         Ok(Batch { rows: within(target, &typed(target, &rows)?, from, to)?, hours })
     }
 
@@ -110,7 +106,7 @@ fn within(target: &Target, rows: &RecordBatch, from: i64, to: i64) -> Result<Rec
     let Some(starts) = starts else { return Ok(rows.clone()) };
     let inside: BooleanArray =
         starts.iter().map(|start| start.map(|start| from <= start && start < to)).collect();
-    Ok(filter_record_batch(rows, &inside).map_err(sinks::Error::Arrow)?)
+    Ok(filter_record_batch(rows, &inside)?)
 }
 
 /// The columns of the target in the types of its schema: text from Parquet may come as another kind
@@ -123,8 +119,8 @@ fn typed(target: &Target, rows: &RecordBatch) -> Result<RecordBatch> {
             Some(field) => Arc::clone(field),
             None => Arc::clone(&rows.schema().fields()[index]),
         };
-        columns.push(cast(column, field.data_type()).map_err(sinks::Error::Arrow)?);
+        columns.push(cast(column, field.data_type())?);
         fields.push(field);
     }
-    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(sinks::Error::Arrow)?)
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
 }

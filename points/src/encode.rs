@@ -1,28 +1,36 @@
-//! Points as the messages that `ingest` reads: JSON, a point a line, or line protocol.
+//! Points as messages that [`crate::decode`] reads: JSON, a point a line, or line protocol.
 
 use std::fmt::Write;
 
 use serde_json::Value;
 
-use super::Encoding;
-use super::point::{Series, SeriesBook};
-use crate::time::shown;
+use crate::book::{Series, SeriesBook};
+use crate::time::rfc3339;
 
-/// Encoded beginnings of points, one for each series, made once.
+/// How a point is written.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Encoding {
+    Json,
+    /// Cannot write every series: see [`Encoder::prepare`].
+    LineProtocol,
+}
+
+/// Encodes points of the series of a [`SeriesBook`]. What comes before a point's time and value is
+/// made once for each series.
 #[derive(Debug)]
-pub(super) struct Encoder {
+pub struct Encoder {
     encoding: Encoding,
     heads: Vec<Result<String, String>>,
 }
 
 impl Encoder {
-    pub(super) fn new(encoding: Encoding) -> Self {
+    pub fn new(encoding: Encoding) -> Self {
         Self { encoding, heads: Vec::new() }
     }
 
     /// Prepares every series of the book. `Err` has the reason why one of them cannot be written in
     /// this encoding.
-    pub(super) fn prepare(&mut self, book: &SeriesBook) -> Result<(), String> {
+    pub fn prepare(&mut self, book: &SeriesBook) -> Result<(), String> {
         let known = self.heads.len();
         for series in &book.all()[known..] {
             self.heads.push(match self.encoding {
@@ -37,7 +45,7 @@ impl Encoder {
     }
 
     /// Appends a point and a line break. `Err` as in [`Encoder::prepare`].
-    pub(super) fn append(
+    pub fn append(
         &mut self,
         book: &SeriesBook,
         series: u32,
@@ -61,14 +69,14 @@ impl Encoder {
 }
 
 /// A message that moves event time.
-pub(super) fn heartbeat(time: i64) -> String {
+pub fn heartbeat(time: i64) -> String {
     format!("{{\"heartbeat\":{}}}", json_time(time))
 }
 
 /// Nanoseconds as a number where no reader takes them for another unit, as RFC 3339 where one might
 /// (before 1973).
 fn json_time(time: i64) -> String {
-    if time >= 100_000_000_000_000_000 { time.to_string() } else { format!("\"{}\"", shown(time)) }
+    if time >= 100_000_000_000_000_000 { time.to_string() } else { format!("\"{}\"", rfc3339(time)) }
 }
 
 /// Up to the time.
@@ -87,13 +95,13 @@ fn line_head(series: &Series) -> Result<String, String> {
         if part.contains(['\n', '\r']) || part.ends_with('\\') {
             let key = &series.key;
             return Err(format!(
-                "series `{}` cannot be written as line protocol (a line break, or a backslash at an end): use --encoding json",
+                "series `{}` cannot be written as line protocol (a line break, or a backslash at an end)",
                 key.escape_debug()
             ));
         }
     }
     if series.name.starts_with(['#', '{', '[']) {
-        return Err(format!("series `{}` does not look like line protocol: use --encoding json", series.key));
+        return Err(format!("series `{}` does not look like line protocol", series.key));
     }
     escape_into(&mut head, &series.name);
     for (key, value) in &series.labels {
@@ -121,7 +129,7 @@ fn escape_into(out: &mut String, text: &str) {
 mod tests {
     use std::time::Duration;
 
-    use operators::decode::{DecodeOptions, Decoder, Points};
+    use crate::decode::{DecodeOptions, Decoder, Points};
     use proptest::prelude::*;
 
     use super::*;

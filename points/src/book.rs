@@ -1,49 +1,49 @@
-//! A point on its way through the loader, and the book of series that it refers to.
+//! A point that is to be sent, and the book of series that it refers to.
 
 use std::collections::HashMap;
 
-use operators::decode::TextBounds;
+use crate::decode::TextBounds;
 use twox_hash::XxHash3_64;
 
 /// 24 bytes, so that millions can be sorted in memory.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Point {
+pub struct Point {
     /// Nanoseconds since the epoch.
-    pub(super) time: i64,
-    pub(super) value: f64,
+    pub time: i64,
+    pub value: f64,
     /// Index in the [`SeriesBook`].
-    pub(super) series: u32,
+    pub series: u32,
 }
 
 /// Name and labels, once for each series of all files.
 #[derive(Debug, Default)]
-pub(super) struct SeriesBook {
+pub struct SeriesBook {
     ids: HashMap<String, u32>,
     series: Vec<Series>,
     bounds: TextBounds,
 }
 
 #[derive(Debug)]
-pub(super) struct Series {
-    pub(super) name: String,
+pub struct Series {
+    pub name: String,
     /// Sorted by key; no empty values.
-    pub(super) labels: Vec<(String, String)>,
+    pub labels: Vec<(String, String)>,
     /// Name and labels as one text: the key of messages.
-    pub(super) key: String,
+    pub key: String,
     /// Of `key`; stable across versions and machines, so that a series stays in its partition.
-    pub(super) hash: u64,
+    pub hash: u64,
     /// Why `ingest` would refuse its points: a text is too long.
-    pub(super) problem: Option<String>,
+    pub problem: Option<String>,
 }
 
 impl SeriesBook {
     /// With the bounds that `ingest` will have.
-    pub(super) fn new(bounds: TextBounds) -> Self {
+    pub fn new(bounds: TextBounds) -> Self {
         Self { bounds, ..Self::default() }
     }
 
     /// The id of a series. Of labels with the same key the last counts; an empty value is no label.
-    pub(super) fn intern(&mut self, name: &str, labels: &[(String, String)]) -> u32 {
+    pub fn intern(&mut self, name: &str, labels: &[(String, String)]) -> u32 {
         let mut sorted: Vec<(String, String)> = Vec::with_capacity(labels.len());
         for (key, value) in labels {
             sorted.retain(|(earlier, _)| earlier != key);
@@ -71,11 +71,11 @@ impl SeriesBook {
         id
     }
 
-    pub(super) fn get(&self, id: u32) -> &Series {
+    pub fn get(&self, id: u32) -> &Series {
         &self.series[id as usize]
     }
 
-    pub(super) fn all(&self) -> &[Series] {
+    pub fn all(&self) -> &[Series] {
         &self.series
     }
 }

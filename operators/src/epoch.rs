@@ -11,8 +11,9 @@ use arrow::array::{ArrayRef, Float64Array, RecordBatch, TimestampNanosecondArray
 use arrow::compute::take;
 use arrow::datatypes::SchemaRef;
 
-use crate::decode::Points;
-use crate::series::SeriesTable;
+use points::decode::Points;
+use points::series::SeriesTable;
+
 use crate::sql::points_schema;
 use crate::stages::ROWS;
 
@@ -86,7 +87,7 @@ mod tests {
     use arrow::array::AsArray;
 
     use super::*;
-    use crate::decode::{DecodeOptions, Decoder};
+    use points::decode::{DecodeOptions, Decoder};
 
     #[test]
     fn slices_have_the_points_in_their_order_whatever_becomes_of_the_table() {

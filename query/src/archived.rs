@@ -1,45 +1,52 @@
 //! Raw points out of the archive, by event time, as the plans of rollups take them.
 
+use std::fmt;
 use std::sync::Arc;
 
-use anyhow::Result;
 use arrow::array::RecordBatch;
 use arrow::compute::cast;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::ScalarValue;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::prelude::{col, lit};
+use futures::TryStreamExt;
 use operators::partial::points_schema;
 
-use crate::config::Config;
-use crate::storage::cold::{Cold, POINTS};
+use crate::cold::{Cold, POINTS};
+use crate::error::Result;
 
 /// Points that are computed on at once.
 const BATCH: usize = 65_536;
 
-/// The files under `raw/` that count.
-pub(super) struct ArchivedPoints {
+/// The points of the archive, for plans that ask for some of their labels.
+#[derive(Debug)]
+pub struct ArchivedPoints {
     cold: Cold,
     schema: SchemaRef,
     labels: Vec<String>,
 }
 
 impl ArchivedPoints {
-    /// The archive, for plans that ask for `labels`.
-    pub(super) fn open(config: &Config, labels: &[String]) -> Result<Self> {
-        Ok(Self { cold: Cold::open(config)?, schema: points_schema(labels), labels: labels.to_vec() })
+    /// The archive in `cold`, for plans that ask for `labels`.
+    pub fn new(cold: Cold, labels: &[String]) -> Self {
+        Self { cold, schema: points_schema(labels), labels: labels.to_vec() }
     }
 
     /// Starts of the hours between two times that have files, oldest first.
-    pub(super) async fn hours(&self, from: i64, to: i64) -> Result<Vec<i64>> {
+    ///
+    /// # Errors
+    /// Storage that cannot be read.
+    pub async fn hours(&self, from: i64, to: i64) -> Result<Vec<i64>> {
         Ok(self.cold.hours(Some((from, to))).await?.into_keys().collect())
     }
 
     /// The points of `from` or later, and before `to`; none when there is no file.
     ///
-    /// Files are listed now, as compaction may have replaced those of before. One that goes while
-    /// it is read is an error.
-    pub(super) async fn read(&self, from: i64, to: i64) -> Result<Option<SendableRecordBatchStream>> {
+    /// Files are listed now, as compaction may have replaced those of before.
+    ///
+    /// # Errors
+    /// Storage that cannot be read. A file that goes while it is read is an error of the stream.
+    pub async fn read(&self, from: i64, to: i64) -> Result<Option<Points>> {
         let session = self.cold.session(None)?;
         {
             let state = session.state_ref();
@@ -55,15 +62,34 @@ impl ArchivedPoints {
         session.register_table("archived", frame.into_view())?;
         let labels = self.labels.iter().map(|label| format!(", labels['{}']", label.replace('\'', "''")));
         let sql = format!("SELECT name, time, value{} FROM archived", labels.collect::<String>());
-        Ok(Some(session.sql(&sql).await?.execute_stream().await?))
+        let rows = session.sql(&sql).await?.execute_stream().await?;
+        Ok(Some(Points { rows, schema: Arc::clone(&self.schema) }))
     }
+}
 
-    /// A batch of [`Self::read`] in the types that plans are made for.
-    pub(super) fn typed(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+/// Points of a range of event time, in no order.
+pub struct Points {
+    rows: SendableRecordBatchStream,
+    schema: SchemaRef,
+}
+
+impl fmt::Debug for Points {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Points").field("schema", &self.schema).finish_non_exhaustive()
+    }
+}
+
+impl Points {
+    /// The next points, in the schema that plans are made for; none at the end.
+    ///
+    /// # Errors
+    /// Storage that cannot be read.
+    pub async fn next(&mut self) -> Result<Option<RecordBatch>> {
+        let Some(batch) = self.rows.try_next().await? else { return Ok(None) };
         let mut columns = Vec::new();
         for (column, field) in batch.columns().iter().zip(self.schema.fields()) {
             columns.push(cast(column, field.data_type())?);
         }
-        Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
+        Ok(Some(RecordBatch::try_new(Arc::clone(&self.schema), columns)?))
     }
 }

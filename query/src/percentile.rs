@@ -19,7 +19,7 @@ const RANKS: f64 = 0.02;
 
 /// How one column of a result is compared.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Judged {
+pub enum Judged {
     Exactly,
     /// Lies between these two columns of the widened query, in either order.
     Between(usize, usize),
@@ -29,7 +29,7 @@ pub(super) enum Judged {
 
 /// The query with the columns that bound its percentiles after its own, and how each of its own is
 /// compared.
-pub(super) fn widen(sql: &str) -> (String, Vec<Judged>) {
+pub(crate) fn widen(sql: &str) -> (String, Vec<Judged>) {
     let Some(mut query) = parse(sql) else { return (sql.to_owned(), Vec::new()) };
     let SetExpr::Select(select) = query.body.as_mut() else { return (sql.to_owned(), Vec::new()) };
     let mut judged = Vec::new();

@@ -236,7 +236,7 @@ mod tests {
 
         #[test]
         fn rfc3339_round_trip(time in any::<i64>()) {
-            prop_assert_eq!(parse_time(alerts::rfc3339(time).as_bytes()).ok(), Some(time));
+            prop_assert_eq!(parse_time(crate::time::rfc3339(time).as_bytes()).ok(), Some(time));
         }
     }
 }

@@ -32,7 +32,6 @@ use operators::sql::batch_session;
 use sinks::parquet::live::{Hours, is_hidden, is_missing};
 use sinks::parquet::{live_files, unmarked_schema};
 
-use crate::config::Config;
 use crate::error::{Error, Result};
 
 /// Under this name a session finds the store, whatever it is.
@@ -40,14 +39,19 @@ const STORE: &str = "tidemark://storage";
 
 /// The storage root. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct Cold {
-    pub(crate) store: Arc<dyn ObjectStore>,
-    pub(crate) prefix: Path,
+pub struct Cold {
+    pub store: Arc<dyn ObjectStore>,
+    /// The storage's root in `store`.
+    pub prefix: Path,
 }
 
 impl Cold {
-    pub(crate) fn open(config: &Config) -> Result<Self> {
-        let (store, prefix) = sinks::parquet::store::open(config.storage.url.as_str())?;
+    /// Opens the storage at a URL or in a folder.
+    ///
+    /// # Errors
+    /// A URL that leads to no store.
+    pub fn open(url: &str) -> Result<Self> {
+        let (store, prefix) = sinks::parquet::store::open(url)?;
         Ok(Self { store, prefix })
     }
 
@@ -58,14 +62,17 @@ impl Cold {
         if let Some(memory) = memory {
             runtime = runtime.with_memory_limit(memory, 1.0);
         }
-        let runtime = runtime.build_arc().map_err(Error::batch)?;
-        let url = ObjectStoreUrl::parse(STORE).map_err(Error::batch)?;
+        let runtime = runtime.build_arc()?;
+        let url = ObjectStoreUrl::parse(STORE)?;
         runtime.register_object_store(url.as_ref(), Arc::clone(&self.store));
         Ok(batch_session(SessionConfig::new(), runtime))
     }
 
     /// The files of points that count, of the hours with a part in `range`, or of all.
-    pub(crate) async fn hours(&self, range: Option<(i64, i64)>) -> Result<Hours> {
+    ///
+    /// # Errors
+    /// Storage that cannot be read.
+    pub async fn hours(&self, range: Option<(i64, i64)>) -> Result<Hours> {
         Ok(live_files(&self.store, &self.prefix, range).await?)
     }
 
@@ -84,7 +91,7 @@ impl Cold {
     /// what is compared or mended has to be whole.
     ///
     /// # Errors
-    /// [`Error::Refused`] with the file that cannot be read, or that has other columns or types.
+    /// [`Error::File`] with the file that cannot be read, or that has other columns or types.
     pub(crate) async fn table(
         &self,
         session: &SessionContext,
@@ -106,7 +113,7 @@ impl Cold {
         let (mut kept, mut known) = (Vec::new(), None);
         for (file, schema) in files.into_iter().zip(looked) {
             let problem = match schema {
-                Err(error) if is_missing(&error) => return Err(Error::batch(error)),
+                Err(error) if is_missing(&error) => return Err(Error::run(error)),
                 Err(error) => format!("it is no Parquet file that can be read: {}", error.strip_backtrace()),
                 Ok(schema) => match columns.iter().find(|column| schema.field_with_name(column).is_err()) {
                     Some(column) => format!("it has no column `{column}`"),
@@ -128,7 +135,7 @@ impl Cold {
             let problem = format!("file `{}`: {problem}; move it out of the storage", file.location);
             match &mut set_aside {
                 Some(set_aside) => set_aside.push(problem),
-                None => return Err(Error::Refused(problem)),
+                None => return Err(Error::File(problem)),
             }
         }
         let Some(schema) = known else { return Ok(None) };

@@ -23,7 +23,7 @@ pub use bounds::TextBounds;
 pub use rejection::{MAX_EXCERPT_BYTES, MAX_REJECTIONS, Reason, Rejection};
 
 use crate::series::SeriesTable;
-use alerts::rfc3339;
+use crate::time::rfc3339;
 use rejection::Fault;
 use std::time::Duration;
 
@@ -119,7 +119,7 @@ pub struct Decoded {
 /// Decodes messages, and interns the series found in them.
 ///
 /// ```
-/// use operators::decode::{DecodeOptions, Decoder, Points};
+/// use points::decode::{DecodeOptions, Decoder, Points};
 ///
 /// let mut decoder = Decoder::new(DecodeOptions::default(), Vec::new());
 /// let (mut points, mut rejected) = (Points::default(), Vec::new());
