@@ -1,8 +1,9 @@
 //! Which part of the program may import which: none may reach up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use libtest_mimic::{Failed, Trial};
 use regex::Regex;
@@ -50,6 +51,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         Trial::test("layers::modules_of_pipeline", modules),
         Trial::test("layers::crates", crates),
         Trial::test("layers::an_import_that_reaches_up_is_found", reaching_up),
+        Trial::test("layers::the_program_alone_has_the_features_of_the_tests", features_of_the_program_alone),
     ]
 }
 
@@ -184,4 +186,33 @@ fn problems_of(file: &str, text: &str) -> Vec<String> {
         }
     }
     problems.into_values().collect()
+}
+
+/// Built alone, as `make demo` does, the program must find each dependency with the features that
+/// tests build it with: otherwise both build DataFusion.
+fn features_of_the_program_alone() -> Result<(), Failed> {
+    let alone = features(&["--package", "tidemark", "--edges", "normal,build"])?;
+    let all = features(&["--workspace", "--edges", "normal,build,dev"])?;
+    assert!(alone.len() > 200, "{} crates", alone.len());
+    let own: Vec<&String> = alone.difference(&all).collect();
+    assert!(own.is_empty(), "these are built twice, name their features in Cargo.toml: {own:#?}");
+    Ok(())
+}
+
+/// Each crate with its version and features, a line each.
+fn features(options: &[&str]) -> Result<BTreeSet<String>, Failed> {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(root()).args([
+        "tree",
+        "--locked",
+        "--offline",
+        "--prefix",
+        "none",
+        "--format",
+        "{p} {f}",
+    ]);
+    let output = cargo.args(options).output()?;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = String::from_utf8(output.stdout)?;
+    Ok(lines.lines().map(|line| line.trim_end_matches(" (*)").to_owned()).collect())
 }

@@ -7,10 +7,11 @@
 //! server of the demo's own.
 
 mod burn;
+mod late;
 mod receiver;
 mod screen;
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,11 +21,11 @@ use operators::sql::compile;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::FutureRecord;
 use tokio::runtime::Handle;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, mpsc};
 
 use crate::alerting::Alerting;
 use crate::commands::run;
-use crate::commands::sample::Sampler;
+use crate::commands::sample::{SamplePoint, Sampler};
 use crate::config::{Config, Environment};
 use crate::kafka::{self, topics};
 use crate::role::Role;
@@ -46,9 +47,10 @@ pub struct DemoArgs {
     /// Do not keep the CPU busy for a while to trip the alert; trip it yourself
     #[arg(long)]
     no_burn: bool,
-    /// Address of /metrics, /healthz and /readyz
-    #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDRESS")]
-    listen: SocketAddr,
+    /// Address of /api, /metrics, /healthz and /readyz [default: 127.0.0.1:7878, or another port
+    /// where that one is in use]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
 }
 
 /// Runs the demo until Ctrl-C or the given duration.
@@ -64,7 +66,7 @@ pub async fn run(args: DemoArgs) -> Result<()> {
     config.ingest.max_out_of_orderness = Duration::from_secs(1);
     config.ingest.idle_timeout = Duration::from_secs(3);
     config.archive.roll_age = Duration::from_secs(20);
-    config.http.listen = args.listen;
+    config.http.listen = address(args.listen, config.http.listen)?;
     for plan in topics::plan(&config.topics, PARTITIONS) {
         cluster.create_topic(&plan.name, plan.partitions, 1).context("cannot create a topic")?;
     }
@@ -87,8 +89,9 @@ pub async fn run(args: DemoArgs) -> Result<()> {
         });
     }
     let screen = screen::Screen::new(&context, folder.path());
-    let showing = tokio::spawn(screen.show(watching, receiver.deliveries, context.clone()));
-    let sampling = tokio::spawn(send_samples(context.clone()));
+    let (late, sent_late) = mpsc::channel(1);
+    let showing = tokio::spawn(screen.show(watching, receiver.deliveries, sent_late, context.clone()));
+    let sampling = tokio::spawn(send_samples(context.clone(), late));
     if !args.no_burn {
         burn::start(context.clone());
     }
@@ -100,19 +103,39 @@ pub async fn run(args: DemoArgs) -> Result<()> {
     Ok(outcome?)
 }
 
-/// This machine's metrics, each second, one point a message.
-async fn send_samples(context: Context) -> Result<()> {
+/// Where the demo listens. It is known before the roles start, so that it can be shown first.
+fn address(wanted: Option<SocketAddr>, usual: SocketAddr) -> Result<SocketAddr> {
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let listener = match wanted {
+        Some(wanted) => TcpListener::bind(wanted),
+        None => TcpListener::bind(usual).or_else(|_| TcpListener::bind(any)),
+    };
+    let listener = listener.with_context(|| match wanted {
+        Some(wanted) => format!("cannot listen on {wanted}: choose another address with --listen"),
+        None => "no port of this machine can be listened on".to_owned(),
+    })?;
+    listener.local_addr().context("the port's address cannot be read")
+}
+
+/// This machine's metrics, each second, one point a message, and one point too late.
+async fn send_samples(context: Context, late: mpsc::Sender<SamplePoint>) -> Result<()> {
     let producer = kafka::future_producer(&context.config.kafka)?;
     let topic = context.config.topics.points[0].clone();
     let mut sampler = Sampler::new();
     sampler.sample(context.clock.now_ns());
     let mut seconds = tokio::time::interval(Duration::from_secs(1));
-    loop {
+    for number in 0_usize.. {
         tokio::select! {
             () = context.shutdown.triggered() => return Ok(()),
             _ = seconds.tick() => {}
         }
-        for point in sampler.sample(context.clock.now_ns()) {
+        let mut sample = sampler.sample(context.clock.now_ns());
+        if let Some(point) = late::point(number, &sample) {
+            // The screen may have ended.
+            let _ = late.try_send(point.clone());
+            sample.push(point);
+        }
+        for point in sample {
             let (key, payload) = (point.series(), point.to_json());
             let record = FutureRecord::to(&topic).key(&key).payload(&payload);
             // A full queue drops a sample, which the demo can bear.
@@ -121,4 +144,5 @@ async fn send_samples(context: Context) -> Result<()> {
             }
         }
     }
+    Ok(())
 }

@@ -11,10 +11,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 use tokio::sync::{broadcast, mpsc};
 
-use super::burn;
+use super::{burn, late};
+use crate::commands::sample::SamplePoint;
 use crate::roles::context::Context;
 use crate::roles::rollup::Event;
 use crate::telemetry::{PartitionLabels, TierLabels};
+use crate::time::shown as shown_time;
 
 /// Groups shown of one window; a machine may have many disks or interfaces.
 const SHOWN_ROWS: usize = 4;
@@ -28,22 +30,24 @@ pub(super) struct Screen {
 
 impl Screen {
     pub(super) fn new(context: &Context, folder: &Path) -> Self {
+        let address = context.config.http.listen;
         use std::io::IsTerminal;
         let bar = ProgressBar::new_spinner();
         if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
             bar.set_style(style);
         }
         let screen = Self { bar, is_terminal: std::io::stderr().is_terminal() };
+        screen.line(&format!(
+            "http://{address}/api/status, /api/alerts and /metrics say how the demo is doing."
+        ));
         screen.line("Tidemark demo: this machine's metrics, each second, in 10-second windows.");
         screen.line(
             "Kafka is an in-process stand-in (librdkafka's mock cluster); everything else is the real thing.",
         );
         screen.line(&format!("Rollups and raw points are Parquet below {}", folder.display()));
         screen.line(&format!("Alert CpuBusy: average CPU above 80 %; {}.", burn::notice()));
-        screen.line(&format!(
-            "The first windows close in about 15 s. Partitions: {}. Ctrl-C ends.\n",
-            context.config.topics.partials_partitions
-        ));
+        screen.line(&format!("Late data: {}.", late::notice()));
+        screen.line("The first windows close in about 15 s. Ctrl-C ends.\n");
         screen
     }
 
@@ -52,16 +56,16 @@ impl Screen {
         self,
         mut events: broadcast::Receiver<Event>,
         mut deliveries: mpsc::Receiver<Value>,
+        mut late: mpsc::Receiver<SamplePoint>,
         context: Context,
     ) {
         let mut ticks = tokio::time::interval(Duration::from_secs(1));
         let mut seconds = 0;
-        let mut is_address_shown = false;
         loop {
             tokio::select! {
                 () = context.shutdown.triggered() => break,
                 event = events.recv() => match event {
-                    Ok(Event::Rows { table, rows }) => self.rows(&table, &rows),
+                    Ok(Event::Rows { table, rows, is_correction }) => self.rows(&table, &rows, is_correction),
                     Ok(Event::Alert(alert)) => self.line(&format!(
                         "ALERT    {} {:?}: {}", alert.rule, alert.status, alert.summary)),
                     // Skipped rows are still in the store.
@@ -69,12 +73,9 @@ impl Screen {
                     Err(broadcast::error::RecvError::Closed) => break,
                 },
                 Some(body) = deliveries.recv() => self.delivery(&body),
+                Some(point) = late.recv() => self.line(&format!(
+                    "LATE     {} = {:.1} of {} was sent now", point.series(), point.value, shown_time(point.time))),
                 _ = ticks.tick() => {
-                    if let Some(address) = context.address.get()
-                        && !std::mem::replace(&mut is_address_shown, true)
-                    {
-                        self.line(&format!("Metrics, status and alerts: http://{address}/metrics, /api/status, /api/alerts"));
-                    }
                     self.bar.set_message(counters(&context));
                     self.bar.tick();
                     seconds += 1;
@@ -96,9 +97,10 @@ impl Screen {
         }
     }
 
-    fn rows(&self, rollup: &str, rows: &RecordBatch) {
+    fn rows(&self, rollup: &str, rows: &RecordBatch, is_correction: bool) {
+        let mark = if is_correction { "(corrected)" } else { "" };
         for row in 0..rows.num_rows().min(SHOWN_ROWS) {
-            self.line(&format!("{rollup:<13} {}", shown(rows, row)));
+            self.line(&format!("{rollup:<13} {}{mark}", shown(rows, row)));
         }
         if rows.num_rows() > SHOWN_ROWS {
             self.line(&format!("{rollup:<13} … and {} more groups", rows.num_rows() - SHOWN_ROWS));

@@ -41,6 +41,7 @@ pub enum Event {
     Rows {
         table: String,
         rows: RecordBatch,
+        is_correction: bool,
     },
     Alert(Box<Transition>),
 }

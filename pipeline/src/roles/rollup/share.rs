@@ -190,18 +190,20 @@ impl RollupShare {
         let labels = TierLabels { rollup: name.clone(), tier: table.tier.clone() };
         let rows = results.rows.num_rows() as u64;
         let metrics = &self.context.metrics;
-        match results.kind {
+        let is_correction = match results.kind {
             ResultKind::Open => return Ok(()),
             ResultKind::Corrected => {
                 metrics.rollup.corrected_rows.get_or_create(&labels).inc_by(rows);
+                true
             }
             ResultKind::Closed => {
                 let mut ends = results.window_ends.clone();
                 ends.dedup();
                 metrics.rollup.windows_closed.get_or_create(&labels).inc_by(ends.len() as u64);
+                false
             }
-        }
-        self.tell(Event::Rows { table: table.name.clone(), rows: results.rows.clone() });
+        };
+        self.tell(Event::Rows { table: table.name.clone(), rows: results.rows.clone(), is_correction });
         self.outputs.write(RollupRows {
             table,
             rows: results.rows,
