@@ -1,4 +1,5 @@
-//! Reference pages against the program: the command line, which is made from it, and the metrics.
+//! Reference pages against the program: the command line and the configuration, which are made from
+//! it, and the metrics.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,7 +12,11 @@ use tidemark_tests::tidemark::Tidemark;
 use crate::golden::check_text;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![Trial::test("reference::command_line", command_line), Trial::test("reference::metrics", metrics)]
+    vec![
+        Trial::test("reference::command_line", command_line),
+        Trial::test("reference::configuration", configuration),
+        Trial::test("reference::metrics", metrics),
+    ]
 }
 
 /// `docs/reference/metrics.md` lists the metrics that the program registers, and no others.
@@ -54,6 +59,62 @@ fn registered(code: &str) -> BTreeSet<String> {
         });
     }
     names
+}
+
+/// `docs/reference/configuration.md` is the commented example as a page. That the example has every
+/// option, with its default, is a unit test of the configuration.
+fn configuration() -> Result<(), Failed> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the project's folder");
+    let example = fs::read_to_string(root.join("config/pipeline.toml"))?;
+    let page = page_of(&example);
+    assert!(page.matches("\n## ").count() > 8 && page.matches("\n- `").count() > 40, "{page}");
+    check_text(&root.join("docs/reference/configuration.md"), &page)
+}
+
+/// A heading a section, an item an option: its line, then its comment.
+fn page_of(example: &str) -> String {
+    let option = r#"^(?<off># )?(?<line>(\[[a-z."0-9]+\]|["a-z_.]+ = .+))$"#;
+    let option = Regex::new(option).expect("the pattern is valid");
+    let mut page = "# Configuration\n\n\
+        Made from `config/pipeline.toml` by `make golden`. What is optional is commented out there.\n"
+        .to_owned();
+    let mut comment: Vec<&str> = Vec::new();
+    for line in example.lines().chain([""]) {
+        if let Some(found) = option.captures(line) {
+            let optional = if found.name("off").is_some() { ", optional" } else { "" };
+            let (head, indent) = match &found["line"] {
+                section if section.starts_with('[') => (format!("## `{section}`{optional}"), ""),
+                option => (format!("- `{option}`{optional}"), "  "),
+            };
+            page.push_str(&format!("\n{head}\n"));
+            describe_by(&std::mem::take(&mut comment), indent, &mut page);
+        } else if let Some(text) = line.strip_prefix('#') {
+            comment.push(text.strip_prefix(' ').unwrap_or(text));
+        } else {
+            describe_by(&std::mem::take(&mut comment), "", &mut page);
+        }
+    }
+    page
+}
+
+/// The lines of a comment; those that are indented in it are code.
+fn describe_by(comment: &[&str], indent: &str, page: &mut String) {
+    if !comment.is_empty() {
+        page.push('\n');
+    }
+    let mut in_list = false;
+    for line in comment {
+        let is_code = line.starts_with(' ');
+        if is_code != in_list {
+            page.push('\n');
+        }
+        in_list = is_code;
+        page.push_str(&match *line {
+            "" => "\n".to_owned(),
+            code if is_code => format!("{indent}- `{}`\n", code.trim()),
+            text => format!("{indent}{}\n", text.replace('<', "\\<")),
+        });
+    }
 }
 
 /// `docs/reference/cli.md` holds the help of every command.

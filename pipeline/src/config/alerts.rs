@@ -9,12 +9,12 @@ use toml::Spanned;
 
 use super::environment::Environment;
 use super::error::ConfigError;
-use super::raw::Setting;
 use super::receivers::{RawReceiver, ReceiverConfig, check_fallbacks, check_receiver};
 use super::routes::{
     LONGEST, REPEAT, RawInhibition, RawMute, RawRoute, check_inhibition, check_mute, check_route, route_name,
 };
 use super::rules::{RawRule, RuleConfig, check_receivers, check_rule};
+use super::settings::Setting;
 use super::settings::{duration, text};
 use super::source::Source;
 use super::values::HumanDuration;

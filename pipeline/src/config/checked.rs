@@ -1,7 +1,9 @@
-//! The checked configuration of the pipeline: what the rest of the program sees.
+//! The configuration of the pipeline: what `config/pipeline.toml` may hold, and what the rest of
+//! the program sees.
 //!
-//! Defaults live in the `Default` implementations here and nowhere else; `config/pipeline.toml`
-//! documents them, and a test holds the two together.
+//! An option is a field with its bounds, a doc comment, and its default in `Default`. Sections are
+//! deserialized as they stand here; `check` has what concerns several options at once.
+//! `config/pipeline.toml` documents every option, and tests hold the two together.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,9 +14,14 @@ use operators::watermark::WatermarkOptions;
 pub use points::decode::Format as PayloadFormat;
 use points::decode::TextBounds;
 use secrecy::SecretString;
+use serde::Deserialize;
+use toml::Spanned;
 use url::Url;
 
+use super::parsed;
+use super::secret::PropertyValue;
 use super::tiers::TierConfig;
+use super::within::{self, DAY, GIB, HOUR, KIB, MIB, SECOND};
 use crate::time::nanoseconds;
 
 /// Where the program looks for its configuration when no path is given, relative to the working
@@ -22,7 +29,8 @@ use crate::time::nanoseconds;
 pub const DEFAULT_PATH: &str = "config/pipeline.toml";
 
 /// Everything `config/pipeline.toml` decides, checked.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Config {
     pub kafka: KafkaConfig,
     pub topics: TopicsConfig,
@@ -41,62 +49,96 @@ pub struct Config {
 pub const LEAST_BUDGET: usize = 256 << 20;
 
 /// Memory of the process.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct MemoryConfig {
     /// Bytes that the roles of a process keep within, together.
+    #[serde(deserialize_with = "within::size::<{ LEAST_BUDGET as u64 }, { 1 << 40 }, _>")]
     pub budget: usize,
 }
 
 /// How to reach the brokers.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct KafkaConfig {
     /// `host:port` of at least one broker.
+    #[serde(deserialize_with = "parsed::brokers")]
     pub brokers: Vec<String>,
+    /// As they are written: a secret may be kept elsewhere.
+    #[serde(rename = "properties")]
+    pub(super) written: BTreeMap<String, Spanned<PropertyValue>>,
     /// Passed to every librdkafka client as they are. Secret, because `sasl.password` is one of
     /// them.
+    #[serde(skip)]
     pub properties: BTreeMap<String, SecretString>,
 }
 
 /// Names and shapes of the topics.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct TopicsConfig {
     /// Source topics of raw points, at least one.
+    #[serde(deserialize_with = "parsed::topics")]
     pub points: Vec<String>,
+    #[serde(deserialize_with = "parsed::topic")]
     pub partials: String,
     /// Partitions of `partials`. Fixed at creation: group keys are hashed over it.
+    #[serde(deserialize_with = "within::count::<1, 1_000, _, _>")]
     pub partials_partitions: i32,
+    #[serde(deserialize_with = "parsed::topic")]
     pub dead_letter: String,
+    #[serde(deserialize_with = "parsed::topic")]
     pub late: String,
+    #[serde(deserialize_with = "parsed::topic")]
     pub alerts: String,
     /// Replicas of the topics that `tidemark topics create` makes.
+    #[serde(deserialize_with = "within::count::<1, 100, _, _>")]
     pub replication: i32,
 }
 
 /// Reading, decoding, partial aggregation.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct IngestConfig {
     /// Consumer group of the source topics.
+    #[serde(deserialize_with = "within::text")]
     pub group: String,
+    #[serde(deserialize_with = "parsed::format")]
     pub format: PayloadFormat,
     /// How long points are aggregated before their partial states are sent in one transaction.
+    #[serde(deserialize_with = "within::duration::<10, { 60 * SECOND }, _>")]
     pub epoch: Duration,
     /// Points after which an epoch ends early, if the memory budget has not ended it before.
+    #[serde(deserialize_with = "within::count::<1_000, 100_000_000, _, _>")]
     pub epoch_points: usize,
     /// Messages above this many bytes are dead-lettered unread.
+    #[serde(deserialize_with = "within::size::<KIB, GIB, _>")]
     pub max_message_bytes: usize,
-    /// The longest names and labels of points; with longer ones they are dead-lettered.
-    pub texts: TextBounds,
+    /// Bytes of the longest name of a point; with a longer one it is dead-lettered.
+    #[serde(deserialize_with = "within::size::<16, { 64 * KIB }, _>")]
+    pub max_name_bytes: usize,
+    /// The same of the key of a label.
+    #[serde(deserialize_with = "within::size::<16, { 64 * KIB }, _>")]
+    pub max_label_key_bytes: usize,
+    /// The same of the value of a label.
+    #[serde(deserialize_with = "within::size::<16, { 64 * KIB }, _>")]
+    pub max_label_value_bytes: usize,
     /// How far behind the highest event time of its partition a point may arrive and still be on
     /// time.
+    #[serde(deserialize_with = "within::duration::<0, { 7 * DAY }, _>")]
     pub max_out_of_orderness: Duration,
     /// How far ahead of the wall clock an event time may be before the point is quarantined.
+    #[serde(deserialize_with = "within::duration::<0, { 36_500 * DAY }, _>")]
     pub max_future_skew: Duration,
     /// Silence, at the end of the log, after which a partition no longer holds the watermark back.
+    #[serde(deserialize_with = "within::duration::<100, { 7 * DAY }, _>")]
     pub idle_timeout: Duration,
     /// How far a partition's event time may be ahead of the slowest one with unread messages before
     /// it is paused.
+    #[serde(deserialize_with = "within::duration::<SECOND, { 36_500 * DAY }, _>")]
     pub max_drift: Duration,
     /// Age of event time beyond which points are dead-lettered; `None` accepts any age.
+    #[serde(deserialize_with = "within::some_duration::<{ 60 * SECOND }, { 36_500 * DAY }, _>")]
     pub oldest: Option<Duration>,
 }
 
@@ -105,6 +147,15 @@ const OWNER_EPOCHS: u32 = 10;
 const LEAST_OWNER_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl IngestConfig {
+    /// The longest texts of a point's series.
+    pub fn texts(&self) -> TextBounds {
+        TextBounds {
+            name: self.max_name_bytes,
+            label_key: self.max_label_key_bytes,
+            label_value: self.max_label_value_bytes,
+        }
+    }
+
     /// How the watermark follows the facts in the log.
     pub fn watermark(&self) -> WatermarkOptions {
         let owner = (self.epoch * OWNER_EPOCHS).max(LEAST_OWNER_TIMEOUT);
@@ -117,82 +168,119 @@ impl IngestConfig {
 }
 
 /// Merging partial states, closing windows.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct RollupConfig {
     /// Directory of the rollups, one `.sql` file each.
     pub sql: PathBuf,
     /// Consumer group of the partials topic.
+    #[serde(deserialize_with = "within::text")]
     pub group: String,
     /// Time between snapshots of the state.
+    #[serde(deserialize_with = "within::duration::<100, HOUR, _>")]
     pub checkpoint_interval: Duration,
     /// Groups of a rollup in one window, beyond which points go to its overflow group.
+    #[serde(deserialize_with = "within::count::<1, { u32::MAX as u64 }, _, _>")]
     pub series_limit: usize,
 }
 
 /// Root of `raw/`, `rollups/`, `state/` and `alerts/`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct StorageConfig {
     /// `file:`, `s3:`, `gs:` or `az:`, always ending in a slash. A directory in the file becomes an
     /// absolute `file:` URL.
+    #[serde(deserialize_with = "parsed::storage_url")]
     pub url: Url,
 }
 
 /// The cold Parquet copy of the raw points.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct ArchiveConfig {
     pub enabled: bool,
     /// Bytes of buffered points after which a file is written.
+    #[serde(deserialize_with = "within::size::<MIB, { 4 * GIB }, _>")]
     pub roll_size: usize,
     /// Time after which a file is written, however small.
+    #[serde(deserialize_with = "within::duration::<SECOND, DAY, _>")]
     pub roll_age: Duration,
     /// Time between passes of compaction in `ingest`; `None` leaves it to `tidemark compact`.
+    #[serde(deserialize_with = "within::some_duration::<SECOND, { 7 * DAY }, _>")]
     pub compact_interval: Option<Duration>,
     /// How long an hour of event time must be over before its files are compacted.
+    #[serde(deserialize_with = "within::duration::<0, { 3_650 * DAY }, _>")]
     pub compact_after: Duration,
 }
 
 /// The InfluxDB 2 server that takes the rollups.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct InfluxConfig {
+    #[serde(deserialize_with = "parsed::influx_url")]
     pub url: Url,
+    #[serde(deserialize_with = "within::text")]
     pub org: String,
     /// Takes the finest tier of each rollup.
+    #[serde(deserialize_with = "within::text")]
     pub bucket: String,
+    #[serde(default)]
     pub token: SecretString,
+    /// The file or the variable that the token is read from, in place of `token`.
+    #[serde(default)]
+    pub(super) token_file: Option<PathBuf>,
+    #[serde(default)]
+    pub(super) token_env: Option<String>,
     /// Create the buckets at start when they are missing.
+    #[serde(default)]
     pub create_bucket: bool,
     /// Retention of a bucket created here; `None` keeps for ever.
+    #[serde(default, deserialize_with = "within::some_duration::<HOUR, { 36_500 * DAY }, _>")]
     pub retention: Option<Duration>,
     /// By tier, those that the file has; see [`InfluxConfig::bucket_of`] for all.
+    #[serde(default)]
     pub tiers: BTreeMap<String, TierConfig>,
     /// Lines of line protocol in one request.
+    #[serde(default = "batch_lines", deserialize_with = "within::count::<1, 100_000, _, _>")]
     pub batch_lines: usize,
     /// Requests under way at once.
+    #[serde(default = "in_flight", deserialize_with = "within::count::<1, 64, _, _>")]
     pub in_flight: usize,
     /// Time allowed for one request.
+    #[serde(
+        default = "influx_timeout",
+        deserialize_with = "within::duration::<SECOND, { 600 * SECOND }, _>"
+    )]
     pub timeout: Duration,
 }
 
 /// Where the alert rules are.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct AlertsFile {
     /// `None` runs without alerts.
     pub rules: Option<PathBuf>,
     /// Consumer group of the alerts topic.
+    #[serde(deserialize_with = "within::text")]
     pub group: String,
 }
 
 /// The HTTP server for metrics, health and whatever a role adds.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct HttpConfig {
+    #[serde(deserialize_with = "parsed::listen")]
     pub listen: SocketAddr,
     /// Names, in lower case, under which the server may be asked besides addresses and the
     /// machine's own names.
+    #[serde(deserialize_with = "parsed::hosts")]
     pub allowed_hosts: Vec<String>,
     /// Requests worked on at once; those beyond are refused, except those of probes.
+    #[serde(deserialize_with = "within::count::<1, 65_536, _, _>")]
     pub max_connections: usize,
     /// Time allowed for each part of a request: its head, the work with its body, taking the
     /// answer.
+    #[serde(deserialize_with = "within::duration::<100, { 600 * SECOND }, _>")]
     pub timeout: Duration,
 }
 
@@ -217,7 +305,11 @@ impl Default for MemoryConfig {
 
 impl Default for KafkaConfig {
     fn default() -> Self {
-        Self { brokers: vec!["127.0.0.1:9092".to_owned()], properties: BTreeMap::new() }
+        Self {
+            brokers: vec!["127.0.0.1:9092".to_owned()],
+            written: BTreeMap::new(),
+            properties: BTreeMap::new(),
+        }
     }
 }
 
@@ -260,13 +352,16 @@ impl Default for TopicsConfig {
 
 impl Default for IngestConfig {
     fn default() -> Self {
+        let texts = TextBounds::default();
         Self {
             group: "tidemark-ingest".to_owned(),
             format: PayloadFormat::Auto,
             epoch: Duration::from_secs(1),
             epoch_points: 2_000_000,
             max_message_bytes: 1 << 20,
-            texts: TextBounds::default(),
+            max_name_bytes: texts.name,
+            max_label_key_bytes: texts.label_key,
+            max_label_value_bytes: texts.label_value,
             max_out_of_orderness: Duration::from_secs(5),
             max_future_skew: Duration::from_secs(300),
             idle_timeout: Duration::from_secs(60),
@@ -303,6 +398,19 @@ impl Default for ArchiveConfig {
             compact_after: Duration::from_secs(2 * 3_600),
         }
     }
+}
+
+/// What InfluxDB recommends.
+fn batch_lines() -> usize {
+    5_000
+}
+
+fn in_flight() -> usize {
+    4
+}
+
+fn influx_timeout() -> Duration {
+    Duration::from_secs(30)
 }
 
 impl Default for AlertsFile {

@@ -32,6 +32,11 @@ impl ConfigError {
         Self { place: Place::File(path.to_owned()), problem: problem.into(), remedy: None }
     }
 
+    /// An error whose place is not known yet.
+    pub(super) fn nowhere() -> Self {
+        Self::file(Path::new(""), "")
+    }
+
     pub(super) fn variable(name: &str, problem: impl Into<String>) -> Self {
         Self { place: Place::Variable(name.to_owned()), problem: problem.into(), remedy: None }
     }

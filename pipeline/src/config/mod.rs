@@ -1,8 +1,8 @@
 //! Configuration: `config/pipeline.toml` and `config/alerts.toml`, turned into checked values.
 //!
-//! Raw structs mirror the files and refuse unknown keys; [`Config::load`] and
-//! [`AlertsConfig::load`] turn them into the checked values below, and nothing later sees a raw
-//! one. Whatever is wrong is reported as one [`ConfigError`] that names file, line, column and what
+//! The sections of `pipeline.toml` are deserialized as they are used, with the bounds of each
+//! option; those of `alerts.toml` refer to one another, so raw structs mirror that file, and
+//! nothing later sees one. Whatever is wrong is reported as one [`ConfigError`] that names file, line, column and what
 //! to write instead. Relative paths are relative to the working directory.
 
 mod alerts;
@@ -12,8 +12,8 @@ mod environment;
 mod error;
 mod located;
 mod notation;
+mod parsed;
 pub(crate) mod properties;
-mod raw;
 mod receivers;
 mod routes;
 mod rule_tests;
@@ -25,6 +25,7 @@ mod source;
 mod tiers;
 mod unread;
 mod values;
+mod within;
 
 pub use alerts::{AlertsConfig, BehindConfig};
 pub use checked::{

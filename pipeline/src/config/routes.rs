@@ -8,8 +8,8 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::error::ConfigError;
-use super::raw::Setting;
 use super::rules::check_receivers;
+use super::settings::Setting;
 use super::settings::duration;
 use super::source::{Source, suggest};
 use super::values::{HumanDuration, TextList};

@@ -9,7 +9,7 @@ use toml::Spanned;
 
 use super::error::ConfigError;
 use super::located::Located;
-use super::raw::Setting;
+use super::settings::Setting;
 use super::settings::{duration, text};
 use super::source::{Source, suggest};
 use super::values::HumanDuration;

@@ -14,7 +14,7 @@ use super::error::ConfigError;
 use super::source::Source;
 
 /// A value of a passthrough map: text, number, boolean, `{ file = "path" }` or `{ env = "NAME" }`.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(super) enum PropertyValue {
     Text(SecretString),
     From(Elsewhere),

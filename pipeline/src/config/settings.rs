@@ -1,4 +1,5 @@
-//! One setting at a time: its bounds, its default, and the error that names its place.
+//! One setting of `alerts.toml` at a time: its bounds, its default, and the error that names its
+//! place.
 
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
@@ -7,17 +8,16 @@ use toml::Spanned;
 use url::Url;
 
 use super::error::ConfigError;
-use super::raw::Setting;
+use super::parsed::{HTTP_LIKE, NOT_HTTP, http};
 use super::source::Source;
-use super::values::{ByteSize, HumanDuration};
+use super::values::HumanDuration;
+
+/// A key that may be left out, and where it stands if it is not.
+pub(super) type Setting<T> = Option<Spanned<T>>;
 
 /// An `http:` or `https:` URL.
 pub(super) fn http_url(source: &Source<'_>, text: &Spanned<String>) -> Result<Url, ConfigError> {
-    let remedy = "write it with its scheme, like \"http://127.0.0.1:8086\"";
-    match Url::parse(text.get_ref()) {
-        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
-        _ => Err(source.error(&text.span(), "not an http or https URL").remedy(remedy)),
-    }
+    http(text.get_ref()).ok_or_else(|| source.error(&text.span(), NOT_HTTP).remedy(HTTP_LIKE))
 }
 
 /// A key that its section cannot do without.
@@ -61,20 +61,10 @@ pub(super) fn duration(
     default: Duration,
     bounds: RangeInclusive<Duration>,
 ) -> Result<Duration, ConfigError> {
-    Ok(optional_duration(source, key, setting, bounds)?.unwrap_or(default))
-}
-
-/// A duration within bounds, both included, or none.
-pub(super) fn optional_duration(
-    source: &Source<'_>,
-    key: &str,
-    setting: Setting<HumanDuration>,
-    bounds: RangeInclusive<Duration>,
-) -> Result<Option<Duration>, ConfigError> {
-    let Some(given) = setting else { return Ok(None) };
+    let Some(given) = setting else { return Ok(default) };
     let duration = given.get_ref().0;
     if bounds.contains(&duration) {
-        return Ok(Some(duration));
+        return Ok(duration);
     }
     let shown = |duration: &Duration| humantime::format_duration(*duration).to_string();
     Err(source.error(&given.span(), format!("`{key}` is out of bounds")).remedy(format!(
@@ -82,52 +72,4 @@ pub(super) fn optional_duration(
         shown(bounds.start()),
         shown(bounds.end())
     )))
-}
-
-/// A whole number within bounds, both included; the bounds fit 32 bits.
-pub(super) fn count(
-    source: &Source<'_>,
-    key: &str,
-    setting: Setting<u64>,
-    default: usize,
-    bounds: RangeInclusive<u64>,
-) -> Result<usize, ConfigError> {
-    let Some(given) = setting else { return Ok(default) };
-    match usize::try_from(*given.get_ref()) {
-        Ok(count) if bounds.contains(given.get_ref()) => Ok(count),
-        _ => Err(source.error(&given.span(), format!("`{key}` is out of bounds")).remedy(format!(
-            "write {} to {}",
-            bounds.start(),
-            bounds.end()
-        ))),
-    }
-}
-
-/// A number of bytes within bounds, both included.
-pub(super) fn size(
-    source: &Source<'_>,
-    key: &str,
-    setting: Setting<ByteSize>,
-    default: usize,
-    bounds: RangeInclusive<u64>,
-) -> Result<usize, ConfigError> {
-    let Some(given) = setting else { return Ok(default) };
-    let bytes = given.get_ref().0;
-    match usize::try_from(bytes) {
-        Ok(size) if bounds.contains(&bytes) => Ok(size),
-        _ => Err(source.error(&given.span(), format!("`{key}` is out of bounds")).remedy(format!(
-            "write {} to {}",
-            size_text(*bounds.start()),
-            size_text(*bounds.end())
-        ))),
-    }
-}
-
-fn size_text(bytes: u64) -> String {
-    for (unit, shift) in [("GiB", 30), ("MiB", 20), ("KiB", 10)] {
-        if bytes >= 1 << shift && bytes.is_multiple_of(1 << shift) {
-            return format!("{}{unit}", bytes >> shift);
-        }
-    }
-    format!("{bytes}B")
 }

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use super::environment::{Environment, Override, PREFIX};
 use super::error::ConfigError;
+use super::within::REMEDY;
 
 /// One configuration file, and what overrides it.
 pub(super) struct Source<'a> {
@@ -33,30 +34,70 @@ impl<'a> Source<'a> {
         self
     }
 
-    /// The same with these sections alone, for their values: places are lost.
-    pub(super) fn only(&self, sections: &[&str]) -> Option<Self> {
-        let wanted = |section: &str| sections.contains(&section);
-        let mut table: toml::Table = self.text.parse().ok()?;
-        table.retain(|section, _| wanted(section));
-        let text = toml::to_string(&table).ok()?;
-        let mut overrides = self.overrides.clone();
-        overrides.retain(|entry| entry.path.first().is_some_and(|section| wanted(section)));
-        Some(Self { path: self.path.clone(), text, environment: self.environment, overrides })
-    }
-
     pub(super) fn environment(&self) -> &Environment {
         self.environment
     }
 
     /// Deserializes the text with the overrides laid over it.
-    ///
-    /// An override is text first; where text does not fit it is read as a number or boolean.
     pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
+        self.deserialize(|table| T::deserialize(toml::Deserializer::from(table)))
+    }
+
+    /// Deserializes one section; none when it is not there.
+    pub(super) fn section<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, ConfigError> {
+        self.deserialize(|mut table| match table.get_mut().remove(name) {
+            Some(section) => T::deserialize(ValueDeserializer::from(section)).map(Some),
+            None => Ok(None),
+        })
+    }
+
+    /// Deserializes one option of a section, whatever the others are; none when it is not there.
+    pub(super) fn option<T: DeserializeOwned>(
+        &self,
+        section: &str,
+        key: &str,
+    ) -> Result<Option<T>, ConfigError> {
+        self.deserialize(|mut table| match table.get_mut().get_mut(section).map(Spanned::get_mut) {
+            Some(DeValue::Table(section)) => match section.remove(key) {
+                Some(value) => T::deserialize(ValueDeserializer::from(value)).map(Some),
+                None => Ok(None),
+            },
+            _ => Ok(None),
+        })
+    }
+
+    /// An error for each section that is not known.
+    ///
+    /// # Errors
+    /// A text that is not TOML.
+    pub(super) fn unknown_sections(&self, known: &[String]) -> Result<Vec<ConfigError>, ConfigError> {
+        let table = self.table(&vec![false; self.overrides.len()])?;
+        let known: Vec<&str> = known.iter().map(String::as_str).collect();
+        let unknown = table.get_ref().keys().filter(|key| !known.contains(&key.get_ref().as_ref()));
+        Ok(unknown.map(|key| self.unknown_key(&key.span(), key.get_ref(), &known)).collect())
+    }
+
+    /// Where the value of an option or a section stands.
+    pub(super) fn place(&self, path: &[&str]) -> Option<Range<usize>> {
+        let table = self.table(&vec![false; self.overrides.len()]).ok()?;
+        let (first, rest) = path.split_first()?;
+        let mut value = table.get_ref().get(*first)?;
+        for key in rest {
+            let DeValue::Table(inner) = value.get_ref() else { return None };
+            value = inner.get(*key)?;
+        }
+        Some(value.span())
+    }
+
+    /// An override is text first; where text does not fit it is read as a number or boolean.
+    fn deserialize<T>(
+        &self,
+        read: impl Fn(Spanned<DeTable<'_>>) -> Result<T, toml::de::Error>,
+    ) -> Result<T, ConfigError> {
         let mut as_scalar = vec![false; self.overrides.len()];
         loop {
-            let table = self.table(&as_scalar)?;
-            let error = match T::deserialize(toml::Deserializer::from(table)) {
-                Ok(raw) => return Ok(raw),
+            let error = match read(self.table(&as_scalar)?) {
+                Ok(value) => return Ok(value),
                 Err(error) => error,
             };
             let index = error.span().and_then(|span| self.override_at(&span));
@@ -127,16 +168,44 @@ impl<'a> Source<'a> {
                     .error(&span, format!("the {found} cannot stand here"))
                     .remedy(format!("write {expected}"));
             }
+            if let Some((problem, remedy)) = message.split_once(REMEDY) {
+                let problem = match self.key_at(&span).filter(|_| problem.starts_with("is ")) {
+                    Some(key) => format!("`{key}` {problem}"),
+                    None => problem.to_owned(),
+                };
+                return self.error(&span, problem).remedy(remedy);
+            }
+            if let Some(key) = message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'))
+            {
+                let example = format!("add {key} = \"{}\"", example(key));
+                return self.error(&span, format!("`{key}` is missing")).remedy(example);
+            }
             if let Some((problem, remedy)) = message.split_once(": write ") {
                 return self.error(&span, problem).remedy(format!("write {remedy}"));
             }
-            return self.error(&span, message.replace('\n', ", ").replace("missing field", "missing key"));
+            return self.error(&span, message.replace('\n', ", "));
         };
-        if let Some(index) = self.override_at(&span) {
-            return self.unknown_override(&self.overrides[index], unknown, &expected);
+        self.unknown_key(&span, unknown, &expected)
+    }
+
+    fn unknown_key(&self, span: &Range<usize>, unknown: &str, expected: &[&str]) -> ConfigError {
+        if let Some(index) = self.override_at(span) {
+            return self.unknown_override(&self.overrides[index], unknown, expected);
         }
         let problem = format!("unknown key `{unknown}`");
-        self.error(&span, problem).remedy(suggest(unknown, &expected))
+        self.error(span, problem).remedy(suggest(unknown, expected))
+    }
+
+    /// The key whose value stands at a place.
+    fn key_at(&self, span: &Range<usize>) -> Option<String> {
+        fn within(table: &DeTable<'_>, span: &Range<usize>) -> Option<String> {
+            table.iter().find_map(|(key, value)| match value.get_ref() {
+                _ if value.span() == *span => Some(key.get_ref().to_string()),
+                DeValue::Table(inner) => within(inner, span),
+                _ => None,
+            })
+        }
+        within(self.table(&vec![false; self.overrides.len()]).ok()?.get_ref(), span)
     }
 
     fn unknown_override(&self, entry: &Override, unknown: &str, expected: &[&str]) -> ConfigError {
@@ -151,6 +220,23 @@ impl<'a> Source<'a> {
             }
         }
         error.remedy(format!("did you mean {PREFIX}{}?", path.join("__").to_uppercase()))
+    }
+}
+
+/// The keys that a section may have.
+pub(super) fn known_keys<T: DeserializeOwned>() -> Vec<String> {
+    // What serde says of a key that no section has.
+    let error = toml::from_str::<T>("\"\" = 0").err();
+    let message = error.as_ref().map_or("", toml::de::Error::message);
+    let known = unknown_name(message).map(|(_, known)| known).unwrap_or_default();
+    known.into_iter().map(str::to_owned).collect()
+}
+
+/// What a key that must not be left out may look like.
+fn example(key: &str) -> &'static str {
+    match key {
+        "url" => "http://127.0.0.1:8086",
+        _ => "tidemark",
     }
 }
 
@@ -206,6 +292,7 @@ fn wrong_type(message: &str) -> Option<(String, String)> {
         "a boolean" => "true or false",
         "a string" => "a text in quotes",
         "u64" | "u32" | "u16" => "a whole number",
+        section if section.starts_with("struct ") => "a section of options",
         other => other,
     };
     // The kind alone: a value that stands in the wrong place may be a secret.

@@ -49,6 +49,39 @@ fn the_example_holds_the_defaults() {
     assert_eq!(format!("{empty:#?}"), format!("{:#?}", Config::default()));
 }
 
+/// Every option that a section may have stands in the example, with its comment.
+#[test]
+fn the_example_has_every_option() {
+    fn keys<T: serde::de::DeserializeOwned>(name: &str) -> (String, Vec<String>) {
+        (name.to_owned(), source::known_keys::<T>())
+    }
+    let sections = [
+        keys::<KafkaConfig>("kafka"),
+        keys::<TopicsConfig>("topics"),
+        keys::<IngestConfig>("ingest"),
+        keys::<RollupConfig>("rollup"),
+        keys::<StorageConfig>("storage"),
+        keys::<ArchiveConfig>("archive"),
+        keys::<InfluxConfig>("influx"),
+        keys::<AlertsFile>("alerts"),
+        keys::<HttpConfig>("http"),
+        keys::<MemoryConfig>("memory"),
+    ];
+    let mut names: Vec<&String> = sections.iter().map(|(name, _)| name).collect();
+    names.sort_unstable();
+    let mut all = source::known_keys::<Config>();
+    all.sort_unstable();
+    assert_eq!(names, all.iter().collect::<Vec<_>>());
+    let example: toml::Table = uncommented(EXAMPLE).parse().expect("the example is valid");
+    for (name, keys) in &sections {
+        let section = example[name].as_table().expect("a section");
+        assert!(!keys.is_empty(), "[{name}] has options");
+        for key in keys {
+            assert!(section.contains_key(key), "`{key}` of [{name}] is missing in config/pipeline.toml");
+        }
+    }
+}
+
 #[test]
 fn the_examples_commented_options_are_real() {
     let text = uncommented(EXAMPLE)

@@ -6,28 +6,23 @@ use std::time::Duration;
 use operators::sql::tier_name;
 use serde::Deserialize;
 use sinks::influx::Bucket;
-use toml::Spanned;
 
 use super::checked::InfluxConfig;
 use super::error::ConfigError;
-use super::raw::Setting;
-use super::settings::{optional_duration, text};
 use super::source::Source;
-use super::values::HumanDuration;
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RawTier {
-    bucket: Setting<String>,
-    retention: Setting<HumanDuration>,
-}
+use super::within::{self, DAY, HOUR};
 
 /// Where InfluxDB keeps the rows of a tier.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct TierConfig {
+    /// By default the section's bucket, an underscore and the tier.
+    #[serde(default, deserialize_with = "within::text")]
     pub bucket: String,
     /// Retention of the bucket when it is created here; `None` keeps for ever.
+    #[serde(default, deserialize_with = "within::some_duration::<HOUR, { 36_500 * DAY }, _>")]
     pub retention: Option<Duration>,
+    #[serde(skip, default = "ConfigError::nowhere")]
     place: ConfigError,
 }
 
@@ -56,12 +51,12 @@ fn default_bucket(bucket: &str, tier: &str) -> String {
 pub(super) fn check_tiers(
     source: &Source<'_>,
     bucket: &str,
-    raw: BTreeMap<String, Spanned<RawTier>>,
+    written: BTreeMap<String, TierConfig>,
 ) -> Result<BTreeMap<String, TierConfig>, ConfigError> {
-    let configured: Vec<String> = raw.keys().cloned().collect();
+    let configured: Vec<String> = written.keys().cloned().collect();
     let mut tiers: BTreeMap<String, TierConfig> = BTreeMap::new();
-    for (name, raw) in raw {
-        let section = raw.span();
+    for (name, mut tier) in written {
+        let section = source.place(&["influx", "tiers", &name]).unwrap_or(0..0);
         match tier_name(&name) {
             Some(known) if known == name => {}
             Some(known) => {
@@ -73,14 +68,16 @@ pub(super) fn check_tiers(
                 return Err(error.remedy("write it as in the SQL files, like [influx.tiers.\"1h\"]"));
             }
         }
-        let raw = raw.into_inner();
-        let place = raw.bucket.as_ref().map_or(section.clone(), Spanned::span);
-        let own = text(source, "bucket", raw.bucket, default_bucket(bucket, &name))?;
-        let other = tiers.iter().find(|(_, tier)| tier.bucket == own).map(|(other, _)| other.clone());
+        let place = source.place(&["influx", "tiers", &name, "bucket"]).unwrap_or(section.clone());
+        if tier.bucket.is_empty() {
+            tier.bucket = default_bucket(bucket, &name);
+        }
+        let own = &tier.bucket;
+        let other = tiers.iter().find(|(_, tier)| tier.bucket == *own).map(|(other, _)| other.clone());
         let default_of = own.strip_prefix(bucket).and_then(|rest| rest.strip_prefix('_')).and_then(tier_name);
         let default_of = default_of.filter(|other| *other != name && !configured.contains(other));
         let taken = match other.or(default_of) {
-            _ if own == bucket => Some("the finest tier of each rollup".to_owned()),
+            _ if *own == bucket => Some("the finest tier of each rollup".to_owned()),
             Some(other) => Some(format!("the tier `{other}`")),
             None => None,
         };
@@ -88,10 +85,8 @@ pub(super) fn check_tiers(
             let error = source.error(&place, format!("bucket `{own}` already takes {taken}"));
             return Err(error.remedy("give each tier its own: their rows would overwrite each other"));
         }
-        let hours = Duration::from_secs(3_600)..=Duration::from_secs(36_500 * 86_400);
-        let retention = optional_duration(source, "retention", raw.retention, hours)?;
-        let place = source.error(&section, "");
-        tiers.insert(name, TierConfig { bucket: own, retention, place });
+        tier.place = source.error(&section, "");
+        tiers.insert(name, tier);
     }
     Ok(tiers)
 }

@@ -3,9 +3,9 @@
 
 use std::path::Path;
 
+use super::checked::Config;
 use super::environment::{Environment, PREFIX};
 use super::error::ConfigError;
-use super::raw::RawConfig;
 use super::source::Source;
 
 /// Most underscores of a name for which each may have been meant to be two.
@@ -41,7 +41,7 @@ pub(super) fn strangers(environment: &Environment) -> Vec<String> {
 fn meant(name: &str) -> Option<String> {
     let knows = |name: &String| {
         let alone = alone(name);
-        Source::new(Path::new(""), String::new(), &alone).with_overrides().knows_overrides::<RawConfig>()
+        Source::new(Path::new(""), String::new(), &alone).with_overrides().knows_overrides::<Config>()
     };
     spelled(name).into_iter().find(knows)
 }
@@ -77,7 +77,7 @@ fn spelled(name: &str) -> Vec<String> {
 fn nearest(name: &str) -> Option<String> {
     let alone = alone(name);
     let source = Source::new(Path::new(""), String::new(), &alone).with_overrides();
-    let error = source.read::<RawConfig>().err()?;
+    let error = source.read::<Config>().err()?;
     error.remedy_text().filter(|remedy| remedy.starts_with("did you mean")).map(str::to_owned)
 }
 

@@ -231,7 +231,8 @@ pub(crate) fn admin(kafka: &KafkaConfig) -> Result<AdminClient<Plain>, KafkaErro
 /// # Errors
 /// [`KafkaError::Setup`] when librdkafka refuses them.
 pub(crate) fn check_properties(kafka: &KafkaConfig) -> Result<(), KafkaError> {
-    let nobody = KafkaConfig { brokers: Vec::new(), ..kafka.clone() };
+    let mut nobody = kafka.clone();
+    nobody.brokers.clear();
     let named = |error| match error {
         KafkaError::Setup { client, reason, .. } => {
             KafkaError::Setup { client, reason, brokers: kafka.brokers.join(",") }

@@ -228,7 +228,7 @@ pub fn run(
     progress: bool,
 ) -> Result<LoadReport, LoadError> {
     check_encoding(args, config)?;
-    let mut book = SeriesBook::new(config.ingest.texts);
+    let mut book = SeriesBook::new(config.ingest.texts());
     let inputs = Inputs::open(args, &mut book, Beyond::new(&config.ingest, clock.now_ns()))?;
     for warning in inputs.beyond.warnings() {
         tracing::warn!("{warning}");

@@ -10,8 +10,8 @@ use toml::Spanned;
 
 use super::timeout;
 use crate::config::error::ConfigError;
-use crate::config::raw::Setting;
 use crate::config::secret::SecretKeys;
+use crate::config::settings::Setting;
 use crate::config::settings::required;
 use crate::config::source::{Source, suggest};
 use crate::config::values::{HumanDuration, TextList};

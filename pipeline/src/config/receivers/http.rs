@@ -16,8 +16,8 @@ use url::Url;
 
 use super::timeout;
 use crate::config::error::ConfigError;
-use crate::config::raw::Setting;
 use crate::config::secret::{PropertyValue, SecretKeys};
+use crate::config::settings::Setting;
 use crate::config::settings::{duration, http_url, required};
 use crate::config::source::Source;
 use crate::config::values::HumanDuration;

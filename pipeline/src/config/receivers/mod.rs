@@ -18,7 +18,7 @@ pub use self::email::{EmailConfig, SmtpTls};
 use self::email::{RawEmail, check_email};
 use self::http::{RawAlertmanager, RawSlack, RawWebhook, check_alertmanager, check_slack, check_webhook};
 use super::error::ConfigError;
-use super::raw::Setting;
+use super::settings::Setting;
 use super::settings::duration;
 use super::source::{Source, suggest};
 use super::values::HumanDuration;

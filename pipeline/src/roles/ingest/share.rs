@@ -65,7 +65,7 @@ impl IngestShare {
             format: ingest.format,
             max_future_skew: ingest.max_future_skew,
             max_message_bytes: ingest.max_message_bytes,
-            bounds: ingest.texts,
+            bounds: ingest.texts(),
             oldest: ingest.oldest.map_or(defaults.oldest, |age| now.saturating_sub(nanoseconds(age))),
         };
         let archive = if context.config.archive.enabled { Some(Archive::new(context)?) } else { None };
