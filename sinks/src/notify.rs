@@ -59,6 +59,8 @@ pub struct Notification {
     /// thread on it, and it is Alertmanager's `groupKey`.
     pub group_key: String,
     pub group_labels: BTreeMap<String, String>,
+    /// Where people reach the program that notifies.
+    pub external_url: Option<String>,
     /// At least one; firing first.
     pub alerts: Vec<Alert>,
     pub reason: Reason,
@@ -204,6 +206,7 @@ pub(crate) mod tests {
             receiver: "on-call".into(),
             group_key: r#"cpu:{region="eu"}"#.into(),
             group_labels: BTreeMap::from([("region".into(), "eu".into())]),
+            external_url: Some("http://tidemark.example/".into()),
             alerts: vec![alert()],
             reason: Reason::Changed,
             notes: vec![],

@@ -275,6 +275,10 @@ pub struct HttpConfig {
     /// machine's own names.
     #[serde(deserialize_with = "parsed::hosts")]
     pub allowed_hosts: Vec<String>,
+    /// Where people reach the server, such as a proxy: links in notifications start with it, and its
+    /// host is one of `allowed_hosts`. Ends in a slash.
+    #[serde(deserialize_with = "parsed::external_url")]
+    pub external_url: Option<Url>,
     /// Requests worked on at once; those beyond are refused, except those of probes.
     #[serde(deserialize_with = "within::count::<1, 65_536, _, _>")]
     pub max_connections: usize,
@@ -424,6 +428,7 @@ impl Default for HttpConfig {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 7878)),
             allowed_hosts: Vec::new(),
+            external_url: None,
             max_connections: 128,
             timeout: Duration::from_secs(10),
         }

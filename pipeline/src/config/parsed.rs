@@ -82,10 +82,7 @@ fn storage(text: &str) -> Result<Url, String> {
     if !known.contains(&url.scheme()) {
         return Err(format!("has a scheme that is not one of {}", known.join(", ")));
     }
-    if !url.path().ends_with('/') {
-        let path = format!("{}/", url.path());
-        url.set_path(&path);
-    }
+    end_in_slash(&mut url);
     Ok(url)
 }
 
@@ -98,6 +95,25 @@ pub(super) fn influx_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<U
         return Err(refused("the URL holds a user name or password", remedy));
     }
     Ok(url)
+}
+
+/// An http or https URL that paths can be appended to.
+pub(super) fn external_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Url>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let remedy = "write what people open, like \"https://tidemark.example.com/\"";
+    let Some(mut url) = http(&text) else { return Err(refused(NOT_HTTP, remedy)) };
+    if !url.username().is_empty() || url.password().is_some() || url.query().or(url.fragment()).is_some() {
+        return Err(refused("a link cannot start with a user, a query or a fragment", remedy));
+    }
+    end_in_slash(&mut url);
+    Ok(Some(url))
+}
+
+fn end_in_slash(url: &mut Url) {
+    if !url.path().ends_with('/') {
+        let path = format!("{}/", url.path());
+        url.set_path(&path);
+    }
 }
 
 pub(super) const NOT_HTTP: &str = "not an http or https URL";

@@ -92,6 +92,10 @@ fn the_examples_commented_options_are_real() {
     let influx = config.influx.expect("the section is uncommented");
     assert_eq!(influx.token.expose_secret(), "t0ken");
     assert_eq!(influx.retention, Some(Duration::from_secs(365 * 86_400)));
+    assert_eq!(
+        config.http.external_url.as_ref().map(url::Url::as_str),
+        Some("https://tidemark.example.com/")
+    );
     let hours = influx.bucket_of("1h");
     assert_eq!(
         (hours.name.as_str(), hours.retention),
@@ -235,6 +239,14 @@ fn mistakes_in_the_file() {
         (
             "[http]\nlisten = \"localhost\"",
             "pipeline.toml:2:10: `localhost` is not an address to listen on: write IP address and port, like \"127.0.0.1:7878\" or \"[::1]:7878\"",
+        ),
+        (
+            "[http]\nexternal_url = \"ops.example\"",
+            "pipeline.toml:2:16: not an http or https URL: write what people open, like \"https://tidemark.example.com/\"",
+        ),
+        (
+            "[http]\nexternal_url = \"https://ops.example/?a=1\"",
+            "pipeline.toml:2:16: a link cannot start with a user, a query or a fragment: write what people open, like \"https://tidemark.example.com/\"",
         ),
         ("[http\n", "pipeline.toml:1:6: unclosed table, expected `]`"),
         ("[http]\ntimeout = \"1s\"\ntimeout = \"2s\"", "pipeline.toml:3:1: duplicate key"),

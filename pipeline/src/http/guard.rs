@@ -44,7 +44,9 @@ impl Hosts {
     pub(super) fn of(config: &HttpConfig) -> Self {
         // On loopback nobody else has a reason to use that name.
         let machine = if config.listen.ip().is_loopback() { None } else { System::host_name().ok() };
-        Self { machine: machine.map(|name| name.to_lowercase()), allowed: config.allowed_hosts.clone() }
+        let external = config.external_url.as_ref().and_then(|url| url.host_str()).map(str::to_lowercase);
+        let allowed = config.allowed_hosts.iter().cloned().chain(external);
+        Self { machine: machine.map(|name| name.to_lowercase()), allowed: allowed.collect() }
     }
 
     /// Whether the request may be answered.
@@ -176,6 +178,17 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn the_external_urls_host_is_allowed() {
+        let external = Some("https://Ops.example/tidemark/".parse().expect("a URL"));
+        let config = HttpConfig { external_url: external, ..HttpConfig::default() };
+        let hosts = Hosts { machine: None, ..Hosts::of(&config) };
+        let page = [("host", "127.0.0.1:7878"), ("origin", "https://ops.example")];
+        assert_eq!(status(&hosts, "POST", "/", &page), None);
+        assert_eq!(status(&hosts, "GET", "/", &[("host", "ops.example")]), None);
+        assert_eq!(status(&hosts, "GET", "/", &[("host", "tidemark.example")]), Some(421));
     }
 
     #[test]

@@ -38,7 +38,7 @@ pub fn encode(notification: &Notification) -> Value {
         "groupLabels": notification.group_labels,
         "commonLabels": common(alerts.iter().map(Alert::labels_with_rule)),
         "commonAnnotations": common(alerts.iter().map(Alert::annotations)),
-        "externalURL": "",
+        "externalURL": notification.external_url.as_deref().unwrap_or(""),
         "alerts": alerts.iter().map(encode_alert).collect::<Vec<_>>(),
         "id": notification.id,
         "reason": notification.reason.as_str(),
@@ -100,7 +100,7 @@ mod tests {
                 "groupLabels": { "region": "eu" },
                 "commonLabels": labels,
                 "commonAnnotations": annotations,
-                "externalURL": "",
+                "externalURL": "http://tidemark.example/",
                 "alerts": [{
                     "status": "firing",
                     "labels": labels,

@@ -270,6 +270,7 @@ pub(crate) fn notification() -> Arc<Notification> {
         evaluated: None,
     };
     Arc::new(Notification {
+        external_url: None,
         id: "n1".to_owned(),
         receiver: "hook".to_owned(),
         group_key: "{}:{}".to_owned(),

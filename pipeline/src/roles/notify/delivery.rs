@@ -13,6 +13,7 @@ use alerts::dispatch::Dispatch;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use sinks::Notification;
 use tokio::runtime::Handle;
+use url::Url;
 
 use super::attempts::{Attempts, Outcome};
 use super::message;
@@ -95,16 +96,24 @@ struct Job {
 pub(super) struct Deliveries {
     receivers: BTreeMap<Arc<str>, Receiver>,
     retry: Retry,
+    /// Where people reach this program.
+    external_url: Option<Url>,
     attempts: Attempts,
     jobs: BTreeMap<String, Job>,
 }
 
 impl Deliveries {
-    pub(super) fn new(runtime: &Handle, receivers: &[Receiver], retry: Retry) -> Self {
+    pub(super) fn new(
+        runtime: &Handle,
+        receivers: &[Receiver],
+        retry: Retry,
+        external_url: Option<Url>,
+    ) -> Self {
         let receivers = receivers.iter().map(|receiver| (Arc::clone(&receiver.name), receiver.clone()));
         Self {
             receivers: receivers.collect(),
             retry,
+            external_url,
             attempts: Attempts::new(runtime),
             jobs: BTreeMap::new(),
         }
@@ -118,7 +127,7 @@ impl Deliveries {
     /// Delivers a dispatch, with a note about its data. False: there is no receiver of its name.
     pub(super) fn submit(&mut self, dispatch: &Dispatch, note: Option<&str>, now: Duration) -> bool {
         let Some(receiver) = self.receivers.get(dispatch.receiver.as_str()) else { return false };
-        let notification = message::notification(dispatch, note);
+        let notification = self.notification(dispatch, note);
         self.attempts.start(receiver, Arc::clone(&notification));
         let job = Job {
             notification,
@@ -133,11 +142,15 @@ impl Deliveries {
         true
     }
 
+    fn notification(&self, dispatch: &Dispatch, note: Option<&str>) -> Arc<Notification> {
+        message::notification(dispatch, note, self.external_url.as_ref())
+    }
+
     /// Delivers a dispatch in the place of one that is between two attempts: at the time of its
     /// next one. It has its own hour, for it may tell of what is new.
     pub(super) fn replace(&mut self, old: &str, by: &Dispatch, note: Option<&str>, now: Duration) -> bool {
         let Some(job) = self.jobs.remove(old) else { return self.submit(by, note, now) };
-        let job = Job { notification: message::notification(by, note), started: now, ..job };
+        let job = Job { notification: self.notification(by, note), started: now, ..job };
         self.jobs.insert(by.id.clone(), job);
         true
     }

@@ -46,7 +46,7 @@ impl Bench {
             .map(|(name, fallback)| Receiver { fallback: fallback.map(Into::into), ..sink.receiver(name) })
             .collect();
         let retry = Retry { min: SECOND, max: 2 * SECOND, total: 10 * SECOND };
-        let deliveries = Deliveries::new(runtime.handle(), &receivers, retry);
+        let deliveries = Deliveries::new(runtime.handle(), &receivers, retry, None);
         Self { deliveries, sink, _runtime: runtime }
     }
 

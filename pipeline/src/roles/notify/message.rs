@@ -5,6 +5,7 @@ use std::sync::Arc;
 use alerts::dispatch::{Command, Dispatch, DispatchAlert, Reason};
 use alerts::{Status, Transition};
 use sinks::{Alert, Notification};
+use url::Url;
 
 /// Reads a message of the alerts topic. `Err` has the reason why it is no transition.
 pub(super) fn read(payload: Option<&[u8]>) -> Result<Transition, String> {
@@ -18,10 +19,14 @@ pub(super) fn read_command(value: Option<&[u8]>) -> Result<Option<Command>, Stri
     serde_json::from_slice(value).map(Some).map_err(|error| error.to_string())
 }
 
-/// What a receiver is notified, with a note about its data. The id is that of the dispatch, so each
-/// attempt carries the same.
-pub(super) fn notification(dispatch: &Dispatch, note: Option<&str>) -> Arc<Notification> {
-    let mut alerts: Vec<Alert> = dispatch.alerts.iter().map(alert).collect();
+/// What a receiver is notified, with a note about its data, and with links when it is known where
+/// people reach the program. The id is that of the dispatch, so each attempt carries the same.
+pub(super) fn notification(
+    dispatch: &Dispatch,
+    note: Option<&str>,
+    external_url: Option<&Url>,
+) -> Arc<Notification> {
+    let mut alerts: Vec<Alert> = dispatch.alerts.iter().map(|one| alert(one, external_url)).collect();
     // The order of equals stays as it is.
     alerts.sort_by_key(|alert| alert.status == sinks::Status::Resolved);
     Arc::new(Notification {
@@ -29,6 +34,7 @@ pub(super) fn notification(dispatch: &Dispatch, note: Option<&str>) -> Arc<Notif
         receiver: dispatch.receiver.clone(),
         group_key: dispatch.group.clone(),
         group_labels: dispatch.group_labels.clone(),
+        external_url: external_url.map(Url::to_string),
         alerts,
         reason: match dispatch.reason {
             Reason::Changed => sinks::Reason::Changed,
@@ -39,8 +45,9 @@ pub(super) fn notification(dispatch: &Dispatch, note: Option<&str>) -> Arc<Notif
     })
 }
 
-fn alert(notified: &DispatchAlert) -> Alert {
+fn alert(notified: &DispatchAlert, external_url: Option<&Url>) -> Alert {
     let transition = &notified.transition;
+    let link = |url: &Url| url.join(&format!("api/alerts/{}", transition.incident)).ok();
     Alert {
         transitions: notified.transitions.clone(),
         incident: transition.incident.clone(),
@@ -62,7 +69,7 @@ fn alert(notified: &DispatchAlert) -> Alert {
         provisional: transition.provisional,
         owner: transition.owner.clone(),
         runbook: transition.runbook.clone(),
-        generator_url: None,
+        generator_url: external_url.and_then(link).map(|url| url.to_string()),
         sample: transition.times.sample,
         ingested: transition.times.ingested,
         evaluated: transition.times.evaluated,
@@ -145,7 +152,7 @@ pub(super) mod tests {
             notes: vec!["late".to_owned()],
             made_at: 7,
         };
-        let notified = notification(&dispatch, None);
+        let notified = notification(&dispatch, None, None);
         assert_eq!(
             (notified.id.as_str(), notified.receiver.as_str(), notified.group_key.as_str()),
             ("key", "hook", "{r}:{}")
@@ -158,5 +165,12 @@ pub(super) mod tests {
             (notified.reason, notified.notes.as_slice()),
             (sinks::Reason::Escalated, &["late".to_owned()][..])
         );
+        assert_eq!((&notified.external_url, &notified.alerts[0].generator_url), (&None, &None));
+
+        let external = Url::parse("https://ops.example/tidemark/").expect("a URL");
+        let notified = notification(&dispatch, None, Some(&external));
+        assert_eq!(notified.external_url.as_deref(), Some("https://ops.example/tidemark/"));
+        let link = "https://ops.example/tidemark/api/alerts/incident%20of%20b";
+        assert_eq!(notified.alerts[0].generator_url.as_deref(), Some(link));
     }
 }

@@ -116,6 +116,7 @@ mod tests {
             receiver: String::new(),
             group_key: String::new(),
             group_labels: BTreeMap::new(),
+            external_url: None,
             alerts: Vec::new(),
             reason: sinks::Reason::default(),
             notes: Vec::new(),

@@ -54,7 +54,12 @@ impl NotifyShare {
         retry: Retry,
     ) -> Self {
         Self {
-            deliveries: Deliveries::new(&context.runtime, receivers, retry),
+            deliveries: Deliveries::new(
+                &context.runtime,
+                receivers,
+                retry,
+                context.config.http.external_url.clone(),
+            ),
             context: context.clone(),
             policy: config.policy.clone(),
             behind: Behind::new(config.behind.clone(), context.clock.now_ns()),
@@ -224,7 +229,12 @@ impl NotifyShare {
         self.settle(reports);
         let mut desks = std::mem::take(&mut self.desks);
         self.partitions.clear();
-        self.deliveries = Deliveries::new(&self.context.runtime, &self.receivers, self.retry);
+        self.deliveries = Deliveries::new(
+            &self.context.runtime,
+            &self.receivers,
+            self.retry,
+            self.context.config.http.external_url.clone(),
+        );
         if desks.is_empty() {
             return Ok(());
         }
