@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use operators::sql::Catalog;
 use serde_json::json;
 use sinks::{plain_json, plain_lines};
 use tokio::runtime::Runtime;
@@ -181,6 +182,25 @@ impl Cli {
     }
 }
 
+/// The files and variables that say how a command works.
+struct Setup<'a> {
+    path: &'a Path,
+    environment: Environment,
+}
+
+impl Setup<'_> {
+    fn config(&self) -> Result<Config> {
+        Ok(Config::load(self.path, &self.environment)?)
+    }
+
+    /// The configuration, and the rollups that it names.
+    fn with_rollups(&self) -> Result<(Config, Catalog)> {
+        let config = self.config()?;
+        let catalog = load_catalog(&config.rollup.sql)?;
+        Ok((config, catalog))
+    }
+}
+
 /// Carries out a command line.
 ///
 /// # Errors
@@ -198,11 +218,17 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
             tracing::warn!("{warning}");
         }
     }
+    // Rules are tested, and a process is asked, by people who may not see secrets.
+    let environment = match cli.command {
+        Command::Test(_) | Command::Backtest(_) | Command::Health(_) => environment.without_secrets(),
+        _ => environment,
+    };
+    let setup = Setup { path: &cli.config, environment };
     match cli.command {
         Command::Run(args) => {
-            let config = Config::load(&cli.config, &environment)?;
+            let config = setup.config()?;
             let runtime = runtime()?;
-            let outcome = runtime.block_on(run::run(config, &environment, &args.roles));
+            let outcome = runtime.block_on(run::run(config, &setup.environment, &args.roles));
             // Requests that nobody waits for any more do not hold up the end.
             runtime.shutdown_background();
             outcome?;
@@ -210,45 +236,44 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Demo(args) => runtime()?.block_on(demo::run(args))?,
         Command::Check { against_state, brokers, timeout } => {
             let brokers = brokers.then_some(timeout);
-            return check_all(&cli.config, &environment, against_state, brokers);
+            return check_all(&setup, against_state, brokers);
         }
-        Command::Explain { rollup } => explain_rollup(&cli.config, &environment, rollup.as_deref())?,
-        Command::Load(args) => load_files(&cli.config, &environment, &args)?,
-        Command::Sample(args) => take_samples(&cli.config, &environment, &args)?,
+        Command::Explain { rollup } => explain_rollup(&setup, rollup.as_deref())?,
+        Command::Load(args) => load_files(&setup, &args)?,
+        Command::Sample(args) => take_samples(&setup, &args)?,
         Command::Query(args) => {
-            let config = Config::load(&cli.config, &environment)?;
+            let config = setup.config()?;
             print(runtime()?.block_on(query::run(&config, &args))?)?;
         }
         Command::Why(args) => {
-            let config = Config::load(&cli.config, &environment)?;
+            let config = setup.config()?;
             print(runtime()?.block_on(why::run(config, &args))?)?;
         }
         Command::Reconcile(args) => {
-            return Ok(compared(reconcile_rollup(&cli.config, &environment, &args), cli.log_format));
+            return Ok(compared(reconcile_rollup(&setup, &args), cli.log_format));
         }
-        Command::Recompute(args) => return recompute_rollup(&cli.config, &environment, &args),
+        Command::Recompute(args) => return recompute_rollup(&setup, &args),
         Command::Compact(args) => {
-            let config = Config::load(&cli.config, &environment)?;
-            let catalog = load_catalog(&config.rollup.sql)?;
+            let (config, catalog) = setup.with_rollups()?;
             print(runtime()?.block_on(repair::compact(&config, &catalog, &args))?)?;
         }
         Command::Alerts(command) => {
-            alerts::cli::run(&cli.config, &environment, command, &|text| print(text))?;
+            alerts::cli::run(setup.path, &setup.environment, command, &|text| print(text))?;
         }
         Command::Test(args) => {
-            let tested = test_rules(&cli.config, &environment.without_secrets(), &args);
+            let tested = test_rules(&setup, &args);
             return Ok(compared(tested, cli.log_format));
         }
         Command::Backtest(args) => {
-            let tested = backtest_rules(&cli.config, &environment.without_secrets(), &args);
+            let tested = backtest_rules(&setup, &args);
             return Ok(compared(tested, cli.log_format));
         }
         Command::Health(args) => {
-            let config = Config::load(&cli.config, &environment.without_secrets())?;
+            let config = setup.config()?;
             print(runtime()?.block_on(health::ask(&config, &args))?)?;
         }
         Command::Topics(TopicsCommand::Create { partitions, timeout }) => {
-            let config = Config::load(&cli.config, &environment)?;
+            let config = setup.config()?;
             let report = runtime()?.block_on(topics::create(&config, partitions, timeout))?;
             print(&report)?;
             if let Some(problem) = report.problems().first() {
@@ -300,22 +325,16 @@ fn print(text: impl Display) -> Result<()> {
 }
 
 /// `brokers`: how long to wait for their answer, if they are asked.
-fn check_all(
-    config: &Path,
-    environment: &Environment,
-    against_state: bool,
-    brokers: Option<Duration>,
-) -> Result<ExitCode> {
-    let report = check::check(config, environment);
+fn check_all(setup: &Setup<'_>, against_state: bool, brokers: Option<Duration>) -> Result<ExitCode> {
+    let report = check::check(setup.path, &setup.environment);
     print(&report)?;
     if against_state {
-        let config = Config::load(config, environment)?;
-        let catalog = load_catalog(&config.rollup.sql)?;
+        let (config, catalog) = setup.with_rollups()?;
         print(runtime()?.block_on(check::state::compare(&config, &catalog))?)?;
     }
     let mut is_well = report.problems.is_empty();
     if let Some(timeout) = brokers {
-        let config = Config::load(config, environment)?;
+        let config = setup.config()?;
         let inspection = runtime()?.block_on(topics::inspect(&config, timeout))?;
         is_well &= inspection.problems.is_empty();
         print(inspection)?;
@@ -323,9 +342,8 @@ fn check_all(
     Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn explain_rollup(config: &Path, environment: &Environment, rollup: Option<&str>) -> Result<()> {
-    let config = Config::load(config, environment)?;
-    let catalog = load_catalog(&config.rollup.sql)?;
+fn explain_rollup(setup: &Setup<'_>, rollup: Option<&str>) -> Result<()> {
+    let (config, catalog) = setup.with_rollups()?;
     match rollup {
         Some(name) => match explain::explain(&catalog, name, &config) {
             Ok(text) => print(text)?,
@@ -342,9 +360,8 @@ fn explain_rollup(config: &Path, environment: &Environment, rollup: Option<&str>
     Ok(())
 }
 
-fn reconcile_rollup(config: &Path, environment: &Environment, args: &ReconcileArgs) -> Result<ExitCode> {
-    let config = Config::load(config, environment)?;
-    let catalog = load_catalog(&config.rollup.sql)?;
+fn reconcile_rollup(setup: &Setup<'_>, args: &ReconcileArgs) -> Result<ExitCode> {
+    let (config, catalog) = setup.with_rollups()?;
     let tables = runtime()?.block_on(repair::reconcile(&config, &catalog, args))?;
     if args.json {
         let tables: Vec<_> = tables.iter().map(repair::Reconciled::json).collect();
@@ -358,9 +375,8 @@ fn reconcile_rollup(config: &Path, environment: &Environment, args: &ReconcileAr
     Ok(if is_equal { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
-fn recompute_rollup(config: &Path, environment: &Environment, args: &RecomputeArgs) -> Result<ExitCode> {
-    let config = Config::load(config, environment)?;
-    let catalog = load_catalog(&config.rollup.sql)?;
+fn recompute_rollup(setup: &Setup<'_>, args: &RecomputeArgs) -> Result<ExitCode> {
+    let (config, catalog) = setup.with_rollups()?;
     let tables = runtime()?.block_on(repair::recompute(&config, &catalog, args))?;
     if args.dry_run {
         print("nothing was written, this is what would be:")?;
@@ -372,16 +388,16 @@ fn recompute_rollup(config: &Path, environment: &Environment, args: &RecomputeAr
     Ok(if is_complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn test_rules(config: &Path, environment: &Environment, args: &TestArgs) -> Result<ExitCode> {
-    let config = Config::load(config, environment)?;
-    let found = rule_tests::run(&config, environment, args)?;
+fn test_rules(setup: &Setup<'_>, args: &TestArgs) -> Result<ExitCode> {
+    let config = setup.config()?;
+    let found = rule_tests::run(&config, &setup.environment, args)?;
     print(&found)?;
     Ok(if found.has_failed() { ExitCode::from(1) } else { ExitCode::SUCCESS })
 }
 
-fn backtest_rules(config: &Path, environment: &Environment, args: &BacktestArgs) -> Result<ExitCode> {
-    let config = Config::load(config, environment)?;
-    let found = backtest::run(&config, environment, args, &runtime()?)?;
+fn backtest_rules(setup: &Setup<'_>, args: &BacktestArgs) -> Result<ExitCode> {
+    let config = setup.config()?;
+    let found = backtest::run(&config, &setup.environment, args, &runtime()?)?;
     if args.json {
         print(plain_json(&serde_json::to_string_pretty(&found.json())?))?;
     } else {
@@ -390,9 +406,8 @@ fn backtest_rules(config: &Path, environment: &Environment, args: &BacktestArgs)
     Ok(if found.differs() { ExitCode::from(1) } else { ExitCode::SUCCESS })
 }
 
-fn load_files(config: &Path, environment: &Environment, args: &LoadArgs) -> Result<()> {
-    let config = Config::load(config, environment)?;
-    let catalog = load_catalog(&config.rollup.sql)?;
+fn load_files(setup: &Setup<'_>, args: &LoadArgs) -> Result<()> {
+    let (config, catalog) = setup.with_rollups()?;
     // The end of the last window of every rollup and tier.
     let close_at = |last: i64| {
         let tiers = catalog.rollups.iter().flat_map(|rollup| rollup.tiers());
@@ -403,10 +418,10 @@ fn load_files(config: &Path, environment: &Environment, args: &LoadArgs) -> Resu
     print(report)
 }
 
-fn take_samples(config: &Path, environment: &Environment, args: &SampleArgs) -> Result<()> {
+fn take_samples(setup: &Setup<'_>, args: &SampleArgs) -> Result<()> {
     // Only Kafka needs a configuration; a recording can be made anywhere.
     let config = match args.to {
-        sample::SampleTarget::Kafka => Config::load(config, environment)?,
+        sample::SampleTarget::Kafka => setup.config()?,
         _ => Config::default(),
     };
     let shutdown = Shutdown::new();

@@ -29,77 +29,69 @@ pub(crate) const LEAST_POINT_BYTES: usize = 2 * WAITING_POINT_BYTES;
 /// However little memory there is, files are not smaller, unless they are set to be.
 const LEAST_FILE: usize = 1 << 10;
 
+/// What holds data in a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Points that librdkafka has fetched ahead, with its own overhead for each message.
+    PointsAhead,
+    /// The points of an epoch, their Arrow columns, the states that they become, and those of the
+    /// epoch being committed.
+    Epoch,
+    /// Names and labels of the series.
+    Series,
+    /// Points waiting for their file, and the file being written.
+    Archive,
+    /// Partial states that librdkafka has fetched ahead.
+    PartialsAhead,
+    /// Open and correctable windows, and merging them.
+    State,
+    /// Results on their way to the sink.
+    Results,
+    /// Encoded snapshots that are being stored.
+    Snapshots,
+    /// Transitions of alerts that librdkafka has fetched ahead.
+    AlertsAhead,
+}
+
+/// Each part with the name that metrics give it, the role that holds it, and its weight.
+const PARTS: [(Part, &str, Role, usize); 9] = [
+    (Part::PointsAhead, "points_ahead", Role::Ingest, 10),
+    (Part::Epoch, "epoch", Role::Ingest, 30),
+    (Part::Series, "series", Role::Ingest, 20),
+    (Part::Archive, "archive", Role::Ingest, 25),
+    (Part::PartialsAhead, "partials_ahead", Role::Rollup, 6),
+    (Part::State, "state", Role::Rollup, 50),
+    (Part::Results, "results", Role::Rollup, 12),
+    (Part::Snapshots, "snapshots", Role::Rollup, 6),
+    (Part::AlertsAhead, "alerts_ahead", Role::Notify, 1),
+];
+
 /// Bytes for each part of the process; zero where its role does not run.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Shares {
     pub budget: usize,
-    /// Points that librdkafka has fetched ahead, with its own overhead for each message.
-    pub points_ahead: usize,
-    /// The points of an epoch, their Arrow columns, the states that they become, and those of the
-    /// epoch being committed.
-    pub epoch: usize,
-    /// Names and labels of the series.
-    pub series: usize,
-    /// Points waiting for their file, and the file being written.
-    pub archive: usize,
-    /// Partial states that librdkafka has fetched ahead.
-    pub partials_ahead: usize,
-    /// Open and correctable windows, and merging them.
-    pub state: usize,
-    /// Results on their way to the sink.
-    pub results: usize,
-    /// Encoded snapshots that are being stored.
-    pub snapshots: usize,
-    /// Transitions of alerts that librdkafka has fetched ahead.
-    pub alerts_ahead: usize,
+    bytes: [usize; PARTS.len()],
 }
 
 impl Shares {
     /// Divides `budget` over what `roles` hold.
     pub fn of(budget: usize, roles: &[Role], archive: bool) -> Self {
-        let runs = |role: Role| usize::from(roles.contains(&role));
-        let (ingest, rollup, notify) = (runs(Role::Ingest), runs(Role::Rollup), runs(Role::Notify));
-        let weights = Self {
-            budget: 0,
-            points_ahead: 10 * ingest,
-            epoch: 30 * ingest,
-            series: 20 * ingest,
-            archive: 25 * ingest * usize::from(archive),
-            partials_ahead: 6 * rollup,
-            state: 50 * rollup,
-            results: 12 * rollup,
-            snapshots: 6 * rollup,
-            alerts_ahead: notify,
-        };
-        let total: usize = weights.parts().iter().map(|(_, weight)| weight).sum();
-        let unit = budget.saturating_sub(PROGRAM) / total.max(1);
-        Self {
-            budget,
-            points_ahead: weights.points_ahead * unit,
-            epoch: weights.epoch * unit,
-            series: weights.series * unit,
-            archive: weights.archive * unit,
-            partials_ahead: weights.partials_ahead * unit,
-            state: weights.state * unit,
-            results: weights.results * unit,
-            snapshots: weights.snapshots * unit,
-            alerts_ahead: weights.alerts_ahead * unit,
-        }
+        let weights = PARTS.map(|(part, _, role, weight)| {
+            let is_held = roles.contains(&role) && (archive || part != Part::Archive);
+            weight * usize::from(is_held)
+        });
+        let unit = budget.saturating_sub(PROGRAM) / weights.iter().sum::<usize>().max(1);
+        Self { budget, bytes: weights.map(|weight| weight * unit) }
+    }
+
+    /// Bytes for a part.
+    pub fn get(&self, part: Part) -> usize {
+        self.bytes[part as usize]
     }
 
     /// Each part by the name that metrics give it.
-    pub fn parts(&self) -> [(&'static str, usize); 9] {
-        [
-            ("points_ahead", self.points_ahead),
-            ("epoch", self.epoch),
-            ("series", self.series),
-            ("archive", self.archive),
-            ("partials_ahead", self.partials_ahead),
-            ("state", self.state),
-            ("results", self.results),
-            ("snapshots", self.snapshots),
-            ("alerts_ahead", self.alerts_ahead),
-        ]
+    pub fn parts(&self) -> impl Iterator<Item = (&'static str, usize)> + use<'_> {
+        PARTS.iter().map(|(part, name, ..)| (*name, self.get(*part)))
     }
 
     /// What the folds may hold is half of their share: merging a window makes a second copy of it,
@@ -111,26 +103,26 @@ impl Shares {
             partition: usize::try_from(partition).unwrap_or(0),
             partitions,
             series_limit: config.rollup.series_limit as u64,
-            state_bytes: self.state / 2 / partitions,
+            state_bytes: self.get(Part::State) / 2 / partitions,
         }
     }
 
     /// Largest message of partial states, of which two are on their way to the broker while the
     /// next is made.
     pub fn message(&self, most: usize) -> usize {
-        (self.epoch / 16).clamp(1 << 20, most)
+        (self.get(Part::Epoch) / 16).clamp(1 << 20, most)
     }
 
     /// Bytes of buffered points after which a file is written: half of the share is for those that
     /// are being written.
     pub fn archive_file(&self, roll_size: usize) -> usize {
-        roll_size.min((self.archive / 2 / WORKERS / ARCHIVE_EXPANSION).max(LEAST_FILE))
+        roll_size.min((self.get(Part::Archive) / 2 / WORKERS / ARCHIVE_EXPANSION).max(LEAST_FILE))
     }
 
     /// Bytes of buffered points, with the names and labels of their series, after which nothing
     /// more is read.
     pub fn archive_buffer(&self) -> usize {
-        (self.archive / 2).max(LEAST_FILE)
+        (self.get(Part::Archive) / 2).max(LEAST_FILE)
     }
 }
 
@@ -141,7 +133,7 @@ pub fn warnings(config: &Config) -> Vec<String> {
     let shares = Shares::of(config.memory.budget, &[Role::Ingest, Role::Rollup], config.archive.enabled);
     let budget = shares.budget >> 20;
     let mut warnings = Vec::new();
-    let most = shares.epoch / LEAST_POINT_BYTES;
+    let most = shares.get(Part::Epoch) / LEAST_POINT_BYTES;
     let epoch_points = config.ingest.epoch_points;
     if epoch_points > most.max(defaults.ingest.epoch_points) {
         warnings.push(format!(
@@ -168,7 +160,14 @@ mod tests {
     use super::*;
 
     fn sum(shares: &Shares) -> usize {
-        shares.parts().iter().map(|(_, bytes)| bytes).sum()
+        shares.parts().map(|(_, bytes)| bytes).sum()
+    }
+
+    #[test]
+    fn parts_are_in_the_order_of_their_list() {
+        for (index, (part, ..)) in PARTS.iter().enumerate() {
+            assert_eq!(*part as usize, index, "{part:?}");
+        }
     }
 
     #[test]
@@ -187,11 +186,19 @@ mod tests {
     #[test]
     fn only_roles_that_run_have_shares() {
         let rollup = Shares::of(512 << 20, &[Role::Rollup], true);
-        assert_eq!((rollup.points_ahead, rollup.epoch, rollup.series, rollup.archive), (0, 0, 0, 0));
+        assert_eq!(
+            (
+                rollup.get(Part::PointsAhead),
+                rollup.get(Part::Epoch),
+                rollup.get(Part::Series),
+                rollup.get(Part::Archive)
+            ),
+            (0, 0, 0, 0)
+        );
         let both = Shares::of(512 << 20, &[Role::Ingest, Role::Rollup], true);
-        assert!(rollup.state > both.state && both.state > 64 << 20);
+        assert!(rollup.get(Part::State) > both.get(Part::State) && both.get(Part::State) > 64 << 20);
         let without = Shares::of(512 << 20, &[Role::Ingest, Role::Rollup], false);
-        assert!(without.archive == 0 && without.epoch > both.epoch);
+        assert!(without.get(Part::Archive) == 0 && without.get(Part::Epoch) > both.get(Part::Epoch));
     }
 
     #[test]
@@ -205,7 +212,7 @@ mod tests {
         let config = Config::default();
         let shares = Shares::of(1 << 30, Role::value_variants(), true);
         let all: usize = (0..8).map(|partition| shares.bounds(&config, partition).state_bytes).sum();
-        assert!(all <= shares.state / 2);
+        assert!(all <= shares.get(Part::State) / 2);
         let (first, last) = (shares.bounds(&config, 0), shares.bounds(&config, 7));
         assert_eq!(Bounds { partition: 7, ..first }, last);
     }

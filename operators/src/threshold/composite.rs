@@ -4,7 +4,7 @@
 //! names, on what these have said until then. It does not depend on how far event time goes at
 //! once.
 
-use super::group::Group;
+use super::group::{Group, Step};
 use super::judge::RuleState;
 use super::rule::{Rule, RuleSource};
 use super::tags::group_key;
@@ -72,15 +72,15 @@ impl RuleState {
     fn evaluate(&mut self, end: i64, transitions: &mut Vec<Transition>) {
         let rule = &self.rule;
         let wording = Wording { rule, rows: None };
-        let mut emitted = Vec::new();
+        let mut step = Step::new(rule, end);
         let mut keys: Vec<_> = self.groups.keys().cloned().collect();
         keys.sort_unstable();
         for key in keys {
             let Some(group) = self.groups.get_mut(&key) else { continue };
             let verdict = Verdict::of(Some(holds(rule, group.firing)));
-            group.judge(verdict, end, rule, end, &mut emitted);
-            for emitted in emitted.drain(..) {
-                transitions.push(wording.transition(&group.tags, emitted, None, i64::MIN));
+            group.judge(verdict, end, &mut step);
+            for change in step.emitted.drain(..) {
+                transitions.push(wording.transition(&group.tags, change, None, i64::MIN));
             }
             if group.firing == 0 && group.history.is_idle() {
                 self.groups.remove(&key);

@@ -46,6 +46,20 @@ pub(super) struct Emitted {
     pub(super) is_provisional: bool,
 }
 
+/// One step in the states of groups: what decides it, and what comes of it.
+pub(super) struct Step<'a> {
+    pub(super) rule: &'a Rule,
+    /// Windows that end at or before this are final.
+    pub(super) final_until: i64,
+    pub(super) emitted: Vec<Emitted>,
+}
+
+impl<'a> Step<'a> {
+    pub(super) fn new(rule: &'a Rule, final_until: i64) -> Self {
+        Self { rule, final_until, emitted: Vec::new() }
+    }
+}
+
 impl Group {
     pub(super) fn new(tags: Vec<String>, rule: &Rule) -> Self {
         let absence = (rule.missing() == MissingData::NoData).then(|| Box::new(History::new()));
@@ -77,16 +91,9 @@ impl Group {
     }
 
     /// Takes in the verdict on the group's row in a window, after those on windows without one.
-    pub(super) fn judge(
-        &mut self,
-        verdict: Verdict,
-        end: i64,
-        rule: &Rule,
-        final_until: i64,
-        emitted: &mut Vec<Emitted>,
-    ) {
+    pub(super) fn judge(&mut self, verdict: Verdict, end: i64, step: &mut Step<'_>) {
         self.seen = self.seen.max(end);
-        self.step(verdict, end, rule, final_until, emitted);
+        self.step(verdict, end, step);
     }
 
     /// The condition is true in a window that is still open, and stays so.
@@ -123,14 +130,8 @@ impl Group {
     /// The windows up to `until` have closed, and the group has no row in those after its newest.
     /// False: it is to be forgotten. Windows that are `unknown` have no effect, and bring that no
     /// nearer.
-    pub(super) fn pass(
-        &mut self,
-        until: i64,
-        rule: &Rule,
-        unknown: &Unknown,
-        final_until: i64,
-        emitted: &mut Vec<Emitted>,
-    ) -> bool {
+    pub(super) fn pass(&mut self, until: i64, unknown: &Unknown, step: &mut Step<'_>) -> bool {
+        let rule = step.rule;
         if rule.missing() == MissingData::Keep && rule.spec.forget_after.is_none() {
             return true;
         }
@@ -144,11 +145,11 @@ impl Group {
                 self.seen = self.seen.max(end);
             }
             if end.saturating_sub(self.seen) >= forget_after {
-                self.resolve(Cause::Forgotten, end, emitted);
+                self.resolve(Cause::Forgotten, end, &mut step.emitted);
                 return false;
             }
             let verdict = if unknown.has(end) { Verdict::UNKNOWN } else { Verdict::MISSING };
-            self.step(verdict, end, rule, final_until, emitted);
+            self.step(verdict, end, step);
             if self.history.is_idle() && !remembers_all(rule) {
                 break;
             }
@@ -158,19 +159,13 @@ impl Group {
     }
 
     /// Late points changed the group's row in a window that had closed.
-    pub(super) fn correct(
-        &mut self,
-        verdict: Verdict,
-        end: i64,
-        rule: &Rule,
-        final_until: i64,
-        emitted: &mut Vec<Emitted>,
-    ) {
+    pub(super) fn correct(&mut self, verdict: Verdict, end: i64, step: &mut Step<'_>) {
         if end > self.history.state.last {
             // It had no row there, and nobody asked.
-            return self.judge(verdict, end, rule, final_until, emitted);
+            return self.judge(verdict, end, step);
         }
         self.seen = self.seen.max(end);
+        let rule = step.rule;
         let (patience, windows) = (&rule.patience, &rule.windows);
         let changes = self.history.correct(end, verdict.counted(rule.missing()), patience, windows);
         let of_absence = self
@@ -180,7 +175,7 @@ impl Group {
         for (changes, is_absence) in [(changes, false), (of_absence.unwrap_or_default(), true)] {
             for change in changes {
                 self.revision += 1;
-                emitted.push(Emitted {
+                step.emitted.push(Emitted {
                     change,
                     cause: Cause::Correction,
                     end,
@@ -224,17 +219,11 @@ impl Group {
         }
     }
 
-    fn step(
-        &mut self,
-        verdict: Verdict,
-        end: i64,
-        rule: &Rule,
-        final_until: i64,
-        emitted: &mut Vec<Emitted>,
-    ) {
+    fn step(&mut self, verdict: Verdict, end: i64, step: &mut Step<'_>) {
+        let Step { rule, final_until, emitted } = step;
         let counted = verdict.counted(rule.missing());
         let (patience, windows) = (&rule.patience, &rule.windows);
-        let change = self.history.step(end, counted, patience, windows, final_until);
+        let change = self.history.step(end, counted, patience, windows, *final_until);
         let revision = self.revision;
         if let Some(change) = change {
             // A dead man's alert begins with silence and ends with a row: both are about data.
@@ -243,7 +232,7 @@ impl Group {
             emitted.push(Emitted { change, cause, end, is_absence: false, revision, is_provisional: false });
         }
         if let Some(absence) = &mut self.absence
-            && let Some(change) = absence.step(end, verdict.of_absence(), patience, windows, final_until)
+            && let Some(change) = absence.step(end, verdict.of_absence(), patience, windows, *final_until)
         {
             emitted.push(Emitted {
                 change,

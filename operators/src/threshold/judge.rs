@@ -1,7 +1,7 @@
 //! One rule over the rows of closed windows.
 
 use super::functions::Memory;
-use super::group::{Group, remembers_all, texts_bytes};
+use super::group::{Group, Step, remembers_all, texts_bytes};
 use super::history::History;
 use super::query::Query;
 use super::rule::{Conditions, Rule, RuleSource};
@@ -153,8 +153,8 @@ impl RuleState {
                 let rule = &self.rule;
                 let group = self.groups.entry(key).or_insert_with(|| Group::new(tags.values.clone(), rule));
                 group.fire_early(end, &mut emitted);
-                for emitted in emitted.drain(..) {
-                    transitions.push(wording.transition(&group.tags, emitted, Some(row), starts.value(row)));
+                for change in emitted.drain(..) {
+                    transitions.push(wording.transition(&group.tags, change, Some(row), starts.value(row)));
                 }
             }
             failure = failure.or(verdicts.failure);
@@ -236,7 +236,7 @@ impl RuleState {
         let RuleSource::Rows { rollup, tier, .. } = &self.rule.source else { return Ok(()) };
         let rule = &self.rule;
         let wording = Wording { rule, rows: None };
-        let mut emitted = Vec::new();
+        let mut step = Step::new(rule, final_until);
         for given in given.iter().filter(|given| given.rollup == *rollup && given.tier == *tier) {
             let Some(withdrawn) = given.withdrawn.filter(|_| !self.groups.is_empty()) else { continue };
             let mut tags = Tags::new(given.rows, &rule.tags)?;
@@ -252,9 +252,9 @@ impl RuleState {
                 let (key, end) = (tags.key(row).to_vec(), rule.windows.end(*start));
                 let group = self.groups.get_mut(&key).filter(|_| end > final_until);
                 let Some(group) = group.filter(|_| !left.contains(&(key, end))) else { continue };
-                group.correct(Verdict::MISSING, end, rule, final_until, &mut emitted);
-                for emitted in emitted.drain(..) {
-                    transitions.push(wording.transition(&group.tags, emitted, None, i64::MIN));
+                group.correct(Verdict::MISSING, end, &mut step);
+                for change in step.emitted.drain(..) {
+                    transitions.push(wording.transition(&group.tags, change, None, i64::MIN));
                 }
             }
         }
@@ -277,7 +277,7 @@ impl RuleState {
         let mut tags = Tags::new(rows, &self.rule.tags)?;
         let verdicts = Verdicts::new(&self.rule, rows);
         let wording = Wording { rule: &self.rule, rows: Some(rows) };
-        let mut emitted = Vec::new();
+        let mut step = Step::new(&self.rule, final_until);
         // A query may leave out a tag by which its rows differ.
         let is_query = matches!(self.rule.source, RuleSource::Query { .. });
         let mut judged: HashSet<(Vec<u8>, i64)> = HashSet::new();
@@ -313,19 +313,19 @@ impl RuleState {
                 group.history = History::all_false(end, self.newest);
             }
             if corrected {
-                group.correct(verdict, end, rule, final_until, &mut emitted);
+                group.correct(verdict, end, &mut step);
             } else {
-                if known && !group.pass(end - 1, rule, &self.unknown, final_until, &mut emitted) {
+                if known && !group.pass(end - 1, &self.unknown, &mut step) {
                     *group = Group::new(group.tags.clone(), rule);
                 }
-                group.judge(verdict, end, rule, final_until, &mut emitted);
+                group.judge(verdict, end, &mut step);
             }
-            for emitted in emitted.drain(..) {
+            for change in step.emitted.drain(..) {
                 // Windows without a row, before this one, have no values.
-                let of_row = emitted.end == end;
+                let of_row = change.end == end;
                 transitions.push(wording.transition(
                     &group.tags,
-                    emitted,
+                    change,
                     of_row.then_some(row),
                     starts.value(row),
                 ));
@@ -345,14 +345,14 @@ impl RuleState {
             return;
         }
         let wording = Wording { rule, rows: None };
-        let mut emitted = Vec::new();
+        let mut step = Step::new(rule, final_until);
         let mut forgotten = Vec::new();
         for (key, group) in &mut self.groups {
-            let remembered = group.pass(until, rule, &self.unknown, final_until, &mut emitted);
-            group.withdraw_early(until, &mut emitted);
+            let remembered = group.pass(until, &self.unknown, &mut step);
+            group.withdraw_early(until, &mut step.emitted);
             group.settle(final_until, rule);
-            for emitted in emitted.drain(..) {
-                transitions.push(wording.transition(&group.tags, emitted, None, i64::MIN));
+            for change in step.emitted.drain(..) {
+                transitions.push(wording.transition(&group.tags, change, None, i64::MIN));
             }
             if !remembered || group.is_idle(rule, newest) {
                 forgotten.push(key.clone());

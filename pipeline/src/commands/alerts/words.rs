@@ -104,8 +104,10 @@ pub(super) fn outcomes(evidence: &Evidence, incident: &str) -> Vec<String> {
             }
             What::EndedUntold => {
                 let by = entry.by.as_ref().map_or(String::new(), |by| format!(" ({by})"));
-                let was = if name.is_some() { "was not notified" } else { "was notified" };
-                format!("{receiver} {was}: {reason}{by}")
+                match name {
+                    Some(name) => format!("`{name}` was not notified: {reason}{by}"),
+                    None => format!("nobody was notified: {reason}{by}"),
+                }
             }
             What::NotSent => format!("{receiver} was not notified{of}: {reason}"),
             What::GaveUp => format!("{receiver} could not be notified{of}: {reason}"),

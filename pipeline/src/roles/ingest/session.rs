@@ -9,6 +9,7 @@ use rdkafka::error::KafkaError;
 use super::share::IngestShare;
 use crate::error::{Error, Result};
 use crate::kafka::{self, ConsumerSettings};
+use crate::memory::Part;
 use crate::roles::context::Context;
 use crate::roles::group::{Group, Hold, Valve, membership};
 
@@ -28,7 +29,7 @@ pub(super) fn run(context: &Context) -> Result<()> {
     let share = IngestShare::new(context, topics, limits)?;
     let settings = ConsumerSettings {
         strict: true,
-        ..ConsumerSettings::of_small(&context.config.ingest.group, context.shares.points_ahead)
+        ..ConsumerSettings::of_small(&context.config.ingest.group, context.shares.get(Part::PointsAhead))
     };
     let consumer = kafka::consumer(&context.config.kafka, settings, Group::new(share))?;
     let names: Vec<&str> = context.config.topics.points.iter().map(String::as_str).collect();

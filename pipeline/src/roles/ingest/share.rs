@@ -18,7 +18,7 @@ use super::look::Look;
 use super::owned::{self, Owned};
 use crate::clock::Now;
 use crate::error::{Error, Result};
-use crate::memory::WAITING_POINT_BYTES;
+use crate::memory::{Part, WAITING_POINT_BYTES};
 use crate::roles::context::{Context, HANDOVER};
 use crate::roles::group::{Assigned, Commit, Membership, Share, Source};
 use crate::telemetry::{ReasonLabels, SourceLabels};
@@ -78,11 +78,11 @@ impl IngestShare {
             committer: Committer::start(aggregator, Look::new(context, topics)?)?,
             context: context.clone(),
             partitions: Vec::new(),
-            bound: EpochBound::new(context.shares.epoch, ingest.epoch_points, state_bytes),
+            bound: EpochBound::new(context.shares.get(Part::Epoch), ingest.epoch_points, state_bytes),
             collected: 0,
             waiting: 0,
             series_before: 0,
-            series_limit: context.shares.series,
+            series_limit: context.shares.get(Part::Series),
             series_full: false,
             dead_letter_bytes: limits.1,
         })
@@ -312,7 +312,7 @@ impl IngestShare {
     fn renew_series(&mut self) {
         let series = self.decoder.series();
         if std::mem::take(&mut self.series_full) {
-            let (bytes, share) = (series.memory_bytes(), self.context.shares.series);
+            let (bytes, share) = (series.memory_bytes(), self.context.shares.get(Part::Series));
             tracing::warn!(
                 series = series.len(),
                 bytes,

@@ -14,6 +14,7 @@ use crate::config::AlertsConfig;
 use crate::error::{Error, Result};
 use crate::kafka::state_topic::Reader;
 use crate::kafka::{self, ConsumerSettings};
+use crate::memory::Part;
 use crate::roles::context::Context;
 use crate::roles::group::{Group, Valve, membership};
 
@@ -47,7 +48,7 @@ pub(super) fn run(
     let settings = ConsumerSettings {
         // The topic has one partition: there is nothing that could be kept.
         cooperative: false,
-        ..ConsumerSettings::of_large(&config.alerts.group, context.shares.alerts_ahead)
+        ..ConsumerSettings::of_large(&config.alerts.group, context.shares.get(Part::AlertsAhead))
     };
     let consumer = kafka::consumer(&config.kafka, settings, Group::new(share))?;
     consumer.subscribe(&[&topics.alerts]).map_err(Error::client("subscribe to the alerts topic"))?;

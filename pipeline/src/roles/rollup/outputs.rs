@@ -26,6 +26,7 @@ use tokio::task::JoinHandle;
 
 use super::announce::Announcer;
 use crate::error::{Error, Result};
+use crate::memory::Part;
 use crate::roles::context::Context;
 use crate::storage::Snapshots;
 use crate::telemetry::{ErrorLabels, SinkLabels, TierLabels};
@@ -122,7 +123,7 @@ impl Outputs {
     /// taken: they are bounded by the state that they are made of.
     pub(super) fn has_room(&self) -> bool {
         self.queued.batches.load(Ordering::Relaxed) < QUEUE
-            && self.queued_bytes() < self.context.shares.results
+            && self.queued_bytes() < self.context.shares.get(Part::Results)
     }
 
     /// Memory of the results that are not written yet.

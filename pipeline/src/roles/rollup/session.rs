@@ -18,6 +18,7 @@ use crate::catalog::coarser_tiers;
 use crate::config::InfluxConfig;
 use crate::error::{Error, Result};
 use crate::kafka::{self, ConsumerSettings};
+use crate::memory::Part;
 use crate::roles::context::Context;
 use crate::roles::group::{Group, Valve, commit};
 use crate::roles::lease::Lease;
@@ -51,7 +52,7 @@ pub(super) fn run(
     let share = RollupShare::new(context, alerting, announcer, snapshots, outputs, events);
     let settings = ConsumerSettings {
         strict: true,
-        ..ConsumerSettings::of_large(&context.config.rollup.group, context.shares.partials_ahead)
+        ..ConsumerSettings::of_large(&context.config.rollup.group, context.shares.get(Part::PartialsAhead))
     };
     let consumer = kafka::consumer(&context.config.kafka, settings, Group::new(share))?;
     consumer
