@@ -34,6 +34,60 @@ use crate::watermark::{Holder, Source, SourceView, Watermark, WatermarkOptions};
 pub use snapshot::{Captured, Restored, snapshot_watermark};
 
 /// The state of one partition of the partials topic.
+///
+/// ```
+/// use std::{collections::BTreeMap, sync::Arc};
+///
+/// use operators::{epoch::EpochPoints, exchange::Partials, fold::{Fold, ResultKind}};
+/// use operators::watermark::{EpochFacts, PartitionFacts, WatermarkOptions};
+/// use operators::{partial::aggregate_each, sql::compile};
+/// use points::decode::{DecodeOptions, Decoder, Points};
+///
+/// let sql = "CREATE MATERIALIZED VIEW load AS
+///     SELECT tumble(time, INTERVAL '1 minute') AS start, labels['host'] AS host, avg(value) AS avg
+///     FROM points GROUP BY 1, 2";
+/// let catalog = compile(&[("load.sql".to_owned(), sql.to_owned())]);
+///
+/// // `ingest` decodes an epoch of messages, and sends the states that its points come to.
+/// let mut decoder = Decoder::new(DecodeOptions::default(), catalog.labels.clone());
+/// let mut epoch = |lines: &[u8], offset: i64, newest: i64| {
+///     let mut points = Points::default();
+///     decoder.decode(lines, None, i64::MAX, &mut points, &mut Vec::new());
+///     let points = Arc::new(EpochPoints::new(decoder.series(), [points]));
+///     let partition = PartitionFacts {
+///         topic: "points".to_owned(),
+///         partition: 0,
+///         from: offset,
+///         to: offset + 1,
+///         high: Some(newest),
+///         low: None,
+///         at_end: true,
+///         silent: 0,
+///     };
+///     let facts = EpochFacts {
+///         topics: BTreeMap::from([("points".to_owned(), 1)]),
+///         partitions: vec![partition],
+///         ..EpochFacts::nothing()
+///     };
+///     let message = aggregate_each(&catalog.rollups, || points.batches(), &facts, 1).messages.remove(0);
+///     Partials::decode(&message.encode().unwrap()).unwrap()
+/// };
+///
+/// // `rollup` merges states; a window closes when event time has passed its end.
+/// let second = 1_000_000_000;
+/// let start = 1_700_000_040 * second;
+/// let minute = 60 * second;
+/// let options =
+///     WatermarkOptions { max_out_of_orderness: 0, idle_timeout: minute, owner_timeout: minute };
+/// let mut fold = Fold::new(&catalog.rollups, options);
+/// let lines = b"cpu,host=a value=1 1700000040000000000\ncpu,host=a value=5 1700000070000000000";
+/// assert!(fold.apply(&epoch(lines, 0, start + 30 * second)).results.is_empty());
+/// let applied = fold.apply(&epoch(b"cpu,host=a value=2 1700000100000000000", 1, start + 60 * second));
+/// let closed = &applied.results[0];
+/// assert_eq!((closed.kind, closed.window_ends.as_slice()), (ResultKind::Closed, &[start + 60 * second][..]));
+/// // start, host, avg
+/// assert_eq!(arrow::util::display::array_value_to_string(closed.rows.column(2), 0).unwrap(), "3.0");
+/// ```
 #[derive(Debug)]
 pub struct Fold {
     options: WatermarkOptions,

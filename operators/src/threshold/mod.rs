@@ -81,6 +81,51 @@ use std::collections::BTreeMap;
 use thiserror::Error;
 
 /// All rules, and their states, over the groups of one partition.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use alerts::{StageTimes, Status};
+/// use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringViewArray, TimestampNanosecondArray};
+/// use operators::sql::compile;
+/// use operators::threshold::{Rule, RuleSpec, Threshold, Watched, Watches, WindowRows};
+///
+/// let sql = "CREATE MATERIALIZED VIEW load AS
+///     SELECT tumble(time, INTERVAL '1 minute') AS start, labels['host'] AS host, avg(value) AS avg
+///     FROM points GROUP BY 1, 2";
+/// let catalog = compile(&[("load.sql".to_owned(), sql.to_owned())]);
+/// let (rollup, tier) = (&catalog.rollups[0], &catalog.rollups[0].tiers()[0]);
+/// let known = |name: &str| (name == "load").then(|| (Watched::of(rollup, tier), tier.name.clone()));
+/// let (name, condition) = ("busy".to_owned(), "avg > 90".to_owned());
+/// let watches = Watches::Rows { rollup: "load".into(), tier: tier.name.clone(), condition };
+/// let rule = Rule::compile(RuleSpec { name, watches, ..RuleSpec::default() }, &known, &[])?;
+///
+/// let minute = 60_000_000_000;
+/// let mut threshold = Threshold::new(vec![rule]);
+/// let mut judge = |end: i64, avg: f64| {
+///     let rows = RecordBatch::try_from_iter([
+///         ("start", Arc::new(TimestampNanosecondArray::from(vec![end - minute])) as ArrayRef),
+///         ("host", Arc::new(StringViewArray::from(vec!["a"]))),
+///         ("avg", Arc::new(Float64Array::from(vec![avg]))),
+///     ])
+///     .unwrap();
+///     let rows = WindowRows {
+///         rollup: "load",
+///         tier: &tier.name,
+///         rows: &rows,
+///         window_ends: &[end],
+///         corrected: false,
+///         withdrawn: None,
+///     };
+///     threshold.apply(&[rows], Some(end), StageTimes::default())
+/// };
+/// let fired = judge(100 * minute, 95.0);
+/// assert_eq!((fired[0].status, fired[0].labels["host"].as_str()), (Status::Firing, "a"));
+/// assert!(judge(101 * minute, 97.0).is_empty(), "nothing has changed");
+/// let resolved = judge(102 * minute, 10.0);
+/// assert_eq!((resolved[0].status, &resolved[0].incident), (Status::Resolved, &fired[0].incident));
+/// # Ok::<(), operators::threshold::RuleError>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct Threshold {
     rules: Vec<RuleState>,

@@ -7,7 +7,6 @@ use tidemark_tests::kafka::{Kafka, Message};
 use tidemark_tests::tidemark::{Tidemark, metric};
 
 use super::{LIMIT, PARTITIONS, accounted, config, of_budget, produce};
-use crate::load::bar;
 
 const BUDGET: u64 = 512;
 const GROUPS: usize = 100_000;
@@ -36,15 +35,11 @@ receivers = []
 pub(super) fn measure(kafka: &Kafka) -> Result<(), Unavailable> {
     kafka.create_topic("absent", PARTITIONS);
     produce(kafka, "absent", points());
-    let minutes = bar(MINUTES as usize, "writing heartbeats");
-    for minute in 1..=MINUTES {
-        kafka.produce("absent", heartbeats(NEW_YEAR + minute * MINUTE, PARTITIONS));
-        minutes.inc(1);
-    }
-    minutes.finish_and_clear();
+    let minutes = (1..=MINUTES).flat_map(|minute| heartbeats(NEW_YEAR + minute * MINUTE, PARTITIONS));
+    kafka.produce("absent", minutes);
 
     let budget = format!("{BUDGET}MiB");
-    // Small epochs, so that event time passes the windows in many steps.
+    // Small epochs: event time passes the windows in several steps.
     let config = config(kafka, "absent", &budget).replace("[rollup]", "epoch = \"100ms\"\n\n[rollup]")
         + "\n[alerts]\nrules = \"alerts.toml\"\n";
     let mut tidemark = Tidemark::new(&config)?;
