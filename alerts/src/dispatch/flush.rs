@@ -2,6 +2,7 @@
 
 use super::digest::Digest;
 use super::group::{Hold, Open, Suppression, Untold};
+use super::intake::Note;
 use super::policy::{Target, Timing};
 use super::queue::{DispatchAlert, Origin, Queued, Reason, name};
 use super::record::Key;
@@ -128,7 +129,12 @@ impl Dispatcher {
             untold.noted = 0;
         }
         let ids = untold.ids.iter().skip(untold.noted);
-        self.log_ids(&untold.transition, ids, target, hold.by.what(), Some(&hold), "", now);
+        self.log_ids(
+            &untold.transition,
+            ids,
+            target,
+            Note { what: hold.by.what(), hold: Some(&hold), reason: "", now },
+        );
         untold.noted = untold.ids.len();
         untold.held = Some(hold);
     }
@@ -161,14 +167,19 @@ impl Dispatcher {
                 } else if let Some(hold) = self.suppression(*alert, transition, &target, now) {
                     let reason = hold.by.ended();
                     let (ids, what) = (&untold.ids, What::EndedUntold);
-                    self.log_ids(transition, ids, &target, what, Some(&hold), reason, now);
+                    self.log_ids(transition, ids, &target, Note { what, hold: Some(&hold), reason, now });
                     continue;
                 }
                 if self.policy.sends_resolved(&target.receiver) {
                     taken.push(Taken { alert: *alert, untold, fires: false });
                 } else {
                     let reason = "the receiver does not take resolved alerts";
-                    self.log_ids(transition, &untold.ids, &target, What::NotSent, None, reason, now);
+                    self.log_ids(
+                        transition,
+                        &untold.ids,
+                        &target,
+                        Note { what: What::NotSent, hold: None, reason, now },
+                    );
                 }
             }
             self.put_member(hash, *alert, member);

@@ -201,7 +201,12 @@ impl Dispatcher {
                 if let Some(open) = &mut member.open {
                     open.transition = transition.clone();
                 }
-                self.log_ids(transition, id, &target, What::Confirmed, None, "the receiver knows", now);
+                self.log_ids(
+                    transition,
+                    id,
+                    &target,
+                    Note { what: What::Confirmed, hold: None, reason: "the receiver knows", now },
+                );
             }
             // Only what was notified first is escalated.
             (None, _) if !is_open && target.is_escalation() => {}
@@ -211,7 +216,12 @@ impl Dispatcher {
                 if let Some((reason, hold)) = reason {
                     let untold = member.untold.remove(position);
                     let ids = untold.ids.iter().chain(id);
-                    self.log_ids(transition, ids, &target, What::EndedUntold, hold, reason, now);
+                    self.log_ids(
+                        transition,
+                        ids,
+                        &target,
+                        Note { what: What::EndedUntold, hold, reason, now },
+                    );
                 } else {
                     member.untold[position].update(transition, id);
                 }
@@ -266,16 +276,13 @@ impl Dispatcher {
         self.log(entry);
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the columns of the ledger")]
+    /// One entry for each of these transitions of an incident.
     pub(super) fn log_ids<'a>(
         &mut self,
         transition: &Transition,
         ids: impl IntoIterator<Item = &'a String>,
         target: &Target,
-        what: What,
-        hold: Option<&Hold>,
-        reason: &str,
-        now: i64,
+        Note { what, hold, reason, now }: Note<'_>,
     ) {
         for id in ids {
             let entry = Entry {
@@ -318,6 +325,16 @@ impl Dispatcher {
             self.schedule(hash);
         }
     }
+}
+
+/// What the ledger says of transitions: what became of them, what held them back, why, and when.
+#[derive(Clone, Copy)]
+pub(super) struct Note<'a> {
+    pub(super) what: What,
+    pub(super) hold: Option<&'a Hold>,
+    /// Empty where `what` says it.
+    pub(super) reason: &'a str,
+    pub(super) now: i64,
 }
 
 impl Untold {

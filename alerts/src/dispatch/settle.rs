@@ -4,6 +4,7 @@
 use super::digest::Digest;
 use super::flush::timing;
 use super::group::{Member, Suppression};
+use super::intake::Note;
 use super::policy::Target;
 use super::queue::{Dispatch, Origin, Queued};
 use super::record::Key;
@@ -235,10 +236,20 @@ impl Dispatcher {
                 let ids = [&open.transition.id];
                 let reason =
                     "the receiver is gone from the configuration, and will not be notified of its end";
-                self.log_ids(&open.transition, ids, &target, What::GaveUp, None, reason, now);
+                self.log_ids(
+                    &open.transition,
+                    ids,
+                    &target,
+                    Note { what: What::GaveUp, hold: None, reason, now },
+                );
             }
             for untold in member.untold {
-                self.log_ids(&untold.transition, &untold.ids, &target, What::GaveUp, None, REASON, now);
+                self.log_ids(
+                    &untold.transition,
+                    &untold.ids,
+                    &target,
+                    Note { what: What::GaveUp, hold: None, reason: REASON, now },
+                );
             }
             self.put_member(hash, alert, Member::default());
             if let Some(known) = self.alerts.get_mut(&alert) {

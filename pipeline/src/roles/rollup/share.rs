@@ -1,13 +1,16 @@
 //! The owned partitions of the partials topic, each with its fold and its alert states.
+//!
+//! - `checkpoint`: states to storage and back; `judge`: rules; `report`: metrics and the board
 
+mod checkpoint;
 mod judge;
+mod report;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
 use operators::exchange::Partials;
-use operators::fold::{Applied, Fold, ResultKind, Results};
+use operators::fold::{Fold, ResultKind, Results};
 use operators::threshold::{Threshold, WindowRows};
 use rdkafka::message::{BorrowedMessage, Message};
 use sinks::{RollupRows, Table};
@@ -15,20 +18,18 @@ use tokio::sync::broadcast;
 
 use super::Event;
 use super::announce::Announcer;
-use super::outputs::{Outputs, PartitionState, Settled};
+use super::outputs::Outputs;
 use super::rebuild::Rebuilds;
 use super::reconcile::{Compared, Replay, States, deciders_of};
-use super::tell::{tell_changes, tell_rebuilds, warn_of_overflow};
+use super::tell::tell_rebuilds;
 use crate::alerting::Alerting;
 use crate::alerting::progress::Progress;
-use crate::board::{Folded, view};
+use crate::board::Folded;
 use crate::error::{Error, Result};
-use crate::roles::context::{Context, HANDOVER};
+use crate::roles::context::Context;
 use crate::roles::group::{Assigned, Commit, Membership, Share, Source};
 use crate::storage::Snapshots;
-use crate::telemetry::{
-    AgeLabels, HolderLabels, PartitionLabels, RollupLabels, StateLabels, TierLabels, age_label,
-};
+use crate::telemetry::{PartitionLabels, TierLabels};
 use crate::time::nanoseconds;
 
 pub(super) struct RollupShare {
@@ -220,190 +221,12 @@ impl RollupShare {
         }
     }
 
-    fn count(&self, partition: i32, applied: &Applied) {
-        let metrics = &self.context.metrics.rollup;
-        for (rollup, points) in &applied.points {
-            metrics.points.get_or_create(&RollupLabels { rollup: rollup.clone() }).inc_by(*points);
-        }
-        for late in &applied.late {
-            let age = age_label(Duration::from_nanos(late.age.unsigned_abs()));
-            let labels = AgeLabels { rollup: late.rollup.name.clone(), age };
-            metrics.late_points.get_or_create(&labels).inc_by(late.points);
-        }
-        for overflow in &applied.overflows {
-            let labels = RollupLabels { rollup: overflow.rollup.clone() };
-            metrics.overflow_points.get_or_create(&labels).inc_by(overflow.points);
-            metrics.overflow_groups.get_or_create(&labels).inc_by(overflow.groups);
-            if overflow.is_first {
-                warn_of_overflow(partition, overflow);
-            }
-        }
-        self.context.failed(&applied.failures);
-        for (rollup, points) in &applied.set_aside {
-            metrics.set_aside_points.get_or_create(&RollupLabels { rollup: rollup.clone() }).inc_by(*points);
-        }
-    }
-
-    /// Starts a checkpoint of every partition that moved, unless one is under way or the sink is
-    /// behind.
-    pub(super) fn checkpoint(&mut self) -> Result<()> {
-        if !self.outputs.takes_checkpoint() {
-            return Ok(());
-        }
-        let mut states = Vec::new();
-        for (partition, state) in &mut self.partitions {
-            if state.next > state.checkpointed {
-                states.push(PartitionState {
-                    partition: *partition,
-                    offset: state.next,
-                    state: state.fold.capture(),
-                    alerts: state.threshold.capture(),
-                });
-            }
-        }
-        if states.is_empty() {
-            return Ok(());
-        }
-        self.outputs.checkpoint(states)
-    }
-
-    /// Offsets that may be committed now.
-    pub(super) fn committable(&mut self) -> Result<Commit> {
-        let durable = self.outputs.durable()?.unwrap_or_default();
-        Ok(self.note_durable(durable))
-    }
-
-    fn note_durable(&mut self, durable: Vec<(i32, i64)>) -> Commit {
-        let topic = &self.context.config.topics.partials;
-        let mut commit = Vec::new();
-        for (partition, offset) in durable {
-            if let Some(state) = self.partitions.get_mut(&partition) {
-                state.checkpointed = offset;
-                commit.push((topic.clone(), partition, offset, String::new()));
-            }
-        }
-        commit
-    }
-
-    /// Removes snapshots that a commit has made unnecessary.
-    pub(super) fn clean_up(&self, committed: &Commit) {
-        for (_, partition, offset, _) in committed {
-            let snapshots = self.snapshots.clone();
-            let (partition, offset) = (*partition, *offset);
-            self.context.runtime.spawn(async move {
-                if let Err(error) = snapshots.remove_before(partition, offset).await {
-                    tracing::warn!(partition, %error, "old snapshots not removed");
-                }
-            });
-        }
-    }
-
-    /// Waits until everything given out is durable, and returns the offsets to commit. When the
-    /// sink or storage does not answer in time, the rest is dropped: the next owner gives it out
-    /// again.
-    pub(super) fn finish(&mut self) -> Result<(Commit, Finished)> {
-        let clock = self.context.clock.clone();
-        let until = clock.monotonic() + HANDOVER;
-        let mut newest = BTreeMap::new();
-        // The first round settles a checkpoint under way, the second takes in what came after it.
-        for last in [false, true] {
-            match self.outputs.settle(until.saturating_sub(clock.monotonic()))? {
-                Settled::Nothing => {}
-                Settled::Durable(durable) => {
-                    newest.extend(self.note_durable(durable).into_iter().map(|entry| (entry.1, entry)));
-                }
-                Settled::Unanswered => {
-                    tracing::warn!("the sink does not answer: the next owner writes what it did not take");
-                    self.abandon();
-                    return Ok((newest.into_values().collect(), Finished::InPart));
-                }
-            }
-            if !last {
-                self.checkpoint()?;
-            }
-        }
-        Ok((newest.into_values().collect(), Finished::Whole))
-    }
-
     /// Drops what has not been written, of all partitions.
     pub(super) fn abandon(&mut self) {
         self.partitions.clear();
         self.rebuilds.abandon();
         self.context.board.partitions_released();
         self.outputs.abandon();
-    }
-
-    /// Shows progress on `/metrics` and to `why`.
-    pub(super) fn report(&self) {
-        let views = self.partitions.iter().map(|(partition, state)| {
-            (*partition, view(&state.fold, *partition, state.next, state.checkpointed, state.heard))
-        });
-        self.context.board.partitions(views);
-        let metrics = &self.context.metrics.rollup;
-        metrics.watermark_holder.clear();
-        let state = self.partitions.values().map(|held| held.fold.bytes() + held.threshold.bytes()).sum();
-        self.context.metrics.memory.hold("state", state);
-        self.context.metrics.memory.hold("results", self.outputs.queued_bytes());
-        for (partition, state) in &self.partitions {
-            if let Some(watermark) = state.fold.watermark() {
-                let seconds = watermark as f64 / 1e9;
-                metrics
-                    .watermark_seconds
-                    .get_or_create(&PartitionLabels { partition: *partition })
-                    .set(seconds);
-            }
-            if let Some(holder) = state.fold.holder() {
-                let (topic, source_partition) = holder.source;
-                let labels = HolderLabels { partition: *partition, topic, source_partition };
-                metrics.watermark_holder.get_or_create(&labels).set(1);
-            }
-            for (rollup, rows, _) in state.fold.sizes() {
-                let labels = StateLabels { partition: *partition, rollup: rollup.to_owned() };
-                metrics.state_rows.get_or_create(&labels).set(rows as i64);
-            }
-        }
-    }
-
-    fn load(&self, assigned: &Assigned) -> Result<Partition> {
-        let options = self.context.config.ingest.watermark();
-        let rollups = &self.context.catalog.rollups;
-        let bounds = self.context.shares.bounds(&self.context.config, assigned.partition);
-        let mut threshold = self.alerting.threshold();
-        let mut missed = assigned.log.0 > assigned.offset.unwrap_or(0);
-        let Some(offset) = assigned.offset else {
-            // Storage that cannot be listed holds the first snapshot, and is reported then.
-            let newest = self.context.runtime.block_on(self.snapshots.newest_offset(assigned.partition));
-            let (partition, end) = (assigned.partition, assigned.log.1);
-            if newest.ok().flatten().is_some_and(|newest| newest > end) {
-                tracing::error!(
-                    partition,
-                    end,
-                    "the partials topic was made again, and states of open windows are gone with it: these are rebuilt from raw points"
-                );
-                missed = true;
-            }
-            let fold = Fold::new(rollups, options).bounded(bounds);
-            let fold = fold.watching_open(|rollup, tier| threshold.watches_open(rollup, tier));
-            return Ok(Partition::new(fold, threshold, 0, missed));
-        };
-        let started = self.context.clock.monotonic();
-        let bytes = self.context.runtime.block_on(self.snapshots.get(assigned.partition, offset))?;
-        let restored = Fold::restore(rollups, options, &bytes).map_err(|error| {
-            Error::Refused(format!(
-                "the snapshot of partition {} at offset {offset} cannot be used: {error}: restore it, or run the \
-                 release that wrote it; to start from scratch, delete the consumer group",
-                assigned.partition
-            ))
-        })?;
-        tell_changes(assigned.partition, &restored);
-        threshold
-            .restore(restored.alerts.as_bytes())
-            .map_err(|error| Error::Refused(format!("unreadable alert states in a snapshot: {error}")))?;
-        let took = self.context.clock.monotonic().saturating_sub(started);
-        self.context.metrics.rollup.restore_seconds.observe(took.as_secs_f64());
-        let fold = restored.fold.bounded(bounds);
-        let fold = fold.watching_open(|rollup, tier| threshold.watches_open(rollup, tier));
-        Ok(Partition::new(fold, threshold, offset, missed))
     }
 }
 
