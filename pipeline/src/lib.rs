@@ -13,6 +13,7 @@
 //!   `error`
 //! - `config`: `config/pipeline.toml` and `config/alerts.toml`
 //! - `telemetry`: metrics and logs; `clock`, `time`: what time it is, and how it is written;
+//!   `columns`: tables for people;
 //!   `role`, `shutdown`
 
 pub mod alerting;
@@ -20,6 +21,7 @@ pub mod board;
 pub mod catalog;
 pub mod cli;
 pub mod clock;
+mod columns;
 pub mod commands;
 pub mod config;
 pub mod error;

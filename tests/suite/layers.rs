@@ -12,7 +12,7 @@ use regex::Regex;
 /// list alone; `lib.rs` and `main.rs` stand over all. Roles and commands are listed one by one, so
 /// that none imports another at random.
 const MODULES: &[&[&str]] = &[
-    &["role", "shutdown", "telemetry", "time"],
+    &["columns", "role", "shutdown", "telemetry", "time"],
     &["clock"],
     &["config"],
     &["catalog", "http", "kafka", "memory"],

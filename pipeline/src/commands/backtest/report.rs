@@ -10,6 +10,7 @@ use sinks::plain;
 
 use super::compare::Line;
 use super::{Backtest, Candidate};
+use crate::columns::columns;
 use crate::commands::simulate::{Notified, Outcome};
 use crate::time::Time;
 
@@ -126,7 +127,7 @@ impl Candidate {
                 ]);
             }
             writeln!(f)?;
-            write_table(f, &rows)?;
+            writeln!(f, "{}", columns(&rows))?;
         }
         let held = self.outcome.held_back();
         if !held.is_empty() {
@@ -140,7 +141,7 @@ impl Candidate {
                 ]);
             }
             writeln!(f)?;
-            write_table(f, &rows)?;
+            writeln!(f, "{}", columns(&rows))?;
         }
         for (rule, message) in &self.outcome.failures {
             writeln!(f, "rule `{rule}` could not judge a row: {message}")?;
@@ -204,24 +205,6 @@ fn write_told(f: &mut fmt::Formatter<'_>, notified: &Notified) -> fmt::Result {
     }
     for note in &notified.notes {
         writeln!(f, "    {note}")?;
-    }
-    Ok(())
-}
-
-/// Columns of texts, those of numbers to the right.
-fn write_table<const N: usize>(f: &mut fmt::Formatter<'_>, rows: &[[String; N]]) -> fmt::Result {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; N] = std::array::from_fn(width);
-    let is_number =
-        |column: usize| rows.iter().skip(1).all(|row| row[column].bytes().all(|byte| byte.is_ascii_digit()));
-    for row in rows {
-        let mut line = String::new();
-        for (column, (text, width)) in row.iter().zip(widths).enumerate() {
-            let cell =
-                if is_number(column) { format!("{text:>width$}  ") } else { format!("{text:<width$}  ") };
-            line.push_str(&cell);
-        }
-        writeln!(f, "{}", line.trim_end())?;
     }
     Ok(())
 }

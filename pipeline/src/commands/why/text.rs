@@ -10,6 +10,7 @@ use super::open::shown_owner;
 use super::picture::{FailureRow, Owner, PartitionRow, SinkRow, SourceRow};
 use crate::board::history::{Change, WindowHistory};
 use crate::board::status::Origin;
+use crate::columns::columns;
 use crate::time::{Time, span};
 
 /// A checkpoint that waits longer than this, in nanoseconds, is worth telling.
@@ -239,18 +240,11 @@ fn milliseconds(milliseconds: Option<i64>) -> String {
     milliseconds.map_or("-".to_owned(), |milliseconds| span(milliseconds.saturating_mul(1_000_000)))
 }
 
-/// Columns two spaces apart, as wide as their widest cell.
+/// A table, indented as what stands below a title is.
 fn table(text: &mut String, header: &[&str], rows: Vec<Vec<String>>) {
     let mut lines = vec![header.iter().map(|cell| (*cell).to_owned()).collect()];
     lines.extend(rows);
-    let width = |column: usize| lines.iter().map(|line: &Vec<String>| line[column].chars().count()).max();
-    let widths: Vec<usize> = (0..header.len()).map(|column| width(column).unwrap_or(0)).collect();
-    for line in &lines {
-        let mut shown = String::new();
-        for (cell, width) in line.iter().zip(&widths) {
-            let _ = write!(shown, "  {cell:<width$}");
-        }
-        text.push_str(shown.trim_end());
-        text.push('\n');
+    for line in columns(&lines).lines() {
+        let _ = writeln!(text, "  {line}");
     }
 }

@@ -1,0 +1,34 @@
+//! Tables for people: columns two spaces apart, each as wide as its widest cell.
+
+use comfy_table::{CellAlignment, Table, presets};
+
+/// Rows of as many cells each, the header first. Columns of whole numbers stand to the right.
+pub(crate) fn columns<R>(rows: &[R]) -> String
+where
+    R: AsRef<[String]>,
+{
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table.add_rows(rows.iter().map(|row| row.as_ref().iter().map(String::as_str)));
+    let is_number = |text: &String| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    for (index, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 2));
+        if rows.len() > 1 && rows.iter().skip(1).all(|row| is_number(&row.as_ref()[index])) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table.trim_fmt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_cells() {
+        let rows = [["rule", "firing"], ["cpu", "7"], ["größer", "1000"]];
+        let rows = rows.map(|row| row.map(str::to_owned));
+        assert_eq!(columns(&rows), "rule    firing\ncpu          7\ngrößer    1000");
+        assert_eq!(columns(&rows[..1]), "rule  firing");
+    }
+}
