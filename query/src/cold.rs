@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::DFSchema;
+use datafusion::common::{DFSchema, plan_err};
 use datafusion::datasource::TableType;
 use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
@@ -18,7 +18,7 @@ use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::Result as PlanResult;
-use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::execution::object_store::{ObjectStoreRegistry, ObjectStoreUrl};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
@@ -31,6 +31,7 @@ use object_store::{ObjectMeta, ObjectStore};
 use operators::sql::batch_session;
 use sinks::parquet::live::{Hours, is_hidden, is_missing};
 use sinks::parquet::{live_files, unmarked_schema};
+use url::Url;
 
 use crate::error::{Error, Result};
 
@@ -62,9 +63,8 @@ impl Cold {
         if let Some(memory) = memory {
             runtime = runtime.with_memory_limit(memory, 1.0);
         }
-        let runtime = runtime.build_arc()?;
-        let url = ObjectStoreUrl::parse(STORE)?;
-        runtime.register_object_store(url.as_ref(), Arc::clone(&self.store));
+        let storage = OnlyStorage { url: ObjectStoreUrl::parse(STORE)?, store: Arc::clone(&self.store) };
+        let runtime = runtime.with_object_store_registry(Arc::new(storage)).build_arc()?;
         Ok(batch_session(SessionConfig::new(), runtime))
     }
 
@@ -141,6 +141,28 @@ impl Cold {
         let Some(schema) = known else { return Ok(None) };
         let schema = nullable(&schema);
         Ok(Some(Arc::new(Files { schema, files: kept })))
+    }
+}
+
+/// Knows the storage and nothing else: no SQL reaches the files of this machine, or other stores.
+#[derive(Debug)]
+struct OnlyStorage {
+    url: ObjectStoreUrl,
+    store: Arc<dyn ObjectStore>,
+}
+
+impl ObjectStoreRegistry for OnlyStorage {
+    /// Nothing is added.
+    fn register_store(&self, _: &Url, _: Arc<dyn ObjectStore>) -> Option<Arc<dyn ObjectStore>> {
+        None
+    }
+
+    fn get_store(&self, url: &Url) -> PlanResult<Arc<dyn ObjectStore>> {
+        let own: &Url = self.url.as_ref();
+        if (url.scheme(), url.host_str()) == (own.scheme(), own.host_str()) {
+            return Ok(Arc::clone(&self.store));
+        }
+        plan_err!("queries reach nothing but the tables of the storage")
     }
 }
 

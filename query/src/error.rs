@@ -7,9 +7,12 @@ pub enum Error {
     /// DataFusion refused or failed to run a query over stored rows.
     #[error("a query over what is stored failed: {0}")]
     Run(#[source] Box<DataFusionError>),
-    /// The text of a query cannot be planned, or is no query.
-    #[error("the query cannot be run: only a SELECT can: {0}")]
-    Text(#[source] Box<DataFusionError>),
+    /// The text is no query, or one that is not run; the text says what to write.
+    #[error("{0}")]
+    Statement(String),
+    /// The query is none over the tables that there are.
+    #[error("the query cannot be planned: {0}")]
+    Plan(#[source] Box<DataFusionError>),
     /// A file is none of its table's; the text names it and the remedy.
     #[error("{0}")]
     File(String),
@@ -29,7 +32,7 @@ impl Error {
         match self {
             Self::Run(_) => true,
             Self::Sink(error) => error.retryable(),
-            Self::Text(_) | Self::File(_) => false,
+            Self::Statement(_) | Self::Plan(_) | Self::File(_) => false,
         }
     }
 }

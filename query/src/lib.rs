@@ -1,7 +1,7 @@
 //! SQL over what is stored: archived points, and rollups in files. The one way to read them.
 //!
 //! - `cold`: the storage, and its files as tables
-//! - `select`: a SELECT of anybody's over all tables
+//! - `select`: a SELECT of anybody's over all tables; `statement`: what is no such SELECT
 //! - `target`: the tables of a rollup; `batch`: a rollup's SELECT over the points of a range;
 //!   `percentile`: how far a sketch may be off
 //! - `latest`: rows of a rollup's table with their versions
@@ -16,6 +16,7 @@ mod error;
 mod latest;
 mod percentile;
 mod select;
+mod statement;
 mod target;
 
 pub use archived::{ArchivedPoints, Points};

@@ -4,16 +4,27 @@
 //! `time`, `value`), so a rollup's SELECT runs here as it is. Each rollup in files is a view of its
 //! newest rows, and so is each of its coarser tiers, called `<rollup>_<tier>`.
 
+use std::sync::Arc;
+
 use arrow::array::RecordBatch;
+use datafusion::error::DataFusionError;
 use datafusion::execution::context::SQLOptions;
+use datafusion::physical_plan::{ExecutionPlan, collect};
 use datafusion::prelude::SessionContext;
+use datafusion::sql::parser::Statement as DFStatement;
 use operators::sql::Catalog;
 use sinks::parquet::live::retry_while_missing;
 use sinks::parquet::{latest_rows_sql, versions_table};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 
 use crate::cold::{Cold, POINTS, VERSIONS};
 use crate::error::{Error, Result};
+use crate::statement::allowed;
 use crate::target::tables_of;
+
+/// Of the thread that plans.
+const STACK: usize = 64 << 20;
 
 /// The answer of a SELECT.
 #[derive(Debug)]
@@ -29,6 +40,9 @@ pub struct Selected {
 /// # Errors
 /// Text that is no query or cannot be planned, DataFusion's errors, and storage that cannot be
 /// read.
+///
+/// # Panics
+/// Outside of a runtime of tokio.
 pub async fn select(cold: &Cold, catalog: &Catalog, sql: &str) -> Result<Selected> {
     retry_while_missing(|| attempt(cold, catalog, sql)).await
 }
@@ -42,11 +56,39 @@ async fn attempt(cold: &Cold, catalog: &Catalog, sql: &str) -> Result<Selected> 
         session.register_table("points", points)?;
     }
     register_rollups(&session, cold, catalog, &mut left_out).await?;
-    let only_queries =
+    let plan = planned(session.clone(), sql.to_owned()).await?;
+    Ok(Selected { rows: collect(plan, session.task_ctx()).await?, left_out })
+}
+
+/// The plan of a statement. Parser and planner recurse over it, so they have a thread of their own:
+/// the bounds of [`crate::statement`] are for its stack.
+async fn planned(session: SessionContext, sql: String) -> Result<Arc<dyn ExecutionPlan>> {
+    let (done, plan) = oneshot::channel();
+    let runtime = Handle::current();
+    let work = move || {
+        // Nobody waits for it any more when the query was cancelled.
+        let _ = done.send(runtime.block_on(plan_of(&session, &sql)));
+    };
+    std::thread::Builder::new()
+        .name("query-plan".to_owned())
+        .stack_size(STACK)
+        .spawn(work)
+        .map_err(|error| Error::Run(Box::new(DataFusionError::IoError(error))))?;
+    plan.await.unwrap_or_else(|_| Err(Error::Statement("planning the query panicked".to_owned())))
+}
+
+async fn plan_of(session: &SessionContext, sql: &str) -> Result<Arc<dyn ExecutionPlan>> {
+    let statement = DFStatement::Statement(Box::new(allowed(sql)?));
+    let plan = session.state().statement_to_plan(statement).await.map_err(unplanned)?;
+    let nothing_else =
         SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-    let frame =
-        session.sql_with_options(sql, only_queries).await.map_err(|source| Error::Text(Box::new(source)))?;
-    Ok(Selected { rows: frame.collect().await?, left_out })
+    nothing_else.verify_plan(&plan).map_err(unplanned)?;
+    let frame = session.execute_logical_plan(plan).await.map_err(unplanned)?;
+    frame.create_physical_plan().await.map_err(unplanned)
+}
+
+fn unplanned(source: DataFusionError) -> Error {
+    Error::Plan(Box::new(source))
 }
 
 async fn register_rollups(

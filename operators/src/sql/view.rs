@@ -133,6 +133,11 @@ impl View {
     }
 }
 
+/// Whether an expression of SQL has so many operations that planning it could exhaust the stack.
+pub fn has_long_chain(sql: &str) -> bool {
+    chain_of_operations(sql).is_some()
+}
+
 /// Where SQL has the operator, since a comma or the last clause began, that is one too many.
 pub(crate) fn chain_of_operations(text: &str) -> Option<Location> {
     let tokens = Tokenizer::new(&GenericDialect {}, text).tokenize_with_location().ok()?;
