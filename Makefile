@@ -34,7 +34,7 @@ debug:
 .PHONY: demo
 demo: ## The whole pipeline at work on this machine's own metrics, nothing to install
 	@echo "Builds the program first: about five minutes on two cores, once; \`make test\` builds none of it again."
-	@echo "Then rollups, an alert and a correction are shown; the first windows close after 15 s."
+	@echo "Then rollups, an alert and a correction are shown; the first windows close after some 20 s."
 	cargo build --locked --package tidemark
 	$(TARGET)/debug/tidemark demo $(DEMO)
 

@@ -288,17 +288,22 @@ pub(crate) async fn committed(
                 source,
             )
         })?;
-        let mut commits = Commits::new();
-        for element in committed.elements() {
-            let commit = match element.offset() {
-                Offset::Offset(offset) => Some((offset, element.metadata().to_owned())),
-                _ => None,
-            };
-            commits.insert((element.topic().to_owned(), element.partition()), commit);
-        }
-        Ok(commits)
+        Ok(commits_of(&committed))
     })
     .await
+}
+
+/// What a broker answered about committed offsets.
+pub(crate) fn commits_of(committed: &TopicPartitionList) -> Commits {
+    let mut commits = Commits::new();
+    for element in committed.elements() {
+        let commit = match element.offset() {
+            Offset::Offset(offset) => Some((offset, element.metadata().to_owned())),
+            _ => None,
+        };
+        commits.insert((element.topic().to_owned(), element.partition()), commit);
+    }
+    commits
 }
 
 pub(crate) async fn blocking<T: Send + 'static>(

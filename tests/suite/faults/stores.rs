@@ -16,7 +16,12 @@ SELECT tumble(time, INTERVAL '10 seconds') AS window_start, labels['host'] AS ho
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         crate::real::trial("faults::stores::a_folder_of_another_machine_is_another_storage", another_storage),
+        crate::real::trial("faults::stores::two_storages_that_start_at_one_moment_are_noticed", two_at_once),
         crate::real::trial("faults::stores::files_that_are_none_of_ours_cost_themselves", foreign_files),
+        Trial::test("faults::stores::sql_reaches_no_file_and_ends_no_process", || {
+            hostile_queries();
+            Ok(())
+        }),
         crate::real::trial("faults::stores::a_column_that_was_an_integer_is_read_as_a_float", widened),
         crate::real::trial("faults::stores::a_field_that_changes_its_type_is_seen_before_and_after", retyped),
     ]
@@ -65,6 +70,28 @@ fn another_storage(servers: &Servers) {
     assert!(first.terminate().success(), "{}", first.log_text());
 }
 
+/// Neither takes over from the other: each reads its own partition from the start.
+fn two_at_once(servers: &Servers) {
+    let topic = servers.kafka.unique_topic("moment", 2);
+    let deployment = Deployment::new(servers, "moment", &topic, 1);
+    let mut processes = [(), ()].map(|()| deployment.process("data", &[("cpu", SQL)]));
+    processes[0].call(&["topics", "create"]);
+    for process in &mut processes {
+        process.spawn(&["run", "--roles", "ingest"], &[("TIDEMARK_ARCHIVE__ROLL_AGE", "1s")]);
+    }
+    let mut second = 0;
+    wait_until(PATIENCE, "one to notice the other", || {
+        second += 1;
+        servers.kafka.produce(&topic, (0..2).map(|partition| point(partition, second)));
+        match processes.iter_mut().any(|process| process.ended().is_some()) {
+            true => Ok(()),
+            false => Err(processes.iter().map(Tidemark::log_text).collect()),
+        }
+    });
+    let logs: String = processes.iter().map(Tidemark::log_text).collect();
+    assert!(logs.contains("is in the storage") && logs.contains("`url` of [storage]"), "{logs}");
+}
+
 fn foreign_files(servers: &Servers) {
     let topic = servers.kafka.unique_topic("foreign", 1);
     let deployment = Deployment::new(servers, "foreign", &topic, 1).without_influx();
@@ -95,14 +122,46 @@ fn foreign_files(servers: &Servers) {
     for name in ["empty.parquet", "0-text.parquet"] {
         assert!(log.contains(name), "{log}");
     }
-    for sql in [
-        "COPY (SELECT 1) TO 'x.csv'",
-        "CREATE TABLE t AS SELECT 1",
-        "SET datafusion.execution.batch_size = 1",
-    ] {
-        let said = refusal(&tidemark, &["query", sql]);
-        assert!(said.contains("only a SELECT can"), "{said}");
+}
+
+/// SQL that would read or write a file, change something, or exhaust the stack: an error of the
+/// command each, and never the end of the process by a signal.
+fn hostile_queries() {
+    let tidemark = match Tidemark::new("") {
+        Ok(tidemark) => tidemark,
+        Err(reason) => panic!("{reason}"),
+    };
+    tidemark.write("sql/cpu.sql", SQL);
+    let secret = tidemark.directory().join("secret.csv");
+    fs::write(&secret, "planted\n").unwrap();
+    let (secret, copy) = (secret.display(), tidemark.directory().join("copy.csv"));
+    let cases = [
+        (format!("COPY (SELECT 1) TO '{}'", copy.display()), "COPY is no query"),
+        (format!("CREATE EXTERNAL TABLE t STORED AS CSV LOCATION '{secret}'"), "cannot be"),
+        (format!("SELECT * FROM '{secret}'"), "cannot be planned"),
+        (format!("SELECT * FROM 'file://{secret}'"), "cannot be planned"),
+        (format!("SELECT * FROM read_csv('{secret}')"), "cannot be planned"),
+        ("CREATE TABLE t AS SELECT 1".to_owned(), "CREATE TABLE is no query"),
+        ("SET datafusion.execution.batch_size = 1".to_owned(), "SET is no query"),
+        (format!("SELECT 1 WHERE true{}", " OR true".repeat(10_000)), "bytes, more than"),
+        (format!("SELECT 1{}", "+1".repeat(2_000)), "too many operations"),
+        (format!("SELECT {}1{}", "(".repeat(5_000), ")".repeat(5_000)), "cannot be run"),
+        (format!("SELECT 1{}", " UNION ALL SELECT 1".repeat(2_000)), "cannot be run"),
+        ("SELECT repeat('x', 2000000000)".to_owned(), "cannot be planned"),
+    ];
+    for (sql, expected) in cases {
+        let start: String = sql.chars().take(60).collect();
+        let output = tidemark.command().args(["query", &sql]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{start}: {said}");
+        assert!(said.contains(expected) && !said.contains("planted"), "{start}: {said}");
     }
+    assert!(!copy.exists());
+    // As deep as is allowed.
+    let deep = format!("SELECT 1{} AS n", "+1".repeat(590));
+    assert!(tidemark.call(&["query", &deep]).contains("591"));
+    let either = format!("SELECT count(*) AS n FROM (SELECT 1 AS x) WHERE x = 0{}", " OR x = 1".repeat(290));
+    assert!(tidemark.call(&["query", &either]).contains("| 1 |"));
 }
 
 /// What was counted is averaged under the same name: InfluxDB takes no float where it has integers.

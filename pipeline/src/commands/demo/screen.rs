@@ -47,7 +47,7 @@ impl Screen {
         screen.line(&format!("Rollups and raw points are Parquet below {}", folder.display()));
         screen.line(&format!("Alert CpuBusy: average CPU above 80 %; {}.", burn::notice()));
         screen.line(&format!("Late data: {}.", late::notice()));
-        screen.line("The first windows close in about 15 s. Ctrl-C ends.\n");
+        screen.line("The first windows close in about 20 s. Ctrl-C ends.\n");
         screen
     }
 

@@ -102,6 +102,11 @@ impl Archive {
         Ok(Self { store, context: context.clone(), partitions: BTreeMap::new(), storage })
     }
 
+    /// The storage's name, if it has one.
+    pub(super) fn storage(&self) -> Option<&str> {
+        self.storage.as_deref()
+    }
+
     /// Refuses a partition whose archive is in another storage.
     pub(super) fn check_storage(&self, assigned: &Assigned) -> Result<()> {
         let Some(own) = &self.storage else { return Ok(()) };

@@ -1,5 +1,5 @@
-//! What is asked of the broker beside an epoch: partitions added to the source topics, and how far
-//! behind their ends is.
+//! What is asked of the broker beside an epoch: partitions added to the source topics, how far
+//! behind their ends is, and where other processes archive.
 //!
 //! The committer asks, through its producer: a question on the consumer's connection waits after
 //! the messages that are being fetched.
@@ -10,13 +10,14 @@ use std::time::Duration;
 use operators::watermark::PartitionFacts;
 
 use super::ends::Ends;
+use super::neighbours::Neighbours;
 use crate::error::{Error, Result};
 use crate::kafka::{self, Asked};
 use crate::roles::context::Context;
 use crate::telemetry::SourceLabels;
 
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// How often the lag is asked for.
+/// How often the lag and the commits of others are asked for.
 const REPORT: Duration = Duration::from_secs(5);
 
 pub(super) struct Look {
@@ -25,13 +26,20 @@ pub(super) struct Look {
     topics: BTreeMap<String, i32>,
     reported: Duration,
     ends: Ends,
+    /// None where nothing is archived, or the storage has no name.
+    neighbours: Option<Neighbours>,
 }
 
 impl Look {
-    /// `topics` as they are now.
-    pub(super) fn new(context: &Context, topics: BTreeMap<String, i32>) -> Result<Self> {
+    /// `topics` as they are now; `storage`: the name of the one that points are archived in.
+    pub(super) fn new(
+        context: &Context,
+        topics: BTreeMap<String, i32>,
+        storage: Option<String>,
+    ) -> Result<Self> {
         let ends = Ends::new(context)?;
-        Ok(Self { context: context.clone(), topics, reported: context.clock.monotonic(), ends })
+        let neighbours = storage.map(|storage| Neighbours::new(context, storage)).transpose()?;
+        Ok(Self { context: context.clone(), topics, reported: context.clock.monotonic(), ends, neighbours })
     }
 
     /// How many partitions each source topic has. They may be added at any time, and hold the
@@ -55,11 +63,12 @@ impl Look {
         topics
     }
 
-    /// Says which silent partitions were read to their ends, and shows now and then how far behind
-    /// its end each partition is.
+    /// Says which silent partitions were read to their ends. Now and then it shows how far behind
+    /// its end each partition is, and looks where the other processes archive.
     ///
     /// # Errors
-    /// [`crate::error::Error::Refused`] when a log ends before what was read of it.
+    /// [`crate::error::Error::Refused`] when a log ends before what was read of it, or another
+    /// process archives into another storage.
     pub(super) fn at_logs(&mut self, partitions: &mut [PartitionFacts]) -> Result<()> {
         self.ends.look(partitions);
         let now = self.context.clock.monotonic();
@@ -67,6 +76,9 @@ impl Look {
             return Ok(());
         }
         self.reported = now;
+        if let Some(neighbours) = &self.neighbours {
+            neighbours.check(&self.topics)?;
+        }
         let ends = match self.ends.of_logs(partitions) {
             Err(error @ Error::Refused(_)) => return Err(error),
             // A broker that is away is named elsewhere.

@@ -12,7 +12,7 @@
 //! - `bound`: when an epoch is large enough
 //! - `archive`: raw points to Parquet, each exactly once
 //! - `committer`: aggregation and transaction of an epoch, while the next one is read
-//! - `look`: partitions added, and lag
+//! - `look`: partitions added, and lag; `neighbours`: where the other processes archive
 //! - `epoch`: from an epoch's points to its messages
 
 mod archive;
@@ -22,6 +22,7 @@ mod dead_letter;
 mod ends;
 mod epoch;
 mod look;
+mod neighbours;
 mod owned;
 mod session;
 mod share;

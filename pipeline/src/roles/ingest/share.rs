@@ -72,10 +72,11 @@ impl IngestShare {
         let message_bytes = context.shares.message(MESSAGE_BYTES.min(limits.0));
         let aggregator = Aggregator { context: context.clone(), message_bytes, dead_letter_bytes: limits.1 };
         let state_bytes = context.catalog.rollups.iter().map(|rollup| rollup.state_bytes()).sum();
+        let storage = archive.as_ref().and_then(Archive::storage).map(str::to_owned);
         Ok(Self {
             decoder: Decoder::new(options, context.catalog.labels.clone()),
             archive,
-            committer: Committer::start(aggregator, Look::new(context, topics)?)?,
+            committer: Committer::start(aggregator, Look::new(context, topics, storage)?)?,
             context: context.clone(),
             partitions: Vec::new(),
             bound: EpochBound::new(context.shares.get(Part::Epoch), ingest.epoch_points, state_bytes),
