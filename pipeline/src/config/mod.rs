@@ -46,6 +46,8 @@ pub(crate) use source::suggest;
 pub use tiers::TierConfig;
 
 #[cfg(test)]
+mod alerts_tests;
+#[cfg(test)]
 mod leak_tests;
 #[cfg(test)]
 mod routes_tests;
