@@ -10,7 +10,7 @@ use sinks::plain;
 
 use super::compare::Line;
 use super::{Backtest, Candidate};
-use crate::columns::columns;
+use crate::columns::{Numbers, columns};
 use crate::commands::simulate::{Notified, Outcome};
 use crate::time::Time;
 
@@ -127,7 +127,7 @@ impl Candidate {
                 ]);
             }
             writeln!(f)?;
-            writeln!(f, "{}", columns(&rows))?;
+            writeln!(f, "{}", columns(&rows, Numbers::Right))?;
         }
         let held = self.outcome.held_back();
         if !held.is_empty() {
@@ -141,7 +141,7 @@ impl Candidate {
                 ]);
             }
             writeln!(f)?;
-            writeln!(f, "{}", columns(&rows))?;
+            writeln!(f, "{}", columns(&rows, Numbers::Right))?;
         }
         for (rule, message) in &self.outcome.failures {
             writeln!(f, "rule `{rule}` could not judge a row: {message}")?;

@@ -10,7 +10,7 @@ use super::open::shown_owner;
 use super::picture::{FailureRow, Owner, PartitionRow, SinkRow, SourceRow};
 use crate::board::history::{Change, WindowHistory};
 use crate::board::status::Origin;
-use crate::columns::columns;
+use crate::columns::{Numbers, columns};
 use crate::time::{Time, span};
 
 /// A checkpoint that waits longer than this, in nanoseconds, is worth telling.
@@ -244,7 +244,7 @@ fn milliseconds(milliseconds: Option<i64>) -> String {
 fn table(text: &mut String, header: &[&str], rows: Vec<Vec<String>>) {
     let mut lines = vec![header.iter().map(|cell| (*cell).to_owned()).collect()];
     lines.extend(rows);
-    for line in columns(&lines).lines() {
+    for line in columns(&lines, Numbers::Left).lines() {
         let _ = writeln!(text, "  {line}");
     }
 }
