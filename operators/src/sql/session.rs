@@ -14,9 +14,9 @@ use super::total::TotalOperations;
 use super::{batch_functions, hop, tumble};
 
 /// A session for SQL over all points or rows at once, in which the functions that a tier's SELECT
-/// needs are known.
+/// needs are known, and none by which one row could take all memory.
 pub fn batch_session(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> SessionContext {
-    let session = of(builder(config, TotalOperations::uncounted()).with_runtime_env(runtime));
+    let session = bounded(of(builder(config, TotalOperations::uncounted()).with_runtime_env(runtime)));
     for function in batch_functions() {
         session.register_udf(function);
     }

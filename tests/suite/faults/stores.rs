@@ -148,6 +148,8 @@ fn hostile_queries() {
         (format!("SELECT {}1{}", "(".repeat(5_000), ")".repeat(5_000)), "cannot be run"),
         (format!("SELECT 1{}", " UNION ALL SELECT 1".repeat(2_000)), "cannot be run"),
         ("SELECT repeat('x', 2000000000)".to_owned(), "cannot be planned"),
+        ("SELECT range(1, 3000000000)".to_owned(), "cannot be planned"),
+        ("SELECT array_repeat(1, 3000000000)".to_owned(), "cannot be planned"),
     ];
     for (sql, expected) in cases {
         let start: String = sql.chars().take(60).collect();
@@ -160,6 +162,7 @@ fn hostile_queries() {
     // As deep as is allowed.
     let deep = format!("SELECT 1{} AS n", "+1".repeat(590));
     assert!(tidemark.call(&["query", &deep]).contains("591"));
+    assert!(tidemark.call(&["query", "SELECT count(*) AS n FROM generate_series(1, 1000)"]).contains("1000"));
     let either = format!("SELECT count(*) AS n FROM (SELECT 1 AS x) WHERE x = 0{}", " OR x = 1".repeat(290));
     assert!(tidemark.call(&["query", &either]).contains("| 1 |"));
 }
