@@ -24,7 +24,7 @@ pub(crate) fn compile_each<'a>(
     for config in &alerts.rules {
         match compile_rule(config, catalog, &rules) {
             Ok(rule) => rules.push(rule),
-            Err(mistakes) => left_out.push((config.name.as_str(), mistakes)),
+            Err(mistakes) => left_out.push((config.spec.name.as_str(), mistakes)),
         }
     }
     (rules, left_out)
@@ -82,7 +82,6 @@ fn tier_of<'r>(config: &RuleConfig, rollup: &'r Rollup) -> Result<&'r Tier, Conf
 fn spec_of(config: &RuleConfig, tier_of: &dyn Fn(&str) -> String) -> RuleSpec {
     let names = |rules: &[Located]| rules.iter().map(|rule| rule.text.clone()).collect();
     RuleSpec {
-        name: config.name.clone(),
         watches: match &config.watches {
             WatchesConfig::Rows { rollup, condition } => Watches::Rows {
                 rollup: rollup.text.clone(),
@@ -99,20 +98,7 @@ fn spec_of(config: &RuleConfig, tier_of: &dyn Fn(&str) -> String) -> RuleSpec {
                 Watches::Rules { all: names(all), any: names(any), none: names(none) }
             }
         },
-        recovery: config.recovery.as_ref().map(|recovery| recovery.text.clone()),
-        for_: config.hold_for,
-        early: config.early,
-        keep_firing_for: config.keep_firing_for,
-        m_of_n: config.m_of_n,
-        missing_data: config.missing_data,
-        forget_after: config.forget_after,
-        severity: config.severity.clone(),
-        labels: config.labels.clone(),
-        summary: config.summary.text.clone(),
-        description: config.description.text.clone(),
-        receivers: config.receivers.clone(),
-        owner: config.owner.clone(),
-        runbook: config.runbook.clone(),
+        ..config.spec.clone()
     }
 }
 

@@ -69,7 +69,7 @@ impl Alerting {
         let config = self.config();
         let (rules, _) = compile_rules(&config, &self.catalog);
         let usable: Vec<&str> = rules.iter().map(operators::threshold::Rule::name).collect();
-        let names = config.rules.iter().map(|rule| rule.name.clone());
+        let names = config.rules.iter().map(|rule| rule.spec.name.clone());
         let unusable: Vec<String> = names.filter(|name| !usable.contains(&name.as_str())).collect();
         Threshold::new(rules).set_aside(unusable)
     }

@@ -123,7 +123,7 @@ impl AlertsConfig {
         let rules = raw.rule.into_iter().map(|raw| (raw.get_ref().name.clone(), raw));
         each_named(&source, "rule", rules, &mut problems, |raw| {
             let mut rule = check_rule(&source, raw.into_inner(), &declared)?;
-            rule.receivers.retain(is_usable);
+            rule.spec.receivers.retain(is_usable);
             config.rules.push(rule);
             Ok(())
         });

@@ -233,7 +233,7 @@ impl RuleTests {
         }
         let checks = Checks {
             source: &source,
-            rules: alerts.rules.iter().map(|rule| rule.name.as_str()).collect(),
+            rules: alerts.rules.iter().map(|rule| rule.spec.name.as_str()).collect(),
             receivers: alerts.receivers.iter().map(|receiver| receiver.name.clone()).collect(),
         };
         let (mut tests, mut names) = (Vec::new(), Vec::new());

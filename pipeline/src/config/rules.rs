@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use operators::threshold::MissingData;
+use operators::threshold::{MissingData, RuleSpec, Watches};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -14,38 +14,21 @@ use super::settings::{duration, text};
 use super::source::{Source, suggest};
 use super::values::HumanDuration;
 
-/// One rule.
+/// One rule: what is compiled, and where its texts stand.
 #[derive(Debug, Clone)]
 pub struct RuleConfig {
-    pub name: String,
+    /// All but what the rule watches, which `watches` has with its place; receivers are known and
+    /// named once.
+    pub spec: RuleSpec,
     pub watches: WatchesConfig,
     /// The tier of the rollups, `1h`; `None`: their finest.
     pub tier: Option<Located>,
     /// SQL that ends a firing alert; `None`: as soon as the condition is no longer true.
     pub recovery: Option<Located>,
-    /// Event time for which the condition must hold before the alert fires (`for` in the file).
-    pub hold_for: Duration,
-    /// Fires before the window closes.
-    pub early: bool,
-    /// Event time for which the alert must be recovered before it is resolved.
-    pub keep_firing_for: Duration,
-    /// The condition must be true in so many of the last so many windows (`windows` in the file).
-    pub m_of_n: Option<(u32, u32)>,
-    pub missing_data: MissingData,
-    /// A group without rows for so long is forgotten.
-    pub forget_after: Option<Duration>,
-    pub severity: String,
-    /// Sent along with the group columns of the row.
-    pub labels: BTreeMap<String, String>,
     /// A minijinja template of one line.
     pub summary: Located,
     /// A minijinja template.
     pub description: Located,
-    /// Names of receivers, each known and named once.
-    pub receivers: Vec<String>,
-    pub owner: Option<String>,
-    /// Where to read what to do.
-    pub runbook: Option<String>,
 }
 
 /// What a rule looks at.
@@ -161,11 +144,14 @@ pub(super) fn check_rule(
         }
         None => None,
     };
-    Ok(RuleConfig {
-        watches,
-        tier: raw.tier.map(located),
-        recovery: raw.recovery.map(located),
-        hold_for: period("for", raw.hold_for)?,
+    let recovery = raw.recovery.map(located);
+    let summary = default_text(raw.summary, raw.name.get_ref());
+    let description = default_text(raw.description, "");
+    let spec = RuleSpec {
+        name: raw.name.into_inner(),
+        watches: Watches::default(),
+        recovery: recovery.as_ref().map(|recovery| recovery.text.clone()),
+        for_: period("for", raw.hold_for)?,
         early: raw.early,
         keep_firing_for: period("keep_firing_for", raw.keep_firing_for)?,
         m_of_n: raw.windows.map(|windows| m_of_n(source, &windows)).transpose()?,
@@ -173,13 +159,13 @@ pub(super) fn check_rule(
         forget_after,
         severity: text(source, "severity", raw.severity, "warning".to_owned())?,
         labels: raw.labels,
-        summary: default_text(raw.summary, raw.name.get_ref()),
-        description: default_text(raw.description, ""),
+        summary: summary.text.clone(),
+        description: description.text.clone(),
         receivers,
         owner: raw.owner,
         runbook: raw.runbook,
-        name: raw.name.into_inner(),
-    })
+    };
+    Ok(RuleConfig { spec, watches, tier: raw.tier.map(located), recovery, summary, description })
 }
 
 /// What the rule looks at, taken out of it: other rules, a query, silence, or rows. Keys without a

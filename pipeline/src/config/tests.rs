@@ -143,7 +143,7 @@ fn the_example_of_alerts_is_valid() {
     assert_eq!(alerts.rules.len(), 6);
     let rule = &alerts.rules[0];
     assert_eq!(
-        (rule.located("rollup").text.as_str(), rule.hold_for),
+        (rule.located("rollup").text.as_str(), rule.spec.for_),
         ("cpu_by_host", Duration::from_secs(300))
     );
     assert_eq!(rule.recovery.as_ref().map(|recovery| recovery.text.as_str()), Some("avg < 80"));

@@ -43,9 +43,9 @@ impl Rules {
             mistakes.first().map(ToString::to_string)
         };
         let known = alerts.rules.iter().map(|rule| KnownRule {
-            name: rule.name.clone(),
-            hold_for: rule.hold_for,
-            mistake: mistake(&rule.name),
+            name: rule.spec.name.clone(),
+            hold_for: rule.spec.for_,
+            mistake: mistake(&rule.spec.name),
         });
         let of_pipeline = KnownRule { name: BEHIND_RULE.to_owned(), ..KnownRule::default() };
         Self { rules: known.chain([of_pipeline]).collect(), problems }

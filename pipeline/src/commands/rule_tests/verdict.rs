@@ -12,8 +12,8 @@ use crate::config::{AlertsConfig, ExpectedAlerts, ExpectedNotification, NamedAle
 
 /// Whether the test means this alert. What the rule itself adds to the labels may be left out.
 pub(super) fn is_alert(named: &NamedAlert, key: &AlertKey, alerts: &AlertsConfig) -> bool {
-    let rule = alerts.rules.iter().find(|rule| rule.name == key.rule);
-    let is_added = |label: &String| rule.is_some_and(|rule| rule.labels.contains_key(label));
+    let rule = alerts.rules.iter().find(|rule| rule.spec.name == key.rule);
+    let is_added = |label: &String| rule.is_some_and(|rule| rule.spec.labels.contains_key(label));
     named.rule == key.rule
         && named.labels.iter().all(|(label, value)| key.labels.get(label) == Some(value))
         && key.labels.keys().all(|label| named.labels.contains_key(label) || is_added(label))
