@@ -201,7 +201,7 @@ impl Fold {
         self
     }
 
-    /// Says what is held beside the fold for the same groups, within the same bound: no more groups
+    /// Sets what is held beside the fold for the same groups, within the same bound: no more groups
     /// are admitted when both together have come to it.
     pub fn hold_beside(&mut self, bytes: usize) {
         self.beside = bytes;

@@ -134,7 +134,7 @@ pub enum Change {
         new_tiers: Vec<String>,
     },
     /// The states of this many windows are of another plan or format and left out.
-    Anew { windows: usize },
+    StartsOver { windows: usize },
     /// The snapshot does not know the rollup.
     New,
     /// The rollup is no more, and so are the states of this many windows.

@@ -51,7 +51,7 @@ fn another_plan_begins_at_a_window_and_its_open_windows_are_rebuilt() {
     fold.apply(&message(&before, &[("a", 5, 1.0), ("a", 95, 2.0)]));
     let (mut fold, change) = restore(&after, &fold.snapshot(String::new()).unwrap());
     // 95 is the watermark: what started at 30 ended at 40, and 40 + 60 is later.
-    assert_eq!(change, Change::Anew { windows: 1 });
+    assert_eq!(change, Change::StartsOver { windows: 1 });
     assert_eq!(all_seconds(&fold.rebuilds()), [(30, 100, Some(95))]);
     assert!(fold.rebuilds()[0].gap.other_fields, "total is no more");
 

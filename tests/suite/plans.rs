@@ -224,7 +224,7 @@ impl Run<'_> {
         let new_tiers = vec!["20s".to_owned()];
         let kept = Change::Kept { lateness_before: None, other_results: false, new_tiers };
         assert_eq!(restored.changes["kept"], kept);
-        assert!(matches!(restored.changes["changed"], Change::Anew { .. }));
+        assert!(matches!(restored.changes["changed"], Change::StartsOver { .. }));
         assert_eq!(restored.changes["added"], Change::New);
         let mut fold = restored.fold;
         self.changed_at = fold.watermark();

@@ -327,12 +327,12 @@ impl Dispatcher {
     }
 }
 
-/// What the ledger says of transitions: what became of them, what held them back, why, and when.
+/// What the ledger records of transitions: what became of them, what held them back, why, and when.
 #[derive(Clone, Copy)]
 pub(super) struct Note<'a> {
     pub(super) what: What,
     pub(super) hold: Option<&'a Hold>,
-    /// Empty where `what` says it.
+    /// Empty where `what` is enough.
     pub(super) reason: &'a str,
     pub(super) now: i64,
 }

@@ -194,7 +194,7 @@ impl RollupStates {
                 other_results: same.results != rollup.results_fingerprint,
                 new_tiers,
             },
-            (Some(plan), None) => Change::Anew { windows: plan.windows },
+            (Some(plan), None) => Change::StartsOver { windows: plan.windows },
             (None, None) => Change::New,
         }
     }

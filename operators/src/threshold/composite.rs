@@ -1,7 +1,7 @@
 //! Rules over other rules: whether these fire for the same group.
 //!
 //! Such a rule is evaluated at the end of each of its windows, the shortest of the rules that it
-//! names, on what these have said until then. It does not depend on how far event time goes at
+//! names, on what these have emitted until then. It does not depend on how far event time goes at
 //! once.
 
 use super::group::{Group, Step};

@@ -201,7 +201,7 @@ impl Threshold {
         transitions
     }
 
-    /// Says which windows the stream cannot give whole, from the next message on: in these no row
+    /// Sets which windows the stream cannot give whole, from the next message on: in these no row
     /// is missing, and rules keep their states.
     pub fn leave_out(&mut self, unknown: &[UnknownWindows]) {
         self.rules.iter_mut().for_each(|state| state.leave_out(unknown));

@@ -168,7 +168,7 @@ async fn begins_http2(stream: &TcpStream) -> bool {
     matches!(stream.peek(&mut first).await, Ok(read) if read > 2 && HTTP2_PREFACE.starts_with(&first))
 }
 
-/// Says that HTTP/1 is wanted, and reads what the client has sent, so that it finds the answer and
+/// Answers that HTTP/1 is wanted, and reads what the client has sent, so that it finds the answer and
 /// not a reset.
 async fn refuse_http2(stream: &mut TcpStream) -> io::Result<()> {
     stream.write_all(&HTTP2_GOAWAY).await?;

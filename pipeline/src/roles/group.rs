@@ -2,7 +2,7 @@
 //!
 //! The role's state sits in one lock that the consumer's thread and the rebalance callback share;
 //! the callback runs inside `poll`, on the same thread, so they never compete. Partitions are given
-//! up only after the role said so: it finishes or drops its work first, while it is still the
+//! up only after the role has agreed: it finishes or drops its work first, while it is still the
 //! owner. With a cooperative group it keeps the others, and goes on with them.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -10,7 +10,7 @@ const PAUSE: Duration = Duration::from_secs(60);
 /// back.
 const CAUSES: usize = 1_000;
 
-/// Says when a cause may be logged again.
+/// Decides when a cause may be logged again.
 #[derive(Debug, Default)]
 pub(crate) struct OnceAMinute {
     causes: Mutex<HashMap<String, Cause>>,

@@ -297,8 +297,7 @@ pub(crate) async fn metadata(
     Ok(pairs.filter_map(|pair| Some((pair.key.clone(), pair.value.clone()?))).collect())
 }
 
-/// Reads, and starts over when a file that was listed is gone. `read` must list files anew each
-/// time.
+/// Retries `read` while a file that it had listed is gone. It must list the files each time.
 ///
 /// # Errors
 /// Those of `read`, at the tenth attempt also that a file is gone.

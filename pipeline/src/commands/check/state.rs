@@ -87,7 +87,7 @@ impl Verdict {
                 let results = other_results.then(|| "other columns or HAVING from now on".to_owned());
                 ("kept", lateness.into_iter().chain(results).collect())
             }
-            Change::Anew { .. } => (STARTS_OVER, vec!["its states are of another query".to_owned()]),
+            Change::StartsOver { .. } => (STARTS_OVER, vec!["its states are of another query".to_owned()]),
             Change::New => (STARTS_OVER, vec!["there is no state of it".to_owned()]),
             Change::Removed { windows } => {
                 self.windows += windows;

@@ -77,7 +77,7 @@ impl Frontier {
     }
 
     /// # Errors
-    /// Says which part of the windows that start in `[from, to)` is not final yet, and until when.
+    /// Reports which part of the windows that start in `[from, to)` is not final yet, and until when.
     pub(super) fn check(&self, target: &Target, from: i64, to: i64) -> Result<(), String> {
         let slowest = self.watermarks.iter().min_by_key(|(_, watermark)| **watermark);
         let Some((partition, Some(watermark))) = slowest else {

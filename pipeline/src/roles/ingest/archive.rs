@@ -121,7 +121,7 @@ impl Archive {
     /// Takes a partition over and returns where it has to be read from.
     ///
     /// # Errors
-    /// Without a committed offset nothing says which of the files that are there Kafka could give
+    /// Without a committed offset nothing shows which of the files that are there Kafka could give
     /// again, and points that were compacted cannot be taken out again: then no file is touched and
     /// a person has to decide.
     pub(super) fn assigned(&mut self, assigned: &Assigned) -> Result<i64> {

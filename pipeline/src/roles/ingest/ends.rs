@@ -57,7 +57,7 @@ impl Ends {
         })
     }
 
-    /// Says of each silent partition whether it was read to its end. Where that is not known it was
+    /// Reports of each silent partition whether it was read to its end. Where that is not known it was
     /// not.
     pub(super) fn look(&mut self, partitions: &mut [PartitionFacts]) {
         let timeout = nanoseconds(self.context.config.ingest.idle_timeout);

@@ -63,7 +63,7 @@ impl Look {
         topics
     }
 
-    /// Says which silent partitions were read to their ends. Now and then it shows how far behind
+    /// Reports which silent partitions were read to their ends. Now and then it shows how far behind
     /// its end each partition is, and looks where the other processes archive.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Whether the other processes of the group archive into the storage of this one.
 //!
-//! A partition that is taken over says so by what was committed for it. Two processes that start
+//! A partition that is taken over shows it by what was committed. Two processes that start
 //! at one moment take nothing over from one another, and each would archive its own partitions
 //! into a storage of its own.
 

@@ -104,7 +104,7 @@ mod tests {
         assert_eq!(names, ["mail", "hook", "chat", "am"]);
         assert!(!format!("{receivers:?} {shown}").contains("secret"));
 
-        // What cannot work leaves the others as they are, and says why when it is to be notified
+        // What cannot work leaves the others as they are, and gives the reason when it is to be notified
         // something.
         let configs = vec![email("mail", Some("/no/such.pem")), webhook("hook", "no header"), slack("chat")];
         let receivers = connect(configs);

@@ -36,7 +36,7 @@ pub(super) fn tell_changes(partition: i32, restored: &Restored) {
             Change::Kept { new_tiers, .. } => {
                 tracing::info!(partition, rollup, ?new_tiers, "changed, its states are kept");
             }
-            Change::Anew { windows } => {
+            Change::StartsOver { windows } => {
                 tracing::info!(partition, rollup, windows, "its states are of another plan, it starts over");
             }
             Change::New => tracing::info!(partition, rollup, "it has no state, it starts over"),

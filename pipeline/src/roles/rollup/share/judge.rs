@@ -65,7 +65,7 @@ impl RollupShare {
         Ok(())
     }
 
-    /// Says how far event time has come, of the partitions in which it moved or stands for another
+    /// Announces how far event time has come, of the partitions in which it moved or stands for another
     /// reason.
     pub(in crate::roles::rollup) fn announce_progress(&mut self) -> Result<()> {
         let now = self.context.clock.now_ns();
