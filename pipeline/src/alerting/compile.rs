@@ -98,6 +98,9 @@ fn spec_of(config: &RuleConfig, tier_of: &dyn Fn(&str) -> String) -> RuleSpec {
                 Watches::Rules { all: names(all), any: names(any), none: names(none) }
             }
         },
+        recovery: config.recovery.as_ref().map(|recovery| recovery.text.clone()),
+        summary: config.summary.text.clone(),
+        description: config.description.text.clone(),
         ..config.spec.clone()
     }
 }

@@ -90,7 +90,7 @@ fn storage(text: &str) -> Result<Url, String> {
 pub(super) fn influx_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Url, D::Error> {
     let text = String::deserialize(deserializer)?;
     let Some(url) = http(&text) else { return Err(refused(NOT_HTTP, HTTP_LIKE)) };
-    if !url.username().is_empty() || url.password().is_some() {
+    if has_user(&url) {
         let remedy = "write it without them: the token is all that InfluxDB asks for";
         return Err(refused("the URL holds a user name or password", remedy));
     }
@@ -102,11 +102,15 @@ pub(super) fn external_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result
     let text = String::deserialize(deserializer)?;
     let remedy = "write what people open, like \"https://tidemark.example.com/\"";
     let Some(mut url) = http(&text) else { return Err(refused(NOT_HTTP, remedy)) };
-    if !url.username().is_empty() || url.password().is_some() || url.query().or(url.fragment()).is_some() {
+    if has_user(&url) || url.query().or(url.fragment()).is_some() {
         return Err(refused("a link cannot start with a user, a query or a fragment", remedy));
     }
     end_in_slash(&mut url);
     Ok(Some(url))
+}
+
+fn has_user(url: &Url) -> bool {
+    !url.username().is_empty() || url.password().is_some()
 }
 
 fn end_in_slash(url: &mut Url) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use operators::threshold::{MissingData, RuleSpec, Watches};
+use operators::threshold::{MissingData, RuleSpec};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -17,8 +17,7 @@ use super::values::HumanDuration;
 /// One rule: what is compiled, and where its texts stand.
 #[derive(Debug, Clone)]
 pub struct RuleConfig {
-    /// All but what the rule watches, which `watches` has with its place; receivers are known and
-    /// named once.
+    /// All but the texts below, which have their places; receivers are known and named once.
     pub spec: RuleSpec,
     pub watches: WatchesConfig,
     /// The tier of the rollups, `1h`; `None`: their finest.
@@ -144,13 +143,10 @@ pub(super) fn check_rule(
         }
         None => None,
     };
-    let recovery = raw.recovery.map(located);
     let summary = default_text(raw.summary, raw.name.get_ref());
     let description = default_text(raw.description, "");
     let spec = RuleSpec {
         name: raw.name.into_inner(),
-        watches: Watches::default(),
-        recovery: recovery.as_ref().map(|recovery| recovery.text.clone()),
         for_: period("for", raw.hold_for)?,
         early: raw.early,
         keep_firing_for: period("keep_firing_for", raw.keep_firing_for)?,
@@ -159,13 +155,13 @@ pub(super) fn check_rule(
         forget_after,
         severity: text(source, "severity", raw.severity, "warning".to_owned())?,
         labels: raw.labels,
-        summary: summary.text.clone(),
-        description: description.text.clone(),
         receivers,
         owner: raw.owner,
         runbook: raw.runbook,
+        ..RuleSpec::default()
     };
-    Ok(RuleConfig { spec, watches, tier: raw.tier.map(located), recovery, summary, description })
+    let (tier, recovery) = (raw.tier.map(located), raw.recovery.map(located));
+    Ok(RuleConfig { spec, watches, tier, recovery, summary, description })
 }
 
 /// What the rule looks at, taken out of it: other rules, a query, silence, or rows. Keys without a

@@ -11,6 +11,7 @@ use super::error::ConfigError;
 use super::parsed::{HTTP_LIKE, NOT_HTTP, http};
 use super::source::Source;
 use super::values::HumanDuration;
+use super::within::{OUT_OF_BOUNDS, durations};
 
 /// A key that may be left out, and where it stands if it is not.
 pub(super) type Setting<T> = Option<Spanned<T>>;
@@ -66,10 +67,6 @@ pub(super) fn duration(
     if bounds.contains(&duration) {
         return Ok(duration);
     }
-    let shown = |duration: &Duration| humantime::format_duration(*duration).to_string();
-    Err(source.error(&given.span(), format!("`{key}` is out of bounds")).remedy(format!(
-        "write {} to {}",
-        shown(bounds.start()),
-        shown(bounds.end())
-    )))
+    let remedy = durations(*bounds.start(), *bounds.end());
+    Err(source.error(&given.span(), format!("`{key}` {OUT_OF_BOUNDS}")).remedy(remedy))
 }

@@ -71,7 +71,7 @@ impl<'a> Source<'a> {
     /// # Errors
     /// A text that is not TOML.
     pub(super) fn unknown_sections(&self, known: &[String]) -> Result<Vec<ConfigError>, ConfigError> {
-        let table = self.table(&vec![false; self.overrides.len()])?;
+        let table = self.as_text()?;
         let known: Vec<&str> = known.iter().map(String::as_str).collect();
         let unknown = table.get_ref().keys().filter(|key| !known.contains(&key.get_ref().as_ref()));
         Ok(unknown.map(|key| self.unknown_key(&key.span(), key.get_ref(), &known)).collect())
@@ -79,7 +79,7 @@ impl<'a> Source<'a> {
 
     /// Where the value of an option or a section stands.
     pub(super) fn place(&self, path: &[&str]) -> Option<Range<usize>> {
-        let table = self.table(&vec![false; self.overrides.len()]).ok()?;
+        let table = self.as_text().ok()?;
         let (first, rest) = path.split_first()?;
         let mut value = table.get_ref().get(*first)?;
         for key in rest {
@@ -112,7 +112,7 @@ impl<'a> Source<'a> {
 
     /// Whether every override names an option, whatever that makes of its value.
     pub(super) fn knows_overrides<T: DeserializeOwned>(&self) -> bool {
-        let Ok(table) = self.table(&vec![false; self.overrides.len()]) else { return false };
+        let Ok(table) = self.as_text() else { return false };
         match T::deserialize(toml::Deserializer::from(table)) {
             Ok(_) => true,
             // What is made of options is none itself.
@@ -136,6 +136,11 @@ impl<'a> Source<'a> {
     /// The text of the file that a value was read from; empty when it came from the environment.
     pub(super) fn excerpt(&self, span: &Range<usize>) -> &str {
         self.text.get(span.clone()).unwrap_or_default()
+    }
+
+    /// The table with every override as a text: for keys and places, not for values.
+    fn as_text(&self) -> Result<Spanned<DeTable<'_>>, ConfigError> {
+        self.table(&vec![false; self.overrides.len()])
     }
 
     fn table(&self, as_scalar: &[bool]) -> Result<Spanned<DeTable<'_>>, ConfigError> {
@@ -205,7 +210,7 @@ impl<'a> Source<'a> {
                 _ => None,
             })
         }
-        within(self.table(&vec![false; self.overrides.len()]).ok()?.get_ref(), span)
+        within(self.as_text().ok()?.get_ref(), span)
     }
 
     fn unknown_override(&self, entry: &Override, unknown: &str, expected: &[&str]) -> ConfigError {
@@ -225,7 +230,7 @@ impl<'a> Source<'a> {
 
 /// The keys that a section may have.
 pub(super) fn known_keys<T: DeserializeOwned>() -> Vec<String> {
-    // What serde says of a key that no section has.
+    // serde's message about a key that no section has.
     let error = toml::from_str::<T>("\"\" = 0").err();
     let message = error.as_ref().map_or("", toml::de::Error::message);
     let known = unknown_name(message).map(|(_, known)| known).unwrap_or_default();

@@ -26,8 +26,11 @@ pub(super) fn refused<E: Error>(problem: impl Display, remedy: impl Display) -> 
     E::custom(format_args!("{problem}{REMEDY}{remedy}"))
 }
 
-fn out_of_bounds<E: Error>(least: impl Display, most: impl Display) -> E {
-    refused("is out of bounds", format_args!("write {least} to {most}"))
+pub(super) const OUT_OF_BOUNDS: &str = "is out of bounds";
+
+/// What to write in place of a duration that is out of bounds.
+pub(super) fn durations(least: Duration, most: Duration) -> String {
+    format!("write {} to {}", humantime::format_duration(least), humantime::format_duration(most))
 }
 
 /// A duration within bounds, both included, in milliseconds.
@@ -42,7 +45,7 @@ where
     if (least..=most).contains(&duration) {
         return Ok(duration);
     }
-    Err(out_of_bounds(humantime::format_duration(least), humantime::format_duration(most)))
+    Err(refused(OUT_OF_BOUNDS, durations(least, most)))
 }
 
 /// As [`duration`], of an option that may be left out.
@@ -63,7 +66,8 @@ where
 {
     let number = u64::deserialize(deserializer)?;
     let fits = (LEAST..=MOST).contains(&number).then_some(number);
-    fits.and_then(|number| T::try_from(number).ok()).ok_or_else(|| out_of_bounds(LEAST, MOST))
+    fits.and_then(|number| T::try_from(number).ok())
+        .ok_or_else(|| refused(OUT_OF_BOUNDS, format_args!("write {LEAST} to {MOST}")))
 }
 
 /// A number of bytes within bounds, both included.
@@ -74,7 +78,8 @@ where
     let ByteSize(bytes) = ByteSize::deserialize(deserializer)?;
     let fits = (LEAST..=MOST).contains(&bytes).then_some(bytes);
     let fits = fits.and_then(|bytes| usize::try_from(bytes).ok());
-    fits.ok_or_else(|| out_of_bounds(size_text(LEAST), size_text(MOST)))
+    let remedy = || format!("write {} to {}", size_text(LEAST), size_text(MOST));
+    fits.ok_or_else(|| refused(OUT_OF_BOUNDS, remedy()))
 }
 
 /// A text that is not empty.

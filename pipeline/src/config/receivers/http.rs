@@ -16,6 +16,7 @@ use url::Url;
 
 use super::timeout;
 use crate::config::error::ConfigError;
+use crate::config::parsed::{NOT_HTTP, http};
 use crate::config::secret::{PropertyValue, SecretKeys};
 use crate::config::settings::Setting;
 use crate::config::settings::{duration, http_url, required};
@@ -183,11 +184,9 @@ fn secret_url(
         let error = source.error(section, format!("{of} has no URL"));
         return Err(error.remedy("add url_file = \"path\" or url_env = \"NAME\""));
     };
-    match Url::parse(url.expose_secret().trim()) {
-        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok((url, span)),
-        // The text is a secret.
-        _ => Err(source.error(&span, "not an http or https URL").remedy(remedy)),
-    }
+    // The text is a secret.
+    let url = http(url.expose_secret().trim()).ok_or_else(|| source.error(&span, NOT_HTTP).remedy(remedy))?;
+    Ok((url, span))
 }
 
 /// The URL, unless its host is an address that needs `allow_private`. Names are looked at when they
