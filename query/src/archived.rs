@@ -6,13 +6,12 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::compute::cast;
 use arrow::datatypes::SchemaRef;
-use datafusion::common::ScalarValue;
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::prelude::{col, lit};
+use datafusion::prelude::col;
 use futures::TryStreamExt;
 use operators::partial::points_schema;
 
-use crate::cold::{Cold, POINTS};
+use crate::cold::{Cold, POINTS, within};
 use crate::error::Result;
 
 /// Points that are computed on at once.
@@ -56,9 +55,7 @@ impl ArchivedPoints {
         }
         let files = self.cold.hours(Some((from, to))).await?.into_values().flatten().collect();
         let Some(points) = self.cold.table(&session, files, &POINTS, None).await? else { return Ok(None) };
-        let at = |time| lit(ScalarValue::TimestampNanosecond(Some(time), None));
-        let within = col("time").gt_eq(at(from)).and(col("time").lt(at(to)));
-        let frame = session.read_table(points)?.filter(within)?;
+        let frame = session.read_table(points)?.filter(within(col("time"), from, to))?;
         session.register_table("archived", frame.into_view())?;
         let labels = self.labels.iter().map(|label| format!(", labels['{}']", label.replace('\'', "''")));
         let sql = format!("SELECT name, time, value{} FROM archived", labels.collect::<String>());

@@ -7,17 +7,13 @@ use arrow::array::{AsArray, BooleanArray, RecordBatch};
 use arrow::compute::{cast, concat_batches, filter_record_batch};
 use arrow::datatypes::{FieldRef, Schema, TimestampNanosecondType};
 use datafusion::catalog::TableProvider;
-use datafusion::common::ScalarValue;
-use datafusion::prelude::{SessionContext, col, lit};
+use datafusion::prelude::{SessionContext, col};
 use sinks::parquet::live::retry_while_missing;
 
-use crate::cold::{Cold, POINTS};
+use crate::cold::{self, Cold, MEMORY, POINTS};
 use crate::error::Result;
 use crate::percentile::{Judged, widen};
 use crate::target::Target;
-
-/// Memory of one query; beyond it DataFusion spills to disk.
-const MEMORY: usize = 512 << 20;
 
 /// A target's query, ready for any range.
 #[derive(Debug)]
@@ -88,9 +84,7 @@ impl BatchQuery {
         from: i64,
         to: i64,
     ) -> datafusion::error::Result<RecordBatch> {
-        let at = |time| lit(ScalarValue::TimestampNanosecond(Some(time), None));
-        let within = col("time").gt_eq(at(from)).and(col("time").lt(at(to)));
-        let points = session.read_table(points)?.filter(within)?;
+        let points = session.read_table(points)?.filter(cold::within(col("time"), from, to))?;
         session.register_table("points", points.into_view())?;
         let frame = session.sql(&self.sql).await?;
         // Also a count may be null in its column, when arithmetic with it has failed.

@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{DFSchema, plan_err};
+use datafusion::common::{DFSchema, ScalarValue, plan_err};
 use datafusion::datasource::TableType;
 use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
@@ -24,7 +24,7 @@ use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
-use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::prelude::{SessionConfig, SessionContext, lit};
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore};
@@ -164,6 +164,15 @@ impl ObjectStoreRegistry for OnlyStorage {
         }
         plan_err!("queries reach nothing but the tables of the storage")
     }
+}
+
+/// Memory of one query over what has to be whole; beyond it DataFusion spills to disk.
+pub(crate) const MEMORY: usize = 512 << 20;
+
+/// Whether a time, in nanoseconds, is `from` or later and before `to`.
+pub(crate) fn within(time: Expr, from: i64, to: i64) -> Expr {
+    let at = |time| lit(ScalarValue::TimestampNanosecond(Some(time), None));
+    time.clone().gt_eq(at(from)).and(time.lt(at(to)))
 }
 
 /// Columns of the archive.

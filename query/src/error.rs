@@ -7,7 +7,7 @@ pub enum Error {
     /// DataFusion refused or failed to run a query over stored rows.
     #[error("a query over what is stored failed: {0}")]
     Run(#[source] Box<DataFusionError>),
-    /// The text is no query, or one that is not run; the text says what to write.
+    /// The text is no query, or one that is not run; the text has the remedy.
     #[error("{0}")]
     Statement(String),
     /// The query is none over the tables that there are.

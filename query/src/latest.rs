@@ -4,17 +4,13 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
-use datafusion::common::ScalarValue;
-use datafusion::prelude::{ident, lit};
+use datafusion::prelude::ident;
 use sinks::parquet::live::retry_while_missing;
 use sinks::parquet::{latest_versions_sql, versions_table};
 
-use crate::cold::{Cold, VERSIONS};
+use crate::cold::{Cold, MEMORY, VERSIONS, within};
 use crate::error::Result;
 use crate::target::Target;
-
-/// Memory of one query; beyond it DataFusion spills to disk.
-const MEMORY: usize = 512 << 20;
 
 /// The rows of the windows that start in `[from, to)`, withdrawn ones as well: the columns of the
 /// target's schema, then [`sinks::parquet::VERSION`] and [`sinks::parquet::WITHDRAWN`]. None when
@@ -32,10 +28,8 @@ async fn attempt(cold: &Cold, target: &Target, from: i64, to: i64) -> Result<Opt
     let Some(versions) = cold.table(&session, files, &VERSIONS, None).await? else { return Ok(None) };
     session.register_table(versions_table(&target.table), versions)?;
     let names: Vec<&str> = target.schema.fields().iter().map(|field| field.name().as_str()).collect();
-    let at = |time| lit(ScalarValue::TimestampNanosecond(Some(time), None));
-    let time = ident(names[target.table.time]);
-    let within = time.clone().gt_eq(at(from)).and(time.lt(at(to)));
-    let frame = session.sql(&latest_versions_sql(&target.table, &names)).await?.filter(within)?;
+    let of_range = within(ident(names[target.table.time]), from, to);
+    let frame = session.sql(&latest_versions_sql(&target.table, &names)).await?.filter(of_range)?;
     let schema = Arc::clone(frame.schema().inner());
     Ok(Some(concat_batches(&schema, &frame.collect().await?)?))
 }

@@ -4,14 +4,15 @@
 //! of three walls; the second is DataFusion's own refusal of everything that changes something, the
 //! third a registry of stores that knows the storage alone ([`crate::cold`]).
 
+use std::fmt::Display;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{Query, Select, SetExpr, Statement, TableFactor, Visit, Visitor};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::Parser;
-use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer, Word};
-use operators::sql::has_long_chain;
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, Word};
+use operators::sql::long_chain;
 
 use crate::error::{Error, Result};
 
@@ -27,9 +28,11 @@ const MOST_TABLES: usize = 100;
 /// # Errors
 /// [`Error::Statement`] with what is wrong with it.
 pub(crate) fn allowed(sql: &str) -> Result<Statement> {
-    check_size(sql)?;
-    let mut statements = Parser::parse_sql(&GenericDialect {}, sql)
-        .map_err(|error| Error::Statement(format!("the query cannot be read: {error}")))?;
+    let tokens = tokens_of(sql)?;
+    let mut statements = Parser::new(&GenericDialect {})
+        .with_tokens_with_locations(tokens)
+        .parse_statements()
+        .map_err(unreadable)?;
     let statement = match statements.len() {
         0 => return Err(refused("the text holds no statement")),
         1 => statements.remove(0),
@@ -60,34 +63,36 @@ fn refused(problem: &str) -> Error {
     Error::Statement(format!("the query cannot be run, as {problem}: write one SELECT"))
 }
 
-/// Before anything recurses over it.
-fn check_size(sql: &str) -> Result<()> {
+fn unreadable(error: impl Display) -> Error {
+    Error::Statement(format!("the query cannot be read: {error}"))
+}
+
+/// The words and signs of a text that is small enough to be planned: before anything recurses over
+/// it.
+fn tokens_of(sql: &str) -> Result<Vec<TokenWithSpan>> {
     let too_long = |problem: String| {
         Err(Error::Statement(format!("the query cannot be run, as {problem}: divide it, or use IN (…)")))
     };
     if sql.len() > LONGEST {
         return too_long(format!("it has {} bytes, more than {LONGEST}", sql.len()));
     }
-    let tokens = Tokenizer::new(&GenericDialect {}, sql)
-        .tokenize()
-        .map_err(|error| Error::Statement(format!("the query cannot be read: {error}")))?;
-    if tokens.iter().filter(|token| !matches!(token, Token::Whitespace(_))).count() > MOST_TOKENS {
+    let tokens = Tokenizer::new(&GenericDialect {}, sql).tokenize_with_location().map_err(unreadable)?;
+    let count = |counts: fn(&Token) -> bool| tokens.iter().filter(|token| counts(&token.token)).count();
+    if count(|token| !matches!(token, Token::Whitespace(_))) > MOST_TOKENS {
         return too_long(format!("it has more than {MOST_TOKENS} words and signs"));
     }
-    let unites = |token: &&Token| {
-        let Token::Word(Word { keyword, .. }) = token else { return false };
-        matches!(
-            keyword,
-            Keyword::UNION | Keyword::EXCEPT | Keyword::INTERSECT | Keyword::MINUS | Keyword::JOIN
-        )
-    };
-    if tokens.iter().filter(unites).count() > MOST_TABLES {
+    if count(unites) > MOST_TABLES {
         return too_long(format!("it unites or joins more than {MOST_TABLES} tables"));
     }
-    if has_long_chain(sql) {
+    if long_chain(&tokens).is_some() {
         return too_long("an expression has too many operations".to_owned());
     }
-    Ok(())
+    Ok(tokens)
+}
+
+fn unites(token: &Token) -> bool {
+    let Token::Word(Word { keyword, .. }) = token else { return false };
+    matches!(keyword, Keyword::UNION | Keyword::EXCEPT | Keyword::INTERSECT | Keyword::MINUS | Keyword::JOIN)
 }
 
 /// The name of a statement.

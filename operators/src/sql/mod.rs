@@ -53,7 +53,7 @@ pub use tier::{Tier, tier_name};
 pub use total::finite_rows;
 pub(crate) use total::{Failed, counted, total_plan};
 pub(crate) use view::chain_of_operations;
-pub use view::has_long_chain;
+pub use view::long_chain;
 
 use std::sync::Arc;
 

@@ -11,7 +11,7 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
-use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, Tokenizer, Word};
+use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer, Word};
 
 use super::batch::call;
 use super::error::SqlError;
@@ -133,16 +133,16 @@ impl View {
     }
 }
 
-/// Whether an expression of SQL has so many operations that planning it could exhaust the stack.
-pub fn has_long_chain(sql: &str) -> bool {
-    chain_of_operations(sql).is_some()
+/// As [`long_chain`], of a text; none of one that cannot be read.
+pub(crate) fn chain_of_operations(text: &str) -> Option<Location> {
+    long_chain(&Tokenizer::new(&GenericDialect {}, text).tokenize_with_location().ok()?)
 }
 
-/// Where SQL has the operator, since a comma or the last clause began, that is one too many.
-pub(crate) fn chain_of_operations(text: &str) -> Option<Location> {
-    let tokens = Tokenizer::new(&GenericDialect {}, text).tokenize_with_location().ok()?;
+/// Where SQL has the operator, since a comma or the last clause began, that is one too many:
+/// planning takes a part of the stack for each.
+pub fn long_chain(tokens: &[TokenWithSpan]) -> Option<Location> {
     let mut operations = 0;
-    for token in &tokens {
+    for token in tokens {
         match &token.token {
             Token::Comma | Token::SemiColon => operations = 0,
             Token::Whitespace(_)
