@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use libtest_mimic::{Failed, Trial};
 use regex::Regex;
 
+use crate::golden::root;
+
 /// Folders of the project that documents name files of, by their first part; in `tests/README.md`
 /// those of `tests/`.
 const FOLDERS: [&str; 9] =
@@ -21,7 +23,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 fn links_and_paths() -> Result<(), Failed> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the project's folder");
+    let root = root();
     let documents = documents(root)?;
     assert!(documents.len() >= 40, "{documents:?}");
     let mut problems = Vec::new();
@@ -36,7 +38,7 @@ fn links_and_paths() -> Result<(), Failed> {
 }
 
 fn nowhere() -> Result<(), Failed> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the project's folder");
+    let root = root();
     let text = "\
 # A Title, *of its own*
 [a](README.md) [b](GONE.md) [c](#a-title-of-its-own) [d](#elsewhere) [e](https://example.com/x)

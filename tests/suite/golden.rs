@@ -6,6 +6,11 @@ use std::path::{Path, PathBuf};
 
 use libtest_mimic::Failed;
 
+/// The project's folder.
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the project's folder")
+}
+
 /// The folders in `suite/<name>`, sorted.
 pub(crate) fn folders(name: &str) -> Vec<PathBuf> {
     let root = suite(name);

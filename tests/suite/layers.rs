@@ -8,6 +8,8 @@ use std::process::Command;
 use libtest_mimic::{Failed, Trial};
 use regex::Regex;
 
+use crate::golden::root;
+
 /// The modules of `pipeline`, the lowest first. A module imports from the groups above it in this
 /// list alone; `lib.rs` and `main.rs` stand over all. Roles and commands are listed one by one, so
 /// that none imports another at random.
@@ -53,10 +55,6 @@ pub(crate) fn trials() -> Vec<Trial> {
         Trial::test("layers::an_import_that_reaches_up_is_found", reaching_up),
         Trial::test("layers::the_program_alone_has_the_features_of_the_tests", features_of_the_program_alone),
     ]
-}
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the project's folder")
 }
 
 fn modules() -> Result<(), Failed> {

@@ -9,9 +9,10 @@ use libtest_mimic::Trial;
 use tidemark_tests::tidemark::Tidemark;
 
 use crate::documents::documents;
+use crate::golden::root;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the project's folder");
+    let root = root();
     let documents = documents(root).expect("the project's documents can be listed");
     let mut commands = BTreeSet::new();
     for document in documents {

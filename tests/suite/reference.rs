@@ -3,13 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
 
 use libtest_mimic::{Failed, Trial};
 use regex::Regex;
 use tidemark_tests::tidemark::Tidemark;
 
-use crate::golden::check_text;
+use crate::golden::{check_text, root};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -21,7 +20,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 /// `docs/reference/metrics.md` lists the metrics that the program registers, and no others.
 fn metrics() -> Result<(), Failed> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the project's folder");
+    let root = root();
     let registered = registered(&fs::read_to_string(root.join("pipeline/src/telemetry/metrics.rs"))?);
     assert!(registered.len() > 40, "{registered:?}");
     let page = fs::read_to_string(root.join("docs/reference/metrics.md"))?;
@@ -64,7 +63,7 @@ fn registered(code: &str) -> BTreeSet<String> {
 /// `docs/reference/configuration.md` is the commented example as a page. That the example has every
 /// option, with its default, is a unit test of the configuration.
 fn configuration() -> Result<(), Failed> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the project's folder");
+    let root = root();
     let example = fs::read_to_string(root.join("config/pipeline.toml"))?;
     let page = page_of(&example);
     assert!(page.matches("\n## ").count() > 8 && page.matches("\n- `").count() > 40, "{page}");
@@ -119,7 +118,7 @@ fn describe_by(comment: &[&str], indent: &str, page: &mut String) {
 
 /// `docs/reference/cli.md` holds the help of every command.
 fn command_line() -> Result<(), Failed> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the project's folder");
+    let root = root();
     let mut page = "# Command line\n\n\
         Made from the program by `make golden`. Every option of the first block also works after a command.\n"
         .to_owned();

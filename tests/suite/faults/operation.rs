@@ -39,7 +39,7 @@ const SQL: &str = "CREATE MATERIALIZED VIEW cpu AS
 SELECT tumble(time, INTERVAL '1 minute') AS window_start, labels['host'] AS host, avg(value) AS avg FROM points GROUP BY 1, 2";
 
 /// A program with this configuration, and with a rollup.
-fn program(config: &str) -> Tidemark {
+pub(super) fn program(config: &str) -> Tidemark {
     let tidemark = Tidemark::new(config).expect("the program was built with the tests");
     tidemark.write("sql/cpu.sql", SQL);
     tidemark

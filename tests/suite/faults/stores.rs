@@ -8,6 +8,7 @@ use tidemark_tests::kafka::Message;
 use tidemark_tests::tidemark::Tidemark;
 use tidemark_tests::wait::wait_until;
 
+use super::operation::program;
 use crate::real::{Deployment, PATIENCE, Servers};
 
 const SQL: &str = "CREATE MATERIALIZED VIEW cpu WITH (allowed_lateness = '0 seconds') AS
@@ -127,10 +128,7 @@ fn foreign_files(servers: &Servers) {
 /// SQL that would read or write a file, change something, or exhaust the stack: an error of the
 /// command each, and never the end of the process by a signal.
 fn hostile_queries() {
-    let tidemark = match Tidemark::new("") {
-        Ok(tidemark) => tidemark,
-        Err(reason) => panic!("{reason}"),
-    };
+    let tidemark = program("");
     tidemark.write("sql/cpu.sql", SQL);
     let secret = tidemark.directory().join("secret.csv");
     fs::write(&secret, "planted\n").unwrap();

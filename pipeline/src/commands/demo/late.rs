@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::commands::sample::SamplePoint;
+use crate::time::nanoseconds;
 
 /// Samples before it: the load of the demo's own has ended, and its windows are closed.
 const AFTER: usize = 40;
@@ -19,11 +20,10 @@ pub(super) fn point(number: usize, sample: &[SamplePoint]) -> Option<SamplePoint
     };
     let load = sample.iter().find(is_load).filter(|_| number == AFTER)?;
     let running = load.time - load.time.rem_euclid(WINDOW);
-    let before = i64::try_from(BEFORE.as_nanos()).expect("seconds fit");
-    Some(SamplePoint { time: running - before, value: 0.0, ..load.clone() })
+    Some(SamplePoint { time: running - nanoseconds(BEFORE), value: 0.0, ..load.clone() })
 }
 
-/// What the demo says about it.
+/// How the demo announces it.
 pub(super) fn notice() -> String {
     format!("after {AFTER} s one point of a closed window is sent, and the window is corrected")
 }

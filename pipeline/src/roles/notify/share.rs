@@ -54,12 +54,7 @@ impl NotifyShare {
         retry: Retry,
     ) -> Self {
         Self {
-            deliveries: Deliveries::new(
-                &context.runtime,
-                receivers,
-                retry,
-                context.config.http.external_url.clone(),
-            ),
+            deliveries: deliveries(context, receivers, retry),
             context: context.clone(),
             policy: config.policy.clone(),
             behind: Behind::new(config.behind.clone(), context.clock.now_ns()),
@@ -229,12 +224,7 @@ impl NotifyShare {
         self.settle(reports);
         let mut desks = std::mem::take(&mut self.desks);
         self.partitions.clear();
-        self.deliveries = Deliveries::new(
-            &self.context.runtime,
-            &self.receivers,
-            self.retry,
-            self.context.config.http.external_url.clone(),
-        );
+        self.deliveries = deliveries(&self.context, &self.receivers, self.retry);
         if desks.is_empty() {
             return Ok(());
         }
@@ -290,6 +280,10 @@ impl Share for NotifyShare {
         self.partitions.clear();
         Ok(())
     }
+}
+
+fn deliveries(context: &Context, receivers: &[Receiver], retry: Retry) -> Deliveries {
+    Deliveries::new(&context.runtime, receivers, retry, context.config.http.external_url.clone())
 }
 
 fn count(context: &Context, receiver: &str, result: &'static str) {
