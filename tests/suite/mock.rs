@@ -14,6 +14,7 @@ use pipeline::commands::load::{self, LoadArgs};
 use pipeline::commands::query::{self, QueryArgs};
 use pipeline::commands::run;
 use pipeline::config::{AlertsConfig, Config};
+use pipeline::http::HttpServer;
 use pipeline::kafka::topics;
 use pipeline::role::Role;
 use pipeline::roles::context::Context;
@@ -65,7 +66,8 @@ fn recording_equals_batch() {
     let context = Context::new(config, catalog, runtime.handle().clone());
     let roles: &[Role] = &[Role::Ingest, Role::Rollup];
     let alerting = Alerting::fixed(AlertsConfig::default(), Arc::clone(&context.catalog));
-    let running = runtime.spawn(run::start(context.clone(), roles, alerting, None));
+    let server = runtime.block_on(HttpServer::bind(&context.config.http)).unwrap();
+    let running = runtime.spawn(run::start(context.clone(), server, roles, alerting, None));
     let labels = RollupLabels { rollup: "machine".to_owned() };
     wait_until(PATIENCE, "all points in closed windows", || {
         let rollup = &context.metrics.rollup;

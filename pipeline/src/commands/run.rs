@@ -60,15 +60,17 @@ pub async fn run(config: Config, environment: &Environment, roles: &[Role]) -> R
         let (alerting, environment) = (alerting.clone(), environment.clone());
         tokio::spawn(alerting.follow(file, environment, context.shutdown.clone()));
     }
-    start(context, roles, alerting, None).await
+    let server = HttpServer::bind(&context.config.http).await?;
+    start(context, server, roles, alerting, None).await
 }
 
-/// Runs roles with everything given; ends when the context's shutdown is triggered.
+/// Runs roles with everything given; `server` answers meanwhile. It ends when the context's shutdown is triggered.
 ///
 /// # Errors
 /// The first error that trying again does not mend; the other roles were ended in order.
 pub async fn start(
     mut context: Context,
+    server: HttpServer,
     roles: &[Role],
     alerting: Alerting,
     events: Option<broadcast::Sender<Event>>,
@@ -77,7 +79,6 @@ pub async fn start(
     for warning in memory::warnings(&context.config) {
         tracing::warn!("{warning}");
     }
-    let server = HttpServer::bind(&context.config.http).await?;
     context.address.get_or_init(|| server.address());
     let answers =
         crate::commands::why::routes(&context).merge(crate::commands::alerts::routes(&context, &alerting));

@@ -11,7 +11,7 @@ mod late;
 mod receiver;
 mod screen;
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,7 +26,8 @@ use tokio::sync::{broadcast, mpsc};
 use crate::alerting::Alerting;
 use crate::commands::run;
 use crate::commands::sample::{SamplePoint, Sampler};
-use crate::config::{Config, Environment};
+use crate::config::{Config, Environment, HttpConfig};
+use crate::http::HttpServer;
 use crate::kafka::{self, topics};
 use crate::role::Role;
 use crate::roles::context::Context;
@@ -66,7 +67,7 @@ pub async fn run(args: DemoArgs) -> Result<()> {
     config.ingest.max_out_of_orderness = Duration::from_secs(1);
     config.ingest.idle_timeout = Duration::from_secs(3);
     config.archive.roll_age = Duration::from_secs(20);
-    config.http.listen = address(args.listen, config.http.listen)?;
+    let server = bind(&config.http, args.listen).await?;
     for plan in topics::plan(&config.topics, PARTITIONS) {
         cluster.create_topic(&plan.name, plan.partitions, 1).context("cannot create a topic")?;
     }
@@ -88,7 +89,7 @@ pub async fn run(args: DemoArgs) -> Result<()> {
             shutdown.trigger();
         });
     }
-    let screen = screen::Screen::new(&context, folder.path());
+    let screen = screen::Screen::new(server.address(), folder.path());
     let (late, sent_late) = mpsc::channel(1);
     let showing = tokio::spawn(screen.show(watching, receiver.deliveries, sent_late, context.clone()));
     let sampling = tokio::spawn(send_samples(context.clone(), late));
@@ -96,25 +97,26 @@ pub async fn run(args: DemoArgs) -> Result<()> {
         burn::start(context.clone());
     }
     let roles = [Role::Ingest, Role::Rollup, Role::Notify];
-    let outcome = run::start(context.clone(), &roles, alerting, Some(events)).await;
+    let outcome = run::start(context.clone(), server, &roles, alerting, Some(events)).await;
     context.shutdown.trigger();
     sampling.await??;
     showing.await?;
     Ok(outcome?)
 }
 
-/// Where the demo listens. It is known before the roles start, so that it can be shown first.
-fn address(wanted: Option<SocketAddr>, usual: SocketAddr) -> Result<SocketAddr> {
-    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let listener = match wanted {
-        Some(wanted) => TcpListener::bind(wanted),
-        None => TcpListener::bind(usual).or_else(|_| TcpListener::bind(any)),
-    };
-    let listener = listener.with_context(|| match wanted {
-        Some(wanted) => format!("cannot listen on {wanted}: choose another address with --listen"),
-        None => "no port of this machine can be listened on".to_owned(),
-    })?;
-    listener.local_addr().context("the port's address cannot be read")
+/// Takes the port before the roles start, so that its address can be shown first: the usual one, or
+/// any other where that is in use.
+async fn bind(config: &HttpConfig, wanted: Option<SocketAddr>) -> Result<HttpServer> {
+    if let Some(listen) = wanted {
+        let config = HttpConfig { listen, ..config.clone() };
+        let server = HttpServer::bind(&config).await;
+        return server.with_context(|| format!("cannot listen on {listen}: choose another with --listen"));
+    }
+    if let Ok(server) = HttpServer::bind(config).await {
+        return Ok(server);
+    }
+    let any = HttpConfig { listen: SocketAddr::new(config.listen.ip(), 0), ..config.clone() };
+    Ok(HttpServer::bind(&any).await?)
 }
 
 /// This machine's metrics, each second, one point a message, and one point too late.

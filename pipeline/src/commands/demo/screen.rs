@@ -1,6 +1,7 @@
 //! What the demo shows: rollups as their windows close, alerts as they are delivered, and a line of
 //! counters that stays at the bottom of a terminal.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -29,8 +30,7 @@ pub(super) struct Screen {
 }
 
 impl Screen {
-    pub(super) fn new(context: &Context, folder: &Path) -> Self {
-        let address = context.config.http.listen;
+    pub(super) fn new(address: SocketAddr, folder: &Path) -> Self {
         use std::io::IsTerminal;
         let bar = ProgressBar::new_spinner();
         if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {

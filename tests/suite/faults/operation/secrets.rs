@@ -11,6 +11,7 @@ pub(super) fn trials() -> Vec<Trial> {
         trial("variables_that_nothing_reads_are_named_without_their_values", variables),
         trial("the_last_line_is_json_like_the_others", last_line),
         trial("the_demo_says_where_it_answers", demo),
+        trial("demos_beside_one_another_have_ports_of_their_own", demos),
     ]
 }
 
@@ -120,4 +121,20 @@ fn demo() {
     let said = ended(tidemark.command(), &["demo", "--duration", "3s", "--no-burn"]);
     assert!(said.success, "{}", said.stderr);
     assert!(said.stdout.starts_with("http://127.0.0.1:"), "{}", said.stdout);
+}
+
+/// Started at one moment, they see the same port free.
+fn demos() {
+    let run = || {
+        let tidemark = program("");
+        let said = ended(tidemark.command(), &["demo", "--duration", "5s", "--no-burn"]);
+        assert!(said.success, "{}", said.stderr);
+        said.stdout.lines().next().unwrap_or_default().to_owned()
+    };
+    let addresses: Vec<String> = std::thread::scope(|scope| {
+        let demos: Vec<_> = (0..3).map(|_| scope.spawn(run)).collect();
+        demos.into_iter().map(|demo| demo.join().unwrap()).collect()
+    });
+    let different: std::collections::BTreeSet<&String> = addresses.iter().collect();
+    assert_eq!(different.len(), 3, "{addresses:?}");
 }
