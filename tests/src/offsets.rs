@@ -34,6 +34,11 @@ impl Offsets {
     /// The next offset of each partition; 0 before the first commit. Fails while transactions with
     /// offsets are open.
     pub fn committed(&self, topic: &str, partitions: usize) -> Result<Vec<i64>, String> {
+        Ok(self.commits(topic, partitions)?.into_iter().map(|(next, _)| next).collect())
+    }
+
+    /// The same, each with the text that was committed with it.
+    pub fn commits(&self, topic: &str, partitions: usize) -> Result<Vec<(i64, String)>, String> {
         let mut asked = TopicPartitionList::new();
         for partition in 0..partitions {
             asked.add_partition(topic, i32::try_from(partition).unwrap());
@@ -43,7 +48,7 @@ impl Offsets {
         let mut elements = answer.elements();
         elements.sort_by_key(TopicPartitionListElem::partition);
         let next = |offset| if let Offset::Offset(offset) = offset { offset } else { 0 };
-        Ok(elements.iter().map(|element| next(element.offset())).collect())
+        Ok(elements.iter().map(|element| (next(element.offset()), element.metadata().to_owned())).collect())
     }
 
     /// The offset after the last message of each partition, those of open transactions included.
