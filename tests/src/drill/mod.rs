@@ -26,7 +26,7 @@ mod ending;
 mod fuzz;
 mod kill;
 mod outage;
-mod proxy;
+pub mod proxy;
 mod rebalance;
 mod report;
 mod round;

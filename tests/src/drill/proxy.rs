@@ -19,7 +19,7 @@ use crate::serving::Serving;
 
 /// What happens to a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
+pub enum Fault {
     /// Refused with this status, and perhaps `Retry-After: 1`.
     Status(u16, bool),
     /// Written, but so late that the client's patience is used up more than once in a while.
@@ -28,57 +28,76 @@ pub(super) enum Fault {
     Deaf,
     /// Written, and the connection breaks before the answer is complete.
     Cut,
+    /// Kept back until [`Proxy::release`], and never answered.
+    Held,
 }
+
+/// A request as it came.
+type Request = (Method, Uri, HeaderMap, Bytes);
 
 #[derive(Debug, Default)]
 struct Script {
     fault: Option<Fault>,
     injected: usize,
+    held: Vec<Request>,
     /// Status by which lines with this text are refused for good.
     poison: BTreeMap<String, u16>,
 }
 
 /// Dropping it ends it.
 #[derive(Debug)]
-pub(super) struct Proxy {
+pub struct Proxy {
     serving: Serving,
-    script: Arc<Mutex<Script>>,
+    shared: Shared,
 }
 
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 struct Shared {
     upstream: String,
     script: Arc<Mutex<Script>>,
 }
 
 impl Proxy {
-    pub(super) fn start(upstream: &str) -> Self {
-        let script = Arc::<Mutex<Script>>::default();
-        let shared = Shared { upstream: upstream.to_owned(), script: Arc::clone(&script) };
-        let router = Router::new().fallback(answer).with_state(shared);
-        Self { serving: Serving::start(router), script }
+    /// In front of the server at this address; without a fault it passes everything on.
+    pub fn start(upstream: &str) -> Self {
+        let shared = Shared { upstream: upstream.to_owned(), script: Arc::default() };
+        let router = Router::new().fallback(answer).with_state(shared.clone());
+        Self { serving: Serving::start(router), shared }
     }
 
-    pub(super) fn url(&self) -> String {
+    /// Where it answers.
+    pub fn url(&self) -> String {
         self.serving.url()
     }
 
     /// From now on every write meets this fault, or none.
-    pub(super) fn inject(&self, fault: Option<Fault>) {
-        let mut script = self.script.lock().unwrap();
+    pub fn inject(&self, fault: Option<Fault>) {
+        let mut script = self.shared.script.lock().unwrap();
         script.fault = fault;
         script.injected = 0;
     }
 
     /// Writes that have met the fault.
-    pub(super) fn injected(&self) -> usize {
-        self.script.lock().unwrap().injected
+    pub fn injected(&self) -> usize {
+        self.shared.script.lock().unwrap().injected
+    }
+
+    /// Passes on the requests that were kept back, in their order; says how many.
+    pub fn release(&self) -> usize {
+        let held = std::mem::take(&mut self.shared.script.lock().unwrap().held);
+        let (count, shared) = (held.len(), self.shared.clone());
+        background::wait_for(async move {
+            for (method, uri, headers, body) in held {
+                forward(&shared, method, &uri, &headers, body).await;
+            }
+        });
+        count
     }
 
     /// Lines with this text are refused as InfluxDB refuses them: by 400 nothing of the request is
     /// written, by 422 all but those lines.
-    pub(super) fn poison(&self, text: &str, status: u16) {
-        self.script.lock().unwrap().poison.insert(text.to_owned(), status);
+    pub fn poison(&self, text: &str, status: u16) {
+        self.shared.script.lock().unwrap().poison.insert(text.to_owned(), status);
     }
 }
 
@@ -110,6 +129,10 @@ async fn answer(
         Some(Fault::Cut) => {
             write(&shared, method, &uri, headers, body).await;
             cut()
+        }
+        Some(Fault::Held) => {
+            shared.script.lock().unwrap().held.push((method, uri, headers, body));
+            std::future::pending().await
         }
         None => write(&shared, method, &uri, headers, body).await,
     }

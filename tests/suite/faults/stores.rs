@@ -4,6 +4,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use libtest_mimic::Trial;
+use tidemark_tests::drill::proxy::{Fault, Proxy};
+use tidemark_tests::influx::Field;
 use tidemark_tests::kafka::Message;
 use tidemark_tests::tidemark::Tidemark;
 use tidemark_tests::wait::wait_until;
@@ -24,6 +26,10 @@ pub(crate) fn trials() -> Vec<Trial> {
             Ok(())
         }),
         crate::real::trial("faults::stores::a_column_that_was_an_integer_is_read_as_a_float", widened),
+        crate::real::trial(
+            "faults::stores::a_request_that_arrives_after_its_successor_is_found_and_mended",
+            overtaken,
+        ),
         crate::real::trial("faults::stores::a_field_that_changes_its_type_is_seen_before_and_after", retyped),
     ]
 }
@@ -220,4 +226,54 @@ fn widened(servers: &Servers) {
     let range = ["cpu", "--from", "2026-01-01T00:01:00Z", "--to", "2026-01-01T00:01:10Z"];
     tidemark.call(&[&["reconcile"], &range[..]].concat());
     tidemark.call(&[&["recompute"], &range[..]].concat());
+}
+
+/// The network keeps a request back for longer than its sender waits, and delivers it after the
+/// correction of the same window. InfluxDB keeps what comes last, and nothing there can refuse it.
+fn overtaken(servers: &Servers) {
+    let proxy = Proxy::start(&servers.influx.url());
+    let topic = servers.kafka.unique_topic("overtaken", 1);
+    let deployment = Deployment::new(servers, "overtaken", &topic, 1)
+        .with("timeout = \"2s\"\n\n[archive]\nroll_age = \"1s\"\n");
+    let mut tidemark = deployment
+        .process("data", &[("cpu", &SQL.replace("lateness = '0 seconds'", "lateness = '10 minutes'"))]);
+    tidemark.write("config.toml", &{
+        let text = fs::read_to_string(tidemark.directory().join("config.toml")).unwrap();
+        text.replace(&servers.influx.url(), &proxy.url())
+    });
+    let stored = || {
+        let rows = servers.influx.rows(&deployment.id, "cpu");
+        let first = rows.into_iter().find(|(key, _)| key.time == 1_767_225_600_000_000_000);
+        first.map(|(_, fields)| fields["count"].clone())
+    };
+    let wait_for = |tidemark: &mut Tidemark, count: i64| {
+        tidemark.wait_until(PATIENCE, "the row of the first window", || match stored() {
+            Some(Field::Integer(found)) if found == count => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
+    };
+    tidemark.call(&["topics", "create"]);
+    tidemark.spawn(&["run", "--roles", "ingest,rollup"], &[]);
+    tidemark.wait_until_ready();
+    proxy.inject(Some(Fault::Held));
+    servers.kafka.produce(&topic, [point(0, 0), point(0, 1), point(0, 60)]);
+    tidemark.wait_until(PATIENCE, "a request to be kept back", || match proxy.injected() {
+        0 => Err("none came".to_owned()),
+        _ => Ok(()),
+    });
+    assert!(stored().is_none());
+    proxy.inject(None);
+    wait_for(&mut tidemark, 2);
+    servers.kafka.produce(&topic, [point(0, 2), point(0, 1_200)]);
+    wait_for(&mut tidemark, 3);
+
+    assert!(proxy.release() > 0);
+    wait_for(&mut tidemark, 2);
+    let range = ["cpu", "--from", "2026-01-01T00:00:00Z", "--to", "2026-01-01T00:00:10Z"];
+    let found = tidemark.command().arg("reconcile").args(range).output().unwrap();
+    assert_eq!(found.status.code(), Some(1), "{}", String::from_utf8_lossy(&found.stderr));
+    tidemark.call(&[&["recompute"], &range[..]].concat());
+    wait_for(&mut tidemark, 3);
+    tidemark.call(&[&["reconcile"], &range[..]].concat());
+    assert!(tidemark.terminate().success(), "{}", tidemark.log_text());
 }
