@@ -4,6 +4,7 @@ use libtest_mimic::Trial;
 use serde_json::Value;
 use tidemark_tests::influx::Influx;
 use tidemark_tests::kafka::Message;
+use tidemark_tests::tidemark::Tidemark;
 use tidemark_tests::wait::wait_until;
 
 use crate::real::{Deployment, PATIENCE, Servers};
@@ -58,15 +59,15 @@ fn edited_during_an_outage(servers: &Servers) {
         .produce(&topic, [point("a", 0, 95), point("b", 1, 50), point("a", 30, 95), point("b", 31, 50)]);
     let alerts = format!("{}-alerts", deployment.id);
     let of = |status: &str, host: &str| (status.to_owned(), host.to_owned());
-    let wait_for = |what: &str, expected: &[(String, String)]| {
-        wait_until(PATIENCE, what, || {
+    let wait_for = |tidemark: &mut Tidemark, what: &str, expected: &[(String, String)]| {
+        tidemark.wait_until(PATIENCE, what, || {
             let mut found = announced(servers, &alerts);
             found.sort();
             found.dedup();
             if found == expected { Ok(()) } else { Err(format!("{found:?}")) }
         });
     };
-    wait_for("both to fire", &[of("firing", "a"), of("firing", "b")]);
+    wait_for(&mut tidemark, "both to fire", &[of("firing", "a"), of("firing", "b")]);
     tidemark.write("alerts.toml", &rules(99));
     let log = tidemark.directory().join("tidemark.log");
     wait_until(PATIENCE, "the edit to be seen", || {
@@ -76,9 +77,9 @@ fn edited_during_an_outage(servers: &Servers) {
     tidemark.kill9();
     influx.restart();
     tidemark.spawn(&["run", "--roles", "ingest,rollup"], &[]);
-    wait_for("one to end", &[of("firing", "a"), of("firing", "b"), of("resolved", "a")]);
+    wait_for(&mut tidemark, "one to end", &[of("firing", "a"), of("firing", "b"), of("resolved", "a")]);
     servers.kafka.produce(&topic, [point("a", 60, 95), point("b", 61, 0), point("b", 90, 0)]);
     let all = [of("firing", "a"), of("firing", "b"), of("resolved", "a"), of("resolved", "b")];
-    wait_for("the other to end by its own rule", &all);
+    wait_for(&mut tidemark, "the other to end by its own rule", &all);
     assert!(tidemark.terminate().success(), "{}", tidemark.log_text());
 }

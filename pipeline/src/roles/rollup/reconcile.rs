@@ -22,6 +22,8 @@ pub(super) struct Compared {
     /// See [`Progress::held_back`].
     pub(super) held_back: BTreeSet<String>,
     pub(super) until: i64,
+    /// The first message of which nothing was announced. A replay does not set it back.
+    pub(super) next: i64,
 }
 
 /// Alerts of a partition, from its take-over until the end of its replay.
@@ -44,9 +46,17 @@ impl Replay {
         next >= self.until
     }
 
-    /// What is to be kept of the comparison.
+    /// What is to be kept of the comparison once all of its transitions are announced.
     pub(super) fn compared(&self, deciders: Deciders) -> Compared {
-        Compared { deciders, held_back: self.changed.clone(), until: self.until }
+        let (held_back, until) = (self.changed.clone(), self.until);
+        Compared { deciders, held_back, until, next: until }
+    }
+
+    /// What is to be kept until then: some may be announced and others not, so the next owner
+    /// compares again, by whatever rules.
+    pub(super) fn undecided(&self, mut deciders: Deciders) -> Compared {
+        deciders.extend(self.changed.iter().map(|rule| (rule.clone(), String::new())));
+        self.compared(deciders)
     }
 
     /// The transitions to emit at the end. `watermark`: event time there.
@@ -91,6 +101,7 @@ impl States {
             deciders: progress.rules.clone(),
             held_back: progress.held_back.clone(),
             until: progress.until,
+            next: progress.next.unwrap_or_default(),
         };
         self.progress.get(&partition).map(compared).unwrap_or_default()
     }

@@ -5,7 +5,7 @@ use operators::fold::Applied;
 use operators::threshold::Failure;
 use operators::watermark::EpochFacts;
 
-use super::{RollupShare, window_rows};
+use super::{Partition, RollupShare, window_rows};
 use crate::alerting::progress::Progress;
 use crate::error::Result;
 use crate::roles::rollup::Event;
@@ -41,6 +41,7 @@ impl RollupShare {
         if let Some(replay) = &state.replay {
             transitions.retain(|transition| !replay.holds_back(transition));
         }
+        let mut compared = None;
         if let Some(replay) = state.replay.take_if(|replay| replay.is_due(state.next)) {
             let mut difference = replay.difference(&state.threshold, partition, state.fold.watermark());
             for transition in &mut difference {
@@ -54,7 +55,14 @@ impl RollupShare {
                 );
             }
             transitions.append(&mut difference);
-            state.compared = replay.compared(deciders_of(&self.context, &state.threshold));
+            let deciders = deciders_of(&self.context, &state.threshold);
+            state.compared = replay.undecided(deciders.clone());
+            compared = Some(replay.compared(deciders));
+        }
+        if !transitions.is_empty() {
+            // By which rules, and up to where: before the transitions, as a crash may follow them.
+            self.record_progress(partition)?;
+            self.announcer.flush()?;
         }
         for transition in transitions {
             let labels = AlertLabels { rule: transition.rule.clone(), status: transition.status.as_str() };
@@ -62,30 +70,46 @@ impl RollupShare {
             self.announcer.alert(&transition)?;
             self.tell(Event::Alert(Box::new(transition)));
         }
+        if let Some(compared) = compared {
+            self.announcer.flush()?;
+            if let Some(state) = self.partitions.get_mut(&partition) {
+                state.compared = compared;
+            }
+            self.record_progress(partition)?;
+        }
         Ok(())
     }
 
     /// Announces how far event time has come, of the partitions in which it moved or stands for another
     /// reason.
     pub(in crate::roles::rollup) fn announce_progress(&mut self) -> Result<()> {
-        let now = self.context.clock.now_ns();
-        for (partition, state) in &mut self.partitions {
-            let Some(watermark) = state.fold.watermark() else { continue };
-            let held_by = state.fold.holder().map(|holder| {
-                let (topic, number) = holder.source;
-                format!("{topic}-{number}: {}", holder.reason)
-            });
-            let before = state.announced.as_ref().filter(|before| before.watermark == Time(watermark));
-            let moved_at = before.map_or(Time(now), |before| before.moved_at);
-            let Compared { deciders: rules, held_back, until } = state.compared.clone();
-            let next = Some(state.next);
-            let progress =
-                Progress { watermark: Time(watermark), moved_at, held_by, rules, held_back, until, next };
-            if state.announced.as_ref() != Some(&progress) {
-                self.announcer.progress(*partition, &progress)?;
-                state.announced = Some(progress);
-            }
+        let partitions: Vec<i32> = self.partitions.keys().copied().collect();
+        partitions.into_iter().try_for_each(|partition| self.record_progress(partition))
+    }
+
+    fn record_progress(&mut self, partition: i32) -> Result<()> {
+        let Some(state) = self.partitions.get_mut(&partition) else { return Ok(()) };
+        let Some(progress) = state.progress(self.context.clock.now_ns()) else { return Ok(()) };
+        if state.announced.as_ref() != Some(&progress) {
+            self.announcer.progress(partition, &progress)?;
+            state.announced = Some(progress);
         }
         Ok(())
+    }
+}
+
+impl Partition {
+    /// What is to be recorded of it at the wall time `now`; nothing before event time is known.
+    fn progress(&self, now: i64) -> Option<Progress> {
+        let watermark = Time(self.fold.watermark()?);
+        let held_by = self.fold.holder().map(|holder| {
+            let (topic, number) = holder.source;
+            format!("{topic}-{number}: {}", holder.reason)
+        });
+        let before = self.announced.as_ref().filter(|before| before.watermark == watermark);
+        let moved_at = before.map_or(Time(now), |before| before.moved_at);
+        let Compared { deciders: rules, held_back, until, next } = self.compared.clone();
+        let next = Some(next.max(self.next));
+        Some(Progress { watermark, moved_at, held_by, rules, held_back, until, next })
     }
 }
