@@ -64,6 +64,11 @@ pub async fn run(config: Config, environment: &Environment, roles: &[Role]) -> R
     start(context, server, roles, alerting, None).await
 }
 
+/// As threads, logs and `/readyz` have it.
+fn name_of(role: Role) -> String {
+    format!("{role:?}").to_lowercase()
+}
+
 /// Runs roles with everything given; `server` answers meanwhile. It ends when the context's shutdown is triggered.
 ///
 /// # Errors
@@ -83,6 +88,10 @@ pub async fn start(
     let answers =
         crate::commands::why::routes(&context).merge(crate::commands::alerts::routes(&context, &alerting));
     let routes = router(Arc::clone(&context.metrics), context.readiness.clone(), answers);
+    // Each says what it waits for once it runs: until then it is not ready either.
+    for role in roles {
+        context.readiness.waiting(&name_of(*role), "it starts");
+    }
     // The server answers until the roles have ended, so that their end can be watched.
     let roles_ended = Shutdown::new();
     let serving = {
@@ -108,9 +117,8 @@ pub async fn start(
             // The receiver outlives all senders.
             let _ = report.send((role, result));
         };
-        let name = format!("{role:?}").to_lowercase();
         thread::Builder::new()
-            .name(name)
+            .name(name_of(role))
             .spawn(work)
             .map_err(|error| Error::Refused(format!("cannot start a thread: {error}")))?;
     }
