@@ -5,11 +5,12 @@
 //! come first, so that none of them can undo what is set here.
 //!
 //! - `error`: how a request ends when it fails; `reports`: what clients log, by its cause
-//! - `offsets`: ends of partitions; `sizes`: the largest messages of topics
+//! - `flush`: waiting for what was sent; `offsets`: ends of partitions; `sizes`: the largest messages of topics
 //! - `topics`: which topics there are, and making them; `state_topic`: reading those that hold a
 //!   state
 
 mod error;
+mod flush;
 mod offsets;
 mod reports;
 mod sizes;
@@ -30,6 +31,7 @@ use secrecy::ExposeSecret;
 
 pub use error::KafkaError;
 pub(crate) use error::{go_on_after, refused};
+pub(crate) use flush::flush;
 pub(crate) use offsets::{Isolation, offsets, reader};
 pub use reports::Cause;
 pub(crate) use reports::{Asked, Plain, Reporting, Reports};

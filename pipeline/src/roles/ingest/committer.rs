@@ -204,7 +204,7 @@ fn send(
             record = unsent;
         }
     }
-    producer.flush(remaining()).map_err(Error::client("send an epoch"))?;
+    kafka::flush(producer, remaining()).map_err(Error::client("send an epoch"))?;
     producer
         .send_offsets_to_transaction(&list_of(&epoch.offsets)?, member, remaining())
         .map_err(Error::client("send offsets with an epoch"))?;

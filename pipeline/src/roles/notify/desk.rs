@@ -265,7 +265,7 @@ impl Desk {
             self.send(&ledger, key, Some(entry), deadline)?;
         }
         let remaining = || deadline.saturating_duration_since(Instant::now());
-        self.producer.flush(remaining()).map_err(Error::client("send the state of alerts"))?;
+        kafka::flush(&self.producer, remaining()).map_err(Error::client("send the state of alerts"))?;
         if let Some(next) = self.next {
             let offsets = vec![(topics.alerts.clone(), self.partition, next, String::new())];
             self.producer

@@ -161,7 +161,7 @@ impl Announcer {
 
     /// Ok means that everything sent before is on the topics.
     pub(super) fn flush(&self) -> Result<()> {
-        self.producer.flush(FLUSH_TIMEOUT).map_err(Error::client("send alerts and late rows"))?;
+        kafka::flush(&self.producer, FLUSH_TIMEOUT).map_err(Error::client("send alerts and late rows"))?;
         self.producer.context().check()
     }
 
