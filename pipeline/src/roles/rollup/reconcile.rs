@@ -46,17 +46,18 @@ impl Replay {
         next >= self.until
     }
 
-    /// What is to be kept of the comparison once all of its transitions are announced.
-    pub(super) fn compared(&self, deciders: Deciders) -> Compared {
-        let (held_back, until) = (self.changed.clone(), self.until);
-        Compared { deciders, held_back, until, next: until }
+    /// What is to be kept of the comparison once all of its transitions are announced. `next`: the
+    /// first message after it, which may be later than it was due.
+    pub(super) fn compared(&self, deciders: Deciders, next: i64) -> Compared {
+        let until = self.until.max(next);
+        Compared { deciders, held_back: self.changed.clone(), until, next: until }
     }
 
     /// What is to be kept until then: some may be announced and others not, so the next owner
     /// compares again, by whatever rules.
-    pub(super) fn undecided(&self, mut deciders: Deciders) -> Compared {
+    pub(super) fn undecided(&self, mut deciders: Deciders, next: i64) -> Compared {
         deciders.extend(self.changed.iter().map(|rule| (rule.clone(), String::new())));
-        self.compared(deciders)
+        self.compared(deciders, next)
     }
 
     /// The transitions to emit at the end. `watermark`: event time there.
@@ -95,13 +96,13 @@ impl States {
         Ok(states)
     }
 
-    /// The last comparison.
-    pub(super) fn compared(&self, partition: i32) -> Compared {
+    /// The last comparison. `end`: of the log, beyond which nothing of it can have been announced.
+    pub(super) fn compared(&self, partition: i32, end: i64) -> Compared {
         let compared = |progress: &Progress| Compared {
             deciders: progress.rules.clone(),
             held_back: progress.held_back.clone(),
             until: progress.until,
-            next: progress.next.unwrap_or_default(),
+            next: progress.next.unwrap_or_default().min(end),
         };
         self.progress.get(&partition).map(compared).unwrap_or_default()
     }
@@ -112,7 +113,7 @@ impl States {
         // Where nothing was announced, or by a release that did not record the rules, there is
         // nothing to compare with.
         let until = self.progress.get(&partition)?.next?.min(end);
-        let compared = self.compared(partition);
+        let compared = self.compared(partition, end);
         let names = compared.deciders.keys().chain(deciders.keys());
         let differs = |name: &&String| compared.deciders.get(*name) != deciders.get(*name);
         let mut changed: BTreeSet<String> = names.filter(differs).cloned().collect();
@@ -137,4 +138,51 @@ pub(super) fn deciders_of(context: &Context, threshold: &Threshold) -> Deciders 
             format!("{:016x} {results:016x} {lateness}", rollup.fingerprint)
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Time;
+
+    fn deciders(rules: &[(&str, &str)]) -> Deciders {
+        rules.iter().map(|(rule, decider)| ((*rule).to_owned(), (*decider).to_owned())).collect()
+    }
+
+    fn recorded(compared: Compared) -> States {
+        let progress = Progress {
+            watermark: Time(0),
+            moved_at: Time(0),
+            held_by: None,
+            rules: compared.deciders,
+            held_back: compared.held_back,
+            until: compared.until,
+            next: Some(compared.next),
+        };
+        States { announced: BTreeMap::new(), progress: BTreeMap::from([(0, progress)]) }
+    }
+
+    /// Due from message 5 on. Whether it is, is asked only after a message: 5 is part of it.
+    fn replay() -> Replay {
+        Replay { until: 5, announced: Announced::default(), changed: BTreeSet::from(["a".to_owned()]) }
+    }
+
+    #[test]
+    fn a_comparison_that_was_cut_short_is_made_again_by_whatever_rules() {
+        let (former, present) = (deciders(&[("a", "0"), ("b", "0")]), deciders(&[("a", "1"), ("b", "0")]));
+        let states = recorded(replay().undecided(present.clone(), 6));
+        for rules in [former, present, deciders(&[("b", "0")])] {
+            let again = states.of(0, 6, 10, &rules).expect("another comparison");
+            assert_eq!(again.changed, BTreeSet::from(["a".to_owned()]), "{rules:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_held_back_up_to_a_comparison_is_so_again() {
+        let present = deciders(&[("a", "1"), ("b", "0")]);
+        let states = recorded(replay().compared(present.clone(), 6));
+        assert!(states.of(0, 6, 10, &present).is_none());
+        let again = states.of(0, 5, 10, &present).expect("message 5 was part of the comparison");
+        assert!(again.changed.contains("a") && !again.changed.contains("b"));
+    }
 }

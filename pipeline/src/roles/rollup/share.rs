@@ -67,6 +67,8 @@ pub(super) struct Partition {
     replay: Option<Replay>,
     /// See [`Progress::rules`].
     compared: Compared,
+    /// What the record on the topic covers for certain.
+    covered: Option<Compared>,
     /// When the newest message was folded in, by this process's clock.
     heard: Option<i64>,
 }
@@ -83,6 +85,7 @@ impl Partition {
             heard: None,
             replay: None,
             compared: Compared::default(),
+            covered: None,
         }
     }
 }
@@ -238,7 +241,7 @@ impl Share for RollupShare {
             let mut partition = self.load(assigned)?;
             let deciders = deciders_of(&self.context, &partition.threshold);
             partition.replay = states.of(assigned.partition, partition.next, assigned.log.1, &deciders);
-            partition.compared = states.compared(assigned.partition);
+            partition.compared = states.compared(assigned.partition, assigned.log.1);
             if partition.replay.is_none() {
                 partition.compared.deciders = deciders;
             }

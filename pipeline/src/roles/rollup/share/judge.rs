@@ -56,13 +56,11 @@ impl RollupShare {
             }
             transitions.append(&mut difference);
             let deciders = deciders_of(&self.context, &state.threshold);
-            state.compared = replay.undecided(deciders.clone());
-            compared = Some(replay.compared(deciders));
+            state.compared = replay.undecided(deciders.clone(), state.next);
+            compared = Some(replay.compared(deciders, state.next));
         }
         if !transitions.is_empty() {
-            // By which rules, and up to where: before the transitions, as a crash may follow them.
-            self.record_progress(partition)?;
-            self.announcer.flush()?;
+            self.cover(partition)?;
         }
         for transition in transitions {
             let labels = AlertLabels { rule: transition.rule.clone(), status: transition.status.as_str() };
@@ -87,6 +85,23 @@ impl RollupShare {
         partitions.into_iter().try_for_each(|partition| self.record_progress(partition))
     }
 
+    /// Has on the topic by which rules and up to where there are transitions, before these are: a
+    /// crash may follow them.
+    fn cover(&mut self, partition: i32) -> Result<()> {
+        let Some(state) = self.partitions.get(&partition) else { return Ok(()) };
+        let covering = state.covering();
+        if state.covered.as_ref() == Some(&covering) {
+            return Ok(());
+        }
+        self.record_progress(partition)?;
+        self.announcer.flush()?;
+        if let Some(state) = self.partitions.get_mut(&partition) {
+            // Before event time is known there is no record.
+            state.covered = state.announced.is_some().then_some(covering);
+        }
+        Ok(())
+    }
+
     fn record_progress(&mut self, partition: i32) -> Result<()> {
         let Some(state) = self.partitions.get_mut(&partition) else { return Ok(()) };
         let Some(progress) = state.progress(self.context.clock.now_ns()) else { return Ok(()) };
@@ -108,8 +123,12 @@ impl Partition {
         });
         let before = self.announced.as_ref().filter(|before| before.watermark == watermark);
         let moved_at = before.map_or(Time(now), |before| before.moved_at);
-        let Compared { deciders: rules, held_back, until, next } = self.compared.clone();
-        let next = Some(next.max(self.next));
-        Some(Progress { watermark, moved_at, held_by, rules, held_back, until, next })
+        let Compared { deciders: rules, held_back, until, next } = self.covering();
+        Some(Progress { watermark, moved_at, held_by, rules, held_back, until, next: Some(next) })
+    }
+
+    /// By which rules something may have been announced, and up to where.
+    fn covering(&self) -> Compared {
+        Compared { next: self.compared.next.max(self.next), ..self.compared.clone() }
     }
 }
