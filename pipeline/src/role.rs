@@ -12,3 +12,14 @@ pub enum Role {
     /// Alerts to mails and webhooks
     Notify,
 }
+
+impl Role {
+    /// As threads, logs and `/readyz` have it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Ingest => "ingest",
+            Self::Rollup => "rollup",
+            Self::Notify => "notify",
+        }
+    }
+}

@@ -64,12 +64,8 @@ pub async fn run(config: Config, environment: &Environment, roles: &[Role]) -> R
     start(context, server, roles, alerting, None).await
 }
 
-/// As threads, logs and `/readyz` have it.
-fn name_of(role: Role) -> String {
-    format!("{role:?}").to_lowercase()
-}
-
-/// Runs roles with everything given; `server` answers meanwhile. It ends when the context's shutdown is triggered.
+/// Runs roles with everything given, while `server` answers; ends when the context's shutdown is
+/// triggered.
 ///
 /// # Errors
 /// The first error that trying again does not mend; the other roles were ended in order.
@@ -90,7 +86,7 @@ pub async fn start(
     let routes = router(Arc::clone(&context.metrics), context.readiness.clone(), answers);
     // Each says what it waits for once it runs: until then it is not ready either.
     for role in roles {
-        context.readiness.waiting(&name_of(*role), "it starts");
+        context.readiness.waiting(role.name(), "it starts");
     }
     // The server answers until the roles have ended, so that their end can be watched.
     let roles_ended = Shutdown::new();
@@ -118,7 +114,7 @@ pub async fn start(
             let _ = report.send((role, result));
         };
         thread::Builder::new()
-            .name(name_of(role))
+            .name(role.name().into())
             .spawn(work)
             .map_err(|error| Error::Refused(format!("cannot start a thread: {error}")))?;
     }
