@@ -274,20 +274,23 @@ impl<'a> Round<'a> {
         for member in self.running() {
             self.terminate(member);
         }
-        if self.wait("the offsets of ingest", Self::archived).is_err() {
-            self.notes.push("the end of the archive was left to a later member".into());
-            self.start(1);
-            self.wait("everything to be archived", |round| round.archived()?);
-            self.terminate(0);
+        if self.wait("the offsets of ingest", Self::unarchived).is_empty() {
+            return;
         }
+        self.notes.push("the end of the archive was left to a later member".into());
+        self.start(1);
+        self.wait("everything to be archived", |round| {
+            let left = round.unarchived()?;
+            if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+        });
+        self.terminate(0);
     }
 
-    /// Whether everything that was aggregated is in the archive too, by what `ingest` has committed.
-    fn archived(&self) -> Result<Result<(), String>, String> {
+    /// The partitions' commits by which not everything that was aggregated is in the archive too.
+    fn unarchived(&self) -> Result<Vec<(i64, String)>, String> {
         let commits = self.ingest.commits(&self.site.topic, PARTITIONS)?;
         let whole = |(next, text): &(i64, String)| text.split(';').next() == Some(&format!("archive={next}"));
-        let left: Vec<_> = commits.into_iter().filter(|commit| !whole(commit)).collect();
-        Ok(if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) })
+        Ok(commits.into_iter().filter(|commit| !whole(commit)).collect())
     }
 
     /// Settles, ends all members in order, and compares what is there with what was sent.

@@ -33,12 +33,10 @@ fn announced(servers: &Servers, topic: &str) -> Vec<(String, String)> {
 fn edited_during_an_outage(servers: &Servers) {
     let influx = Influx::start().expect("the shared one could be started");
     let topic = servers.kafka.unique_topic("edited", 1);
-    let deployment = Deployment::new(servers, "edited", &topic, 1).with_rules("alerts.toml");
+    let deployment = Deployment::new(servers, "edited", &topic, 1)
+        .with_rules("alerts.toml")
+        .with_influx(servers, &influx.url());
     let mut tidemark = deployment.process("data", &[("cpu", SQL)]);
-    tidemark.write("config.toml", &{
-        let text = std::fs::read_to_string(tidemark.directory().join("config.toml")).unwrap();
-        text.replace(&servers.influx.url(), &influx.url())
-    });
     let rules = |limit: u32| {
         format!(
             "[[rule]]\nname = \"high\"\nrollup = \"cpu\"\ncondition = \"max > {limit}\"\n\n\

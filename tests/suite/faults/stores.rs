@@ -234,13 +234,10 @@ fn overtaken(servers: &Servers) {
     let proxy = Proxy::start(&servers.influx.url());
     let topic = servers.kafka.unique_topic("overtaken", 1);
     let deployment = Deployment::new(servers, "overtaken", &topic, 1)
+        .with_influx(servers, &proxy.url())
         .with("timeout = \"2s\"\n\n[archive]\nroll_age = \"1s\"\n");
     let mut tidemark = deployment
         .process("data", &[("cpu", &SQL.replace("lateness = '0 seconds'", "lateness = '10 minutes'"))]);
-    tidemark.write("config.toml", &{
-        let text = fs::read_to_string(tidemark.directory().join("config.toml")).unwrap();
-        text.replace(&servers.influx.url(), &proxy.url())
-    });
     let stored = || {
         let rows = servers.influx.rows(&deployment.id, "cpu");
         let first = rows.into_iter().find(|(key, _)| key.time == 1_767_225_600_000_000_000);

@@ -169,6 +169,12 @@ create_bucket = true
         self
     }
 
+    /// Another InfluxDB than the shared one, or a proxy in front of that.
+    pub(crate) fn with_influx(mut self, servers: &Servers, url: &str) -> Self {
+        self.config = self.config.replace(&servers.influx.url(), url);
+        self
+    }
+
     /// A section or key more.
     pub(crate) fn with(mut self, text: &str) -> Self {
         self.config.push_str(text);

@@ -87,12 +87,8 @@ fn whatever_is_away(servers: &Servers) {
 
     let topic = servers.kafka.unique_topic("ends", 2);
     let influx = tidemark_tests::influx::Influx::start().expect("the shared one could be started");
-    let deployment = Deployment::new(servers, "ends", &topic, 2);
+    let deployment = Deployment::new(servers, "ends", &topic, 2).with_influx(servers, &influx.url());
     let mut tidemark = deployment.process("data", &[("cpu", super::SQL)]);
-    tidemark.write("config.toml", &{
-        let text = std::fs::read_to_string(tidemark.directory().join("config.toml")).unwrap();
-        text.replace(&servers.influx.url(), &influx.url())
-    });
     tidemark.call(&["topics", "create"]);
     tidemark.run("ingest,rollup,notify");
     influx.kill9();
