@@ -28,10 +28,14 @@ impl Dispatcher {
         self.run_due(now);
     }
 
-    /// Applies a record of the commands' topic. None takes the command of the key back.
+    /// Applies a record of the commands' topic. None takes the command of the key back; where there
+    /// is none, nothing has changed.
     pub fn command(&mut self, key: &str, value: Option<&Command>, now: i64) {
         self.advance(now);
         let before = self.commands.remove(key);
+        if before.is_none() && value.is_none() {
+            return;
+        }
         if let Some(command) = value {
             self.commands.insert(key, command, now);
         }

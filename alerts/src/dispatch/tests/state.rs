@@ -159,3 +159,15 @@ fn a_transition_touches_its_own_groups_only() {
     // The alert, and a group and a member for each of the two receivers.
     assert_eq!(dispatcher.changes().len(), 5);
 }
+
+/// Who takes a command out of its topic, as it is over, reads that back as a command.
+#[test]
+fn a_command_that_is_over_is_a_change_once() {
+    let mut s = Simulation::new(policy());
+    s.command("s", Some(&silence("S", "region=us", 0, 500)));
+    s.dispatcher.changes();
+    s.command("s", None);
+    assert_eq!(s.dispatcher.changes(), [("command/s".to_owned(), None)]);
+    s.command("s", None);
+    assert_eq!(s.dispatcher.changes(), []);
+}
