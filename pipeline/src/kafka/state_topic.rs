@@ -44,8 +44,8 @@ enum Start {
 pub(crate) struct Reader {
     consumer: BaseConsumer<Plain>,
     brokers: String,
-    /// Partitions whose end has not been seen.
-    unread: Vec<i32>,
+    /// Partitions that are not read up to where they ended when the reader was made.
+    unread: BTreeMap<i32, i64>,
 }
 
 impl Reader {
@@ -83,14 +83,17 @@ impl Reader {
         let consumer = kafka::consumer(config, settings, Plain::default())?;
         let count = kafka::existing_partitions(config, &consumer, topic, SILENCE)?;
         let all = 0..i32::try_from(count).unwrap_or(i32::MAX);
-        let unread: Vec<i32> = all.filter(|number| partition.is_none_or(|only| only == *number)).collect();
+        let wanted: Vec<i32> = all.filter(|number| partition.is_none_or(|only| only == *number)).collect();
+        let sources = wanted.iter().map(|number| (topic.to_owned(), *number));
+        let ends = kafka::offsets(&consumer, sources, Offset::End, SILENCE)
+            .map_err(KafkaError::client("ask for the ends of a topic"))?;
         let mut list = TopicPartitionList::new();
         let offset = match start {
             Start::Offset(offset) => offset,
             // The request has the time where the answer has the offset.
             Start::Time(time) => Offset::Offset(time.max(0)),
         };
-        for partition in &unread {
+        for partition in &wanted {
             list.add_partition_offset(topic, *partition, offset)
                 .map_err(KafkaError::client("read a topic"))?;
         }
@@ -100,6 +103,9 @@ impl Reader {
                 .map_err(KafkaError::client("find a time in a topic"))?;
         }
         consumer.assign(&list).map_err(KafkaError::client("read a topic"))?;
+        // Without an answer for it, a partition is read until it is quiet.
+        let end = |number: &i32| ends.get(&(topic.to_owned(), *number)).copied().unwrap_or(i64::MAX);
+        let unread = wanted.iter().map(|number| (*number, end(number))).collect();
         Ok(Self { consumer, brokers: config.brokers.join(","), unread })
     }
 
@@ -107,9 +113,16 @@ impl Reader {
     pub(crate) fn poll(&mut self, patience: Duration) -> Result<Option<Record>, KafkaError> {
         match self.consumer.poll(patience) {
             None => Ok(None),
-            Some(Ok(message)) => Ok(Some(record(&message))),
+            Some(Ok(message)) => {
+                let (partition, next) = (message.partition(), message.offset() + 1);
+                // On a topic that is written all the time, no end of a partition is ever announced.
+                if self.unread.get(&partition).is_some_and(|end| next >= *end) {
+                    self.unread.remove(&partition);
+                }
+                Ok(Some(record(&message)))
+            }
             Some(Err(ClientError::PartitionEOF(partition))) => {
-                self.unread.retain(|unread| *unread != partition);
+                self.unread.remove(&partition);
                 Ok(None)
             }
             Some(Err(error)) => {
@@ -119,7 +132,7 @@ impl Reader {
         }
     }
 
-    /// Hands out everything that is there now.
+    /// Hands out everything that was there when the reader was made, and what came soon after.
     ///
     /// # Errors
     /// When the broker is silent for half a minute.
